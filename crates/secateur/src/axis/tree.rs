@@ -1,0 +1,175 @@
+//! Resolved axes: what an axis is made of, as a value that no longer needs the arena.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::iter::repeat_n;
+
+use super::{Axes, AxisId, Shape};
+
+/// A resolved axis. Sums and products alternate, so the depth is logarithmic in the size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tree {
+    /// An independent dimension.
+    Atom {
+        /// The representative.
+        atom: AxisId,
+        /// The number of indices.
+        size: usize,
+    },
+    /// Segments end to end.
+    Sum(Vec<Tree>),
+    /// A row-major product, the last factor fastest.
+    Product(Vec<Tree>),
+}
+
+impl Axes {
+    /// What the axis is made of now. Nested sums are one sum, nested products one product.
+    pub fn tree(&self, axis: AxisId) -> Tree {
+        match self.shape(axis) {
+            Shape::Atom => Tree::Atom { atom: self.find(axis), size: self.size(axis) },
+            Shape::Sum(_) => Tree::Sum(self.trees(self.flatten(axis, Shape::segments))),
+            Shape::Product(_) => Tree::Product(self.trees(self.flatten(axis, Shape::factors))),
+        }
+    }
+
+    fn trees(&self, axes: Vec<AxisId>) -> Vec<Tree> {
+        axes.into_iter().map(|axis| self.tree(axis)).collect()
+    }
+}
+
+impl Tree {
+    /// The number of indices.
+    pub fn size(&self) -> usize {
+        self.sized(&|_| None)
+    }
+
+    /// The number of indices once atoms have new sizes; `None` leaves one unchanged.
+    pub fn sized(&self, size_of: &impl Fn(AxisId) -> Option<usize>) -> usize {
+        match self {
+            &Tree::Atom { size, .. } if size <= 1 => size,
+            &Tree::Atom { atom, size } => size_of(atom).unwrap_or(size),
+            Tree::Sum(parts) => parts.iter().map(|part| part.sized(size_of)).sum(),
+            Tree::Product(factors) => factors.iter().map(|factor| factor.sized(size_of)).product(),
+        }
+    }
+
+    /// The positions of the axis that stay when atoms keep the given indices (sorted; `None`
+    /// keeps all). Sorted; `None` when nothing is removed.
+    pub fn kept<'k>(&self, keep: &impl Fn(AxisId) -> Option<&'k [u32]>) -> Option<Vec<u32>> {
+        let positions = self.survivors(keep);
+        (positions.len() < self.size()).then_some(positions)
+    }
+
+    fn survivors<'k>(&self, keep: &impl Fn(AxisId) -> Option<&'k [u32]>) -> Vec<u32> {
+        match self {
+            &Tree::Atom { atom, size } => match keep(atom) {
+                Some(kept) if size > 1 => kept.to_vec(),
+                _ => (0..size as u32).collect(),
+            },
+            Tree::Sum(parts) => {
+                let mut start = 0;
+                let mut positions = Vec::new();
+                for part in parts {
+                    positions.extend(part.survivors(keep).iter().map(|index| start + index));
+                    start += part.size() as u32;
+                }
+                positions
+            }
+            Tree::Product(factors) => factors.iter().fold(vec![0], |outer, factor| {
+                let (inner, size) = (factor.survivors(keep), factor.size() as u32);
+                outer.iter().flat_map(|o| inner.iter().map(move |i| o * size + i)).collect()
+            }),
+        }
+    }
+
+    /// Where each index of the atom sits: for every occurrence of the atom, a table from the
+    /// positions of the axis to the atom's indices, `u32::MAX` where it does not reach.
+    pub fn positions(&self, atom: AxisId) -> Vec<Vec<u32>> {
+        match self {
+            &Tree::Atom { atom: leaf, size } if leaf == atom => vec![(0..size as u32).collect()],
+            Tree::Atom { .. } => Vec::new(),
+            Tree::Sum(parts) => {
+                let size = self.size();
+                place(parts, atom, |before, table| {
+                    let start: usize = before.iter().map(Tree::size).sum();
+                    let mut wide = vec![u32::MAX; size];
+                    wide[start..start + table.len()].copy_from_slice(table);
+                    wide
+                })
+            }
+            Tree::Product(factors) => {
+                let size = self.size();
+                place(factors, atom, |before, table| {
+                    let outer: usize = before.iter().map(Tree::size).product();
+                    let inner = size / (outer * table.len());
+                    let row = table.iter().flat_map(|&index| repeat_n(index, inner));
+                    repeat_n((), outer).flat_map(|()| row.clone()).collect()
+                })
+            }
+        }
+    }
+
+    /// The distinct leaves of size over 1, in order of first appearance.
+    pub fn atoms(&self) -> Vec<AxisId> {
+        let mut atoms = Vec::new();
+        self.collect_atoms(&mut HashSet::new(), &mut atoms);
+        atoms
+    }
+
+    fn collect_atoms(&self, seen: &mut HashSet<AxisId>, atoms: &mut Vec<AxisId>) {
+        match self {
+            &Tree::Atom { atom, size } => {
+                if size > 1 && seen.insert(atom) {
+                    atoms.push(atom);
+                }
+            }
+            Tree::Sum(children) | Tree::Product(children) => {
+                children.iter().for_each(|child| child.collect_atoms(seen, atoms));
+            }
+        }
+    }
+
+    /// The tree in the notation of the rules, such as `3 × h × 64` or `(a ++ b) × 49`, with
+    /// the caller's names for the atoms. A leaf of size 1 is `1`.
+    pub fn describe(&self, name: &impl Fn(AxisId) -> String) -> String {
+        match self {
+            Tree::Atom { size: 1, .. } => "1".to_string(),
+            &Tree::Atom { atom, .. } => name(atom),
+            Tree::Sum(parts) => {
+                let parts: Vec<_> = parts.iter().map(|part| part.describe(name)).collect();
+                parts.join(" ++ ")
+            }
+            Tree::Product(factors) => {
+                let factors: Vec<_> = factors.iter().map(|f| f.describe_factor(name)).collect();
+                factors.join(" × ")
+            }
+        }
+    }
+
+    fn describe_factor(&self, name: &impl Fn(AxisId) -> String) -> String {
+        match self {
+            Tree::Sum(_) => format!("({})", self.describe(name)),
+            Tree::Atom { .. } | Tree::Product(_) => self.describe(name),
+        }
+    }
+}
+
+/// The tables of all children, each widened by its place after the children before it.
+fn place(
+    children: &[Tree],
+    atom: AxisId,
+    widen: impl Fn(&[Tree], &[u32]) -> Vec<u32>,
+) -> Vec<Vec<u32>> {
+    let mut tables = Vec::new();
+    for (index, child) in children.iter().enumerate() {
+        let found = child.positions(atom);
+        tables.extend(found.iter().map(|table| widen(&children[..index], table)));
+    }
+    tables
+}
+
+impl fmt::Display for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe(&|atom| atom.to_string()))
+    }
+}
