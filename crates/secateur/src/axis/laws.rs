@@ -92,6 +92,23 @@ impl World {
         }
     }
 
+    /// A product of new atoms.
+    fn chain(&mut self, size: usize, choices: &mut Choices) -> usize {
+        let divisors: Vec<_> = (2..size).filter(|&divisor| size.is_multiple_of(divisor)).collect();
+        match choices.below(1 + divisors.len()).checked_sub(1) {
+            None => {
+                let id = self.axes.atom(size);
+                self.push(id, Made::Atom)
+            }
+            Some(index) => {
+                let factors = [divisors[index], size / divisors[index]];
+                let factors = factors.map(|factor| self.chain(factor, choices));
+                let id = self.axes.product(&factors.map(|factor| self.ids[factor]));
+                self.push(id, Made::Product(factors.to_vec()))
+            }
+        }
+    }
+
     fn act(&mut self, cause: Cause, choices: &mut Choices) {
         let axis = choices.below(self.ids.len());
         let (id, size) = (self.ids[axis], self.size(axis));
@@ -183,6 +200,27 @@ impl World {
             }
         }
         keep
+    }
+
+    /// Unified axes keep the same positions, and sums and products keep what their parts keep.
+    fn check_kept(&self, choices: &mut Choices) {
+        let keep = self.random_keep(choices);
+        let kept: Vec<_> = (0..self.ids.len()).map(|axis| self.kept(axis, &keep)).collect();
+        for &(a, b) in &self.unified {
+            assert_eq!(kept[a], kept[b]);
+        }
+        let stays = |axis: usize, position: usize| kept[axis].contains(&(position as u32));
+        let row = |axis: usize| (0..self.size(axis)).map(move |position| stays(axis, position));
+        for (axis, made) in self.made.iter().enumerate() {
+            let expected: Vec<bool> = match made {
+                Made::Atom => continue,
+                Made::Sum(parts) => parts.iter().flat_map(|&part| row(part)).collect(),
+                Made::Product(factors) => row(factors[0])
+                    .flat_map(|outer| row(factors[1]).map(move |inner| outer && inner))
+                    .collect(),
+            };
+            assert_eq!(row(axis).collect::<Vec<_>>(), expected);
+        }
     }
 
     /// Equality of positions as the definitions alone have it: through unified axes, through
@@ -303,27 +341,19 @@ proptest! {
     #[test]
     fn any_choice_of_kept_indices_agrees_on_all_axes(choices in choices(), keep in choices()) {
         let world = World::run(&choices);
-        let keep = world.random_keep(&mut Choices(keep.iter()));
-        let kept: Vec<_> = (0..world.ids.len()).map(|axis| world.kept(axis, &keep)).collect();
-        for &(a, b) in &world.unified {
-            prop_assert_eq!(&kept[a], &kept[b]);
+        world.check_kept(&mut Choices(keep.iter()));
+    }
+
+    #[test]
+    fn products_of_many_factors_agree_on_kept_indices(choices in choices(), keep in choices()) {
+        let mut choices = Choices(choices.iter());
+        let mut world = World::default();
+        let rows: Vec<_> = (0..4).map(|_| world.chain(72, &mut choices)).collect();
+        for pair in rows.windows(2) {
+            world.axes.unify(world.ids[pair[0]], world.ids[pair[1]], Cause(0));
+            world.unified.push((pair[0], pair[1]));
         }
-        for (axis, made) in world.made.iter().enumerate() {
-            let stays = |axis: usize, position: usize| kept[axis].contains(&(position as u32));
-            let expected: Vec<bool> = match made {
-                Made::Atom => continue,
-                Made::Sum(parts) => parts
-                    .iter()
-                    .flat_map(|&part| (0..world.size(part)).map(move |i| stays(part, i)))
-                    .collect(),
-                Made::Product(factors) => (0..world.size(axis))
-                    .map(|i| (i / world.size(factors[1]), i % world.size(factors[1])))
-                    .map(|(outer, inner)| stays(factors[0], outer) && stays(factors[1], inner))
-                    .collect(),
-            };
-            let found: Vec<bool> = (0..world.size(axis)).map(|i| stays(axis, i)).collect();
-            prop_assert_eq!(found, expected);
-        }
+        world.check_kept(&mut Choices(keep.iter()));
     }
 
     #[test]

@@ -113,7 +113,7 @@ struct Slot {
 /// The arena of all axes of one model, a union-find over their trees.
 ///
 /// Sizes saturate at `usize::MAX`; an axis of that size is never unified. Axes of size 0 and 1
-/// cannot be cut and are never merged.
+/// cannot be cut and are never merged. An [`AxisId`] is valid only in the arena that made it.
 #[derive(Clone, Debug, Default)]
 pub struct Axes {
     slots: Vec<Slot>,
@@ -145,7 +145,8 @@ impl Axes {
     }
 
     /// A row-major product, the last factor fastest. Factors of size 1 are dropped; a single
-    /// factor is returned as it is. No factor is an atom of size 1, an empty one an atom of size 0.
+    /// factor is returned as it is. No factors make an atom of size 1, an empty factor one of
+    /// size 0.
     pub fn product(&mut self, factors: &[AxisId]) -> AxisId {
         let factors: Vec<_> = factors.iter().copied().filter(|&f| self.size(f) != 1).collect();
         let sizes = || factors.iter().map(|&factor| self.size(factor));
@@ -237,7 +238,8 @@ impl Axes {
         atoms
     }
 
-    /// The pin of an atom.
+    /// The pin of an atom. Ask it of leaves: a sum or product may answer `None` although each
+    /// of its leaves is pinned.
     pub fn pinned(&self, atom: AxisId) -> Option<Pin> {
         self.slot(self.find(atom)).pin
     }

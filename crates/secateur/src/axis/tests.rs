@@ -240,6 +240,18 @@ fn common_divisor_of_factors_stays_free() {
 }
 
 #[test]
+fn common_divisor_of_the_outer_factors_stays_free_and_outermost() {
+    let mut axes = Axes::new();
+    let [four, three, six, two] = atoms(&mut axes, [4, 3, 6, 2]);
+    let (left, right) = (axes.product(&[four, three]), axes.product(&[six, two]));
+    assert_eq!(axes.unify(left, right, CAUSE), Unified::Pinned);
+    let shared = axes.atoms(four)[0];
+    assert_eq!(axes.atoms(six)[0], shared);
+    assert_eq!(axes.pinned(shared), None);
+    assert!(axes.pinned(axes.atoms(four)[1]).is_some());
+}
+
+#[test]
 fn sum_borders_inside_the_inner_factor_pin_both_sides() {
     let mut axes = Axes::new();
     let [a, b, p, q] = atoms(&mut axes, [2, 4, 2, 3]);
@@ -320,6 +332,17 @@ fn degenerate_parts_vanish() {
     assert_eq!(axes.product(&[one, x, one]), x);
     let (empty, unit, zero) = (axes.sum(&[]), axes.product(&[one]), axes.product(&[none, x]));
     assert_eq!([empty, unit, zero].map(|axis| axes.size(axis)), [0, 1, 0]);
+}
+
+#[test]
+fn axes_of_size_one_always_stay_and_never_merge() {
+    let mut axes = Axes::new();
+    let [one, other, x] = atoms(&mut axes, [1, 1, 3]);
+    merge(&mut axes, one, other);
+    assert_ne!(axes.find(one), axes.find(other));
+    let sum = axes.sum(&[one, x]);
+    assert_eq!(axes.tree(sum).kept(&|_| Some(&[])), Some(vec![0]));
+    assert_eq!(axes.tree(sum).sized(&|_| Some(0)), 1);
 }
 
 #[test]
@@ -412,7 +435,7 @@ fn deep_dense_chains_unify_with_flat_sums_products_and_atoms() {
 }
 
 #[test]
-fn pinning_every_prefix_of_a_dense_chain_visits_each_axis_once() {
+fn pinning_every_prefix_of_a_dense_chain_pins_every_leaf() {
     let mut axes = Axes::new();
     let mut chain = axes.atom(4);
     for _ in 0..10_000 {
