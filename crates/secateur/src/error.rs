@@ -76,6 +76,13 @@ impl Error {
         self
     }
 
+    /// Puts the place, such as a tensor's name, before the message.
+    #[must_use]
+    pub(crate) fn at(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
     /// What went wrong, as a caller would branch on it.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -1,0 +1,238 @@
+//! Files: mapped to read, replaced atomically to write. Knows no format.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use memmap2::Mmap;
+use tempfile::NamedTempFile;
+
+use crate::{Error, Result};
+
+/// A file mapped into memory for reading.
+#[derive(Clone, Debug)]
+pub(crate) struct Mapped {
+    map: Option<Arc<Mmap>>,
+    bytes: Bytes,
+}
+
+struct Owner(Arc<Mmap>);
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Mapped {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
+        if !metadata.is_file() {
+            let path = path.display();
+            return Err(Error::argument(format!("`{path}` is not a file")).hint("name a file"));
+        }
+        if metadata.len() == 0 {
+            return Ok(Self::from_bytes(Bytes::new()));
+        }
+        let file = File::open(path).map_err(|source| read_error(path, source))?;
+        // SAFETY: the map is only read. Secateur never writes into an existing file (it replaces
+        // files by renaming), so the map changes only if another program edits the file in place.
+        let map = unsafe { Mmap::map(&file) }.map_err(|source| read_error(path, source))?;
+        let map = Arc::new(map);
+        Ok(Self { bytes: Bytes::from_owner(Owner(Arc::clone(&map))), map: Some(map) })
+    }
+
+    pub(crate) fn from_bytes(bytes: Bytes) -> Self {
+        Self { map: None, bytes }
+    }
+
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Tells the system that the pages of `part` are not needed soon, so that memory stays low.
+    /// Does nothing when `part` is not of this file.
+    pub(crate) fn release(&self, part: &[u8]) {
+        let Some(map) = &self.map else { return };
+        let offset = (part.as_ptr() as usize).wrapping_sub(map.as_ptr() as usize);
+        if offset.checked_add(part.len()).is_some_and(|end| end <= map.len()) {
+            advise_unneeded(map, offset, part.len());
+        }
+    }
+}
+
+#[cfg(unix)]
+fn advise_unneeded(map: &Mmap, offset: usize, len: usize) {
+    // SAFETY: the map is shared, backed by a file and never written: dropped pages are read again.
+    let advised =
+        unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len) };
+    // Advice may be refused: then memory stays as it was.
+    drop(advised);
+}
+
+#[cfg(not(unix))]
+fn advise_unneeded(_map: &Mmap, _offset: usize, _len: usize) {}
+
+fn read_error(path: &Path, source: io::Error) -> Error {
+    let missing = source.kind() == io::ErrorKind::NotFound;
+    let error = Error::io(path, source);
+    if missing { error.hint("check the path") } else { error }
+}
+
+/// A file in the making: nothing stands at its path until [`Replacement::commit`].
+#[derive(Debug)]
+pub(crate) struct Replacement {
+    target: PathBuf,
+    file: NamedTempFile,
+}
+
+impl Replacement {
+    /// Starts a file in the folder of `target`.
+    pub(crate) fn create(target: &Path) -> Result<Self> {
+        if target.is_dir() || target.file_name().is_none() {
+            let name = target.display();
+            return Err(Error::argument(format!("`{name}` is a folder")).hint("name a file"));
+        }
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".secateur-").suffix(".tmp");
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file =
+            builder.tempfile_in(folder(target)).map_err(|source| write_error(target, source))?;
+        Ok(Self { target: target.to_owned(), file })
+    }
+
+    /// Writes the content through a large buffer, down to the disk.
+    pub(crate) fn write(
+        &mut self,
+        fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<()> {
+        let mut writer = BufWriter::with_capacity(1 << 20, self.file.as_file_mut());
+        fill(&mut writer)
+            .and_then(|()| writer.flush())
+            .and_then(|()| writer.get_ref().sync_all())
+            .map_err(|source| write_error(&self.target, source))
+    }
+
+    /// Puts the file in its place, and in that of a file that stood there, keeping its permissions.
+    pub(crate) fn commit(self) -> Result<()> {
+        let Self { target, file } = self;
+        if let Ok(old) = fs::metadata(&target) {
+            file.as_file()
+                .set_permissions(old.permissions())
+                .map_err(|source| write_error(&target, source))?;
+        }
+        file.persist(&target).map_err(|error| write_error(&target, error.error))?;
+        sync_folder(&target);
+        Ok(())
+    }
+
+    /// As [`Replacement::commit`], but an error when a file stands there.
+    pub(crate) fn commit_new(self) -> Result<()> {
+        let Self { target, file } = self;
+        file.persist_noclobber(&target).map_err(|error| write_error(&target, error.error))?;
+        sync_folder(&target);
+        Ok(())
+    }
+}
+
+/// The folder that holds `path`.
+pub(crate) fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes a rename last through a power cut. Where folders cannot be synced, the rename is still
+/// atomic, so a failure is not reported.
+fn sync_folder(path: &Path) {
+    if let Ok(folder) = File::open(folder(path)) {
+        drop(folder.sync_all());
+    }
+}
+
+fn write_error(path: &Path, source: io::Error) -> Error {
+    let kind = source.kind();
+    let error = Error::io(path, source);
+    match kind {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            error.hint("create the folder first")
+        }
+        io::ErrorKind::StorageFull => error.hint("free some space, or write to another disk"),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            error.hint("write to a folder that you may write to")
+        }
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let name = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string();
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| name(entry).unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn an_abandoned_replacement_leaves_the_old_file_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        fs::write(&path, "old").unwrap();
+        let mut replacement = Replacement::create(&path).unwrap();
+        let error = replacement
+            .write(|sink| {
+                sink.write_all(b"ne")?;
+                Err(io::ErrorKind::StorageFull.into())
+            })
+            .unwrap_err();
+        assert!(error.to_string().starts_with(&format!("`{}`: ", path.display())));
+        assert_eq!(error.remedy(), Some("free some space, or write to another disk"));
+        drop(replacement);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_are_those_of_a_normal_file_or_of_the_replaced_one() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let normal = dir.path().join("normal");
+        fs::write(&normal, "").unwrap();
+        let path = dir.path().join("a");
+        Replacement::create(&path).unwrap().commit().unwrap();
+        assert_eq!(mode(&path), mode(&normal));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        Replacement::create(&path).unwrap().commit().unwrap();
+        assert_eq!(mode(&path), 0o640);
+    }
+
+    #[test]
+    fn a_new_file_does_not_replace() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        fs::write(&path, "old").unwrap();
+        assert!(Replacement::create(&path).unwrap().commit_new().is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+    }
+
+    #[test]
+    fn released_pages_are_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        fs::write(&path, vec![7; 100_000]).unwrap();
+        let mapped = Mapped::open(&path).unwrap();
+        mapped.release(&mapped.bytes()[5..90_000]);
+        mapped.release(b"not of this file");
+        assert!(mapped.bytes().iter().all(|&byte| byte == 7));
+    }
+}

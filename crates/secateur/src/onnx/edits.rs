@@ -1,0 +1,61 @@
+//! What to change in an ONNX file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::tensor::Keep;
+
+/// A tensor of the main graph.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum TensorRef {
+    /// An entry of `graph.initializer`.
+    Initializer(u32),
+    /// An attribute of a node: a tensor, or the number or numbers of a `Constant`.
+    Attribute {
+        /// The index in `graph.node`.
+        node: u32,
+        /// The index in the node's `attribute`.
+        attribute: u32,
+    },
+}
+
+/// What happens to a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TensorEdit {
+    /// Keeps these indices per axis, in this order.
+    Keep(Keep),
+    /// Keeps the shape, and zeroes all that the same `Keep` would drop.
+    Zero(Keep),
+    /// Takes this shape and these values, in the tensor's own integer type.
+    Ints(Vec<usize>, Vec<i64>),
+}
+
+/// A new value of a node's attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttributeEdit {
+    /// One integer.
+    Int(i64),
+    /// A list of integers.
+    Ints(Vec<i64>),
+    /// No attribute; nothing happens when there is none.
+    Remove,
+}
+
+/// All changes to a model. Indices are those of the main graph as it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edits {
+    /// Changes of tensors in place. Names stay; the declared type of an initializer follows.
+    pub tensors: BTreeMap<TensorRef, TensorEdit>,
+    /// New initializers made from a tensor: name, source as it was read, change.
+    pub copies: Vec<(String, TensorRef, TensorEdit)>,
+    /// New 64-bit integer initializers: name, shape, values.
+    pub literals: Vec<(String, Vec<usize>, Vec<i64>)>,
+    /// New input names: node, input, name. A short input list is extended with `""`.
+    pub inputs: Vec<(u32, u32, String)>,
+    /// Attributes to set or add: node, attribute name, value.
+    pub attributes: Vec<(u32, String, AttributeEdit)>,
+    /// New sizes of declared shapes (inputs, outputs and `value_info`), `None` where unknown.
+    /// Symbolic and undeclared sizes stay as they are.
+    pub value_shapes: BTreeMap<String, Vec<Option<i64>>>,
+    /// Entries of `value_info` to leave out.
+    pub drop_value_info: BTreeSet<String>,
+}
