@@ -1,10 +1,17 @@
 //! Secateur makes trained neural networks smaller and proves that what is left is right.
 
+pub mod analysis;
 pub mod axis;
 mod disk;
 mod dtype;
 mod error;
+pub mod exact;
+pub mod graph;
+pub mod group;
 pub mod onnx;
+pub mod ops;
+pub mod rule;
+pub mod size;
 pub mod tensor;
 
 pub use dtype::DType;

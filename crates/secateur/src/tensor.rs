@@ -70,6 +70,20 @@ impl TensorView {
     }
 }
 
+impl TensorView {
+    /// The elements as `f64`; `None` unless they are floats of 16 bits or more.
+    pub fn to_f64s(&self) -> Option<Vec<f64>> {
+        let data = &self.data;
+        Some(match self.dtype {
+            DType::F64 => words(data, f64::from_le_bytes),
+            DType::F32 => words(data, |b| f32::from_le_bytes(b).into()),
+            DType::F16 => words(data, |b| half::f16::from_le_bytes(b).into()),
+            DType::BF16 => words(data, |b| half::bf16::from_le_bytes(b).into()),
+            _ => return None,
+        })
+    }
+}
+
 fn words<const N: usize, T>(data: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
     data.as_chunks::<N>().0.iter().map(|word| read(*word)).collect()
 }

@@ -4,9 +4,13 @@
 //! [`Edits`]: messages that no edit touches are copied from the source byte by byte, unknown fields
 //! included, and weights are streamed.
 
+mod decode;
 mod edits;
+mod eval;
 mod external;
 mod file;
+mod hints;
+mod import;
 pub mod proto;
 mod rewrite;
 mod rope;
@@ -15,6 +19,9 @@ mod save;
 mod tests;
 mod wire;
 
+pub use decode::{Decode, Decoder};
 pub use edits::{AttributeEdit, Edits, TensorEdit, TensorRef};
 pub use file::OnnxFile;
+pub use hints::Hints;
+pub use import::{Imported, import, known_operators};
 pub use save::{Saved, save};

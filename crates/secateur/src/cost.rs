@@ -1,0 +1,1 @@
+//! Parameters, bytes and multiply-accumulates of a model, before and after cuts.

@@ -1,0 +1,136 @@
+//! Which groups are exact: pruning equals setting the removed slices to zero.
+//!
+//! Zero slices are followed from the parameters through the graph. A contraction over a group is
+//! exact where one of its operands is zero there; a statistic over it never is.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use crate::analysis::Analysis;
+use crate::axis::AxisId;
+use crate::graph::{Graph, NodeId, Origin, ValueId};
+use crate::group::{GroupId, Groups};
+use crate::rule::{Kind, Rule};
+
+/// A node that makes a group approximate, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coupling {
+    /// The node.
+    pub node: NodeId,
+    /// What it does with the dimension.
+    pub reason: &'static str,
+}
+
+const NOT_ZERO: &str = "it is summed over, and what is removed does not vanish there";
+
+/// The couplings of every approximate group, in the order of the nodes.
+pub fn couplings(
+    graph: &Graph,
+    analysis: &Analysis,
+    groups: &Groups,
+) -> Vec<(GroupId, Vec<Coupling>)> {
+    let mut flow = Vanishing::new(graph, analysis, groups);
+    for id in graph.node_ids() {
+        if let Some(rule) = &graph.node(id).rule {
+            flow.visit(id, rule);
+        }
+    }
+    let mut found: Vec<_> = flow.couplings.into_iter().collect();
+    found.sort_unstable_by_key(|(group, _)| *group);
+    found
+}
+
+struct Vanishing<'a> {
+    graph: &'a Graph,
+    analysis: &'a Analysis,
+    groups: &'a Groups,
+    /// The groups in an axis, by representative.
+    members: HashMap<AxisId, Rc<[GroupId]>>,
+    /// Per value and axis: the groups whose removed slices are not zero there.
+    alive: Vec<Vec<Vec<GroupId>>>,
+    couplings: HashMap<GroupId, Vec<Coupling>>,
+}
+
+impl<'a> Vanishing<'a> {
+    fn new(graph: &'a Graph, analysis: &'a Analysis, groups: &'a Groups) -> Self {
+        Vanishing {
+            graph,
+            analysis,
+            groups,
+            members: HashMap::new(),
+            alive: vec![Vec::new(); graph.values.len()],
+            couplings: HashMap::new(),
+        }
+    }
+
+    fn members(&mut self, axis: AxisId) -> Rc<[GroupId]> {
+        let axis = self.analysis.axes.find(axis);
+        if let Some(members) = self.members.get(&axis) {
+            return members.clone();
+        }
+        let atoms = self.analysis.axes.atoms(axis);
+        let groups: Rc<[GroupId]> =
+            atoms.into_iter().filter_map(|atom| self.groups.of_atom(atom)).collect();
+        self.members.insert(axis, groups.clone());
+        groups
+    }
+
+    fn is_zero(&self, value: ValueId, axis: usize, group: GroupId) -> bool {
+        match self.graph.value(value).origin {
+            Origin::Param(_) => true,
+            Origin::Node(_) => {
+                self.alive[value.index()].get(axis).is_some_and(|alive| !alive.contains(&group))
+            }
+            Origin::Input | Origin::Sizes(_) => false,
+        }
+    }
+
+    fn visit(&mut self, id: NodeId, rule: &Rule) {
+        let outputs = self.graph.node(id).outputs.clone();
+        for (dims, output) in rule.results.iter().zip(&outputs) {
+            self.alive[output.index()] = vec![Vec::new(); dims.len()];
+        }
+        for factor in 0..rule.factors.len() {
+            let members = self.members(self.analysis.factors(id)[factor]);
+            for &group in members.iter() {
+                self.visit_group(id, rule, factor, group);
+            }
+        }
+    }
+
+    fn visit_group(&mut self, id: NodeId, rule: &Rule, factor: usize, group: GroupId) {
+        let node = self.graph.node(id);
+        let zeros: Vec<Option<bool>> = rule
+            .operands
+            .iter()
+            .zip(&node.inputs)
+            .map(|(operand, value)| {
+                let with = operand.dims.iter().enumerate();
+                let mut axes =
+                    with.filter(|(_, dim)| dim.factors().any(|f| f.index() == factor)).peekable();
+                axes.peek()?;
+                let value = (*value)?;
+                Some(axes.all(|(axis, _)| self.is_zero(value, axis, group)))
+            })
+            .collect();
+        match rule.factors[factor].kind {
+            Kind::Summed if !zeros.contains(&Some(true)) => self.couple(id, group, NOT_ZERO),
+            Kind::Coupled(reason) => self.couple(id, group, reason),
+            _ => {}
+        }
+        if rule.flow.vanishes(&zeros) {
+            return;
+        }
+        for (dims, output) in rule.results.iter().zip(&node.outputs) {
+            for (axis, dim) in dims.iter().enumerate() {
+                if dim.factors().any(|f| f.index() == factor) {
+                    self.alive[output.index()][axis].push(group);
+                }
+            }
+        }
+    }
+
+    fn couple(&mut self, node: NodeId, group: GroupId, reason: &'static str) {
+        self.couplings.entry(group).or_default().push(Coupling { node, reason });
+    }
+}

@@ -1,0 +1,190 @@
+//! The graph that every stage works on: values, nodes and parameters, with concrete shapes.
+//!
+//! A graph is a reading of a source file, never a replacement for it: nodes remember the source
+//! node that they came from, and literals that depend on sizes remember where they stand.
+
+use crate::DType;
+use crate::ops::Op;
+use crate::rule::Rule;
+use crate::size::{ExprId, Sizes};
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub(crate) u32);
+
+        impl $name {
+            /// The position in the graph's list.
+            pub fn index(self) -> usize {
+                self.0 as usize
+            }
+
+            pub(crate) fn new(index: usize) -> Self {
+                Self(u32::try_from(index).unwrap_or(u32::MAX))
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A value of a [`Graph`].
+    ValueId,
+    /// A node of a [`Graph`].
+    NodeId,
+    /// A parameter of a [`Graph`].
+    ParamId,
+}
+
+/// The size of one dimension, and whether it stands for a symbolic one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The size that analysis works with: declared, given or guessed.
+    pub size: usize,
+    /// Whether the source leaves this size open (a batch, a sequence).
+    pub dynamic: bool,
+}
+
+impl Extent {
+    /// A size that the source states.
+    pub fn fixed(size: usize) -> Self {
+        Self { size, dynamic: false }
+    }
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The user of the model gives it.
+    Input,
+    /// The file stores it.
+    Param(ParamId),
+    /// A shape subgraph computes it; one expression per element, row-major.
+    Sizes(Vec<ExprId>),
+    /// A node computes it.
+    Node(NodeId),
+}
+
+/// A tensor that flows through the graph.
+#[derive(Clone, Debug)]
+pub struct Value {
+    /// The source's name; empty for a value inside a compound operator.
+    pub name: String,
+    /// Element type, where it is known.
+    pub dtype: Option<DType>,
+    /// Sizes; `None` behind operators that Secateur cannot follow.
+    pub shape: Option<Vec<Extent>>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// A stored tensor, or one use of it where uses may differ after pruning.
+#[derive(Clone, Debug)]
+pub struct Param {
+    /// The source's name, unique among stored tensors.
+    pub name: String,
+    /// The name in the framework that the model was made with, where the file records it.
+    pub label: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Sizes.
+    pub shape: Vec<usize>,
+    /// The stored tensor: a number that the format layer gives.
+    pub tensor: u32,
+    /// The source node and input that read it, where this is one of several separate uses.
+    pub only_use: Option<(u32, u32)>,
+    /// The value that carries it.
+    pub value: ValueId,
+}
+
+impl Param {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One application of an operator.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The source node's name (or its first output's, where it has none).
+    pub name: String,
+    /// The source's operator name.
+    pub kind: String,
+    /// The source node's number.
+    pub source: u32,
+    /// What it computes.
+    pub op: Op,
+    /// How its dimensions relate; `None` for an opaque node.
+    pub rule: Option<Rule>,
+    /// Operands; `None` for an omitted optional one.
+    pub inputs: Vec<Option<ValueId>>,
+    /// Results.
+    pub outputs: Vec<ValueId>,
+}
+
+/// A model, as far as its dimensions are concerned.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// All values.
+    pub values: Vec<Value>,
+    /// All nodes, each after those that it depends on.
+    pub nodes: Vec<Node>,
+    /// All stored tensors that are read as data.
+    pub params: Vec<Param>,
+    /// What the user gives.
+    pub inputs: Vec<ValueId>,
+    /// What the model returns.
+    pub outputs: Vec<ValueId>,
+    /// Expressions of the shape subgraphs.
+    pub sizes: Sizes,
+    /// Expressions whose literals must keep their value: read for something other than a size.
+    pub frozen: Vec<ExprId>,
+    /// What the reader could not follow: one line per kind of operator.
+    pub warnings: Vec<String>,
+}
+
+impl Graph {
+    /// A value.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.index()]
+    }
+
+    /// A node.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.index()]
+    }
+
+    /// A parameter.
+    pub fn param(&self, id: ParamId) -> &Param {
+        &self.params[id.index()]
+    }
+
+    /// The sizes of a value; empty where they are unknown.
+    pub fn shape(&self, id: ValueId) -> &[Extent] {
+        self.value(id).shape.as_deref().unwrap_or_default()
+    }
+
+    /// All node ids, in order.
+    pub fn node_ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.nodes.len()).map(NodeId::new)
+    }
+
+    /// All parameter ids, in order.
+    pub fn param_ids(&self) -> impl Iterator<Item = ParamId> + use<> {
+        (0..self.params.len()).map(ParamId::new)
+    }
+
+    /// The parameter that a value is, if it is one.
+    pub fn as_param(&self, id: ValueId) -> Option<ParamId> {
+        match self.value(id).origin {
+            Origin::Param(param) => Some(param),
+            _ => None,
+        }
+    }
+}

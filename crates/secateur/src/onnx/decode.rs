@@ -1,0 +1,303 @@
+//! What an operator family sees of the ONNX node that it decodes.
+
+use super::import::{Importer, node_name};
+use super::proto::{AttributeProto, NodeProto, attribute_type};
+use crate::graph::{Extent, Node, NodeId, Origin, Value, ValueId};
+use crate::ops::Op;
+use crate::size::{Expr, ExprId, Literal, Patches, Scalar};
+use crate::{Error, Result};
+
+/// Decodes one node: reads its attributes and inputs, and adds nodes to the graph.
+pub type Decode = for<'d, 'a> fn(&mut Decoder<'d, 'a>) -> Result<()>;
+
+/// One ONNX node and the graph that it is decoded into.
+///
+/// What a node reads as data comes from [`Decoder::input`]; numbers that follow sizes from
+/// [`Decoder::exprs`] and [`Decoder::literal`]; numbers that must keep their value from
+/// [`Decoder::known`] and [`Decoder::number`].
+pub struct Decoder<'d, 'a> {
+    importer: &'d mut Importer<'a>,
+    index: u32,
+    node: &'a NodeProto,
+    bound: Vec<Option<ValueId>>,
+}
+
+impl<'d, 'a> Decoder<'d, 'a> {
+    pub(super) fn new(importer: &'d mut Importer<'a>, index: u32, node: &'a NodeProto) -> Self {
+        Decoder { importer, index, node, bound: vec![None; node.output.len()] }
+    }
+
+    /// The operator's name.
+    pub fn kind(&self) -> &str {
+        &self.node.op_type
+    }
+
+    /// The version of the standard operator set.
+    pub fn opset(&self) -> i64 {
+        self.importer.opset
+    }
+
+    /// Number of inputs, omitted ones counted.
+    pub fn input_count(&self) -> usize {
+        self.node.input.len()
+    }
+
+    /// Number of results that have a name.
+    pub fn output_count(&self) -> usize {
+        self.node.output.iter().filter(|name| !name.is_empty()).count()
+    }
+
+    /// Whether input `slot` is given.
+    pub fn has(&self, slot: usize) -> bool {
+        self.node.input.get(slot).is_some_and(|name| !name.is_empty())
+    }
+
+    /// Input `slot` as data.
+    ///
+    /// # Errors
+    /// When it is omitted.
+    pub fn input(&mut self, slot: usize) -> Result<ValueId> {
+        let missing = || Error::malformed(format!("input {slot} is missing"));
+        self.optional(slot)?.ok_or_else(missing)
+    }
+
+    fn optional(&mut self, slot: usize) -> Result<Option<ValueId>> {
+        match self.node.input.get(slot) {
+            None => Ok(None),
+            Some(name) => self.importer.data(name, Some((self.index, slot as u32))),
+        }
+    }
+
+    /// The shape of a value.
+    ///
+    /// # Errors
+    /// When it is not known.
+    pub fn shape(&self, value: ValueId) -> Result<&[Extent]> {
+        let value = self.importer.graph.value(value);
+        let unknown = || Error::unsupported(format!("the shape of `{}` is not known", value.name));
+        value.shape.as_deref().ok_or_else(unknown)
+    }
+
+    /// The shape of input `slot`.
+    ///
+    /// # Errors
+    /// When it is omitted, or its shape is not known.
+    pub fn input_shape(&mut self, slot: usize) -> Result<Vec<Extent>> {
+        let value = self.input(slot)?;
+        self.shape(value).map(<[Extent]>::to_vec)
+    }
+
+    fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
+        self.node.attribute.iter().find(|attribute| attribute.name == name)
+    }
+
+    /// An integer attribute.
+    pub fn int(&self, name: &str) -> Option<i64> {
+        self.attribute(name)?.i
+    }
+
+    /// A float attribute.
+    pub fn float(&self, name: &str) -> Option<f32> {
+        self.attribute(name)?.f
+    }
+
+    /// A list of integers.
+    pub fn ints(&self, name: &str) -> Option<Vec<i64>> {
+        self.attribute(name).map(|attribute| attribute.ints.clone())
+    }
+
+    /// A list of floats.
+    pub fn floats(&self, name: &str) -> Option<Vec<f32>> {
+        let attribute = self.attribute(name)?;
+        (attribute.r#type == attribute_type::FLOATS).then(|| attribute.floats.clone())
+    }
+
+    /// A text attribute.
+    pub fn string(&self, name: &str) -> Option<String> {
+        let bytes = self.attribute(name)?.s.as_ref()?;
+        Some(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// An integer attribute, or an element of a list, that follows a size. `value` is what it is,
+    /// or its default where it is absent.
+    pub fn literal(&mut self, name: &'static str, index: u32, value: i64) -> ExprId {
+        let value = match index {
+            0 => self.int(name).unwrap_or(value),
+            _ => value,
+        };
+        let literal = Literal::Attribute { node: self.index, name, index };
+        let number = Scalar::Int(value);
+        self.importer.graph.sizes.add(Expr::Number(number, Some(literal)))
+    }
+
+    /// The expressions of an input of integers, which may follow sizes.
+    ///
+    /// # Errors
+    /// When the input is computed from data.
+    pub fn exprs(&mut self, slot: usize) -> Result<Vec<ExprId>> {
+        let name = self.node.input.get(slot).map(String::as_str).unwrap_or_default();
+        let known = self.importer.known(name).map(|known| known.exprs.clone());
+        known.ok_or_else(|| Error::unsupported(format!("input {slot} is computed from data")))
+    }
+
+    /// The values of an input of integers that do not follow sizes.
+    ///
+    /// # Errors
+    /// When the input is computed from data.
+    pub fn known(&mut self, slot: usize) -> Result<Vec<i64>> {
+        let exprs = self.exprs(slot)?;
+        self.importer.freeze(&exprs);
+        exprs.into_iter().map(|expr| self.eval(expr).map(|(value, _)| value)).collect()
+    }
+
+    /// The values of an input of numbers that do not follow sizes.
+    ///
+    /// # Errors
+    /// When the input is computed from data.
+    pub fn numbers(&mut self, slot: usize) -> Result<Vec<f64>> {
+        let exprs = self.exprs(slot)?;
+        self.importer.freeze(&exprs);
+        let value = |&expr: &ExprId| self.scalar(expr).map(Scalar::float);
+        let values: Option<Vec<f64>> = exprs.iter().map(value).collect();
+        values.ok_or_else(|| Error::unsupported(format!("input {slot} is not defined")))
+    }
+
+    /// The one number in input `slot`, if it is known.
+    pub fn number(&self, slot: usize) -> Option<f64> {
+        let known = self.importer.known(self.node.input.get(slot)?)?;
+        match known.exprs[..] {
+            [expr] => self.scalar(expr).map(Scalar::float),
+            _ => None,
+        }
+    }
+
+    fn scalar(&self, expr: ExprId) -> Option<Scalar> {
+        let graph = &self.importer.graph;
+        let dim = |value: ValueId, axis: u32| {
+            graph.shape(value).get(axis as usize).map(|extent| extent.size as i64)
+        };
+        graph.sizes.eval(expr, &dim, &Patches::new())
+    }
+
+    /// The value of an integer expression, and whether it comes from a symbolic dimension.
+    ///
+    /// # Errors
+    /// When it is not defined.
+    pub fn eval(&self, expr: ExprId) -> Result<(i64, bool)> {
+        let undefined = || Error::unsupported("a size is not defined");
+        let value = self.scalar(expr).and_then(Scalar::int).ok_or_else(undefined)?;
+        let graph = &self.importer.graph;
+        let mut dynamic = false;
+        graph.sizes.leaves(expr, &mut |leaf| {
+            if let Expr::Dim(value, axis) = leaf {
+                dynamic |= graph.shape(value).get(axis as usize).is_some_and(|e| e.dynamic);
+            }
+        });
+        Ok((value, dynamic))
+    }
+
+    /// An error about sizes that do not fit, which names guessed input sizes as the likely cause.
+    pub fn mismatch(&self, text: String) -> Error {
+        if !self.importer.is_guessed() {
+            return Error::malformed(text);
+        }
+        Error::argument(format!("node `{}`: {text}", node_name(self.node)))
+            .hint("input sizes were guessed: give them with `--shape NAME=1x3x224x224`")
+    }
+
+    /// Adds a node over given values; returns its first result, which has no name in the source.
+    ///
+    /// # Errors
+    /// When the operands' shapes do not fit the operator.
+    pub fn emit(&mut self, op: impl Into<Op>, inputs: &[ValueId]) -> Result<ValueId> {
+        let inputs = inputs.iter().copied().map(Some).collect();
+        let outputs = self.push(op.into(), inputs, &[])?;
+        outputs.first().copied().ok_or_else(|| Error::malformed("an operator without results"))
+    }
+
+    /// Makes result `slot` of the source node stand for a value.
+    pub fn bind(&mut self, slot: usize, value: ValueId) {
+        if let Some(bound) = self.bound.get_mut(slot) {
+            *bound = Some(value);
+        }
+        if let Some(name) = self.node.output.get(slot) {
+            self.importer.graph.values[value.index()].name.clone_from(name);
+        }
+    }
+
+    /// Adds the node itself, with all its inputs as data.
+    ///
+    /// # Errors
+    /// When the operands' shapes do not fit the operator.
+    pub fn node(&mut self, op: impl Into<Op>) -> Result<()> {
+        self.node_over(self.node.input.len(), op)
+    }
+
+    /// Adds the node itself, with its first `count` inputs as data; the others were read as numbers.
+    ///
+    /// # Errors
+    /// When the operands' shapes do not fit the operator.
+    pub fn node_over(&mut self, count: usize, op: impl Into<Op>) -> Result<()> {
+        let count = count.min(self.node.input.len());
+        let inputs = (0..count).map(|slot| self.optional(slot)).collect::<Result<Vec<_>>>()?;
+        let names: Vec<&str> = self.node.output.iter().map(String::as_str).collect();
+        let outputs = self.push(op.into(), inputs, &names)?;
+        for (slot, value) in outputs.into_iter().enumerate() {
+            self.bind(slot, value);
+        }
+        Ok(())
+    }
+
+    fn push(
+        &mut self,
+        op: Op,
+        inputs: Vec<Option<ValueId>>,
+        names: &[&str],
+    ) -> Result<Vec<ValueId>> {
+        for value in inputs.iter().flatten() {
+            self.shape(*value)?;
+        }
+        let graph = &self.importer.graph;
+        let shapes: Vec<Option<&[Extent]>> =
+            inputs.iter().map(|input| input.map(|value| graph.shape(value))).collect();
+        let rule = op.operator().map(|operator| operator.rule(&shapes)).transpose();
+        let rule = rule.map_err(|error| self.mismatch(error.to_string()))?;
+        if let Some(rule) = &rule {
+            rule.check(&shapes).map_err(|text| self.mismatch(text))?;
+        }
+        let id = NodeId::new(graph.nodes.len());
+        let results = rule.as_ref().map(|rule| rule.result_shapes()).unwrap_or_default();
+        let mut outputs = Vec::new();
+        for (slot, shape) in results.into_iter().enumerate() {
+            let name = names.get(slot).copied().unwrap_or_default().to_string();
+            let origin = Origin::Node(id);
+            let value = Value { name, dtype: None, shape: Some(shape), origin };
+            outputs.push(self.importer.add_value(value));
+        }
+        self.importer.graph.nodes.push(Node {
+            name: node_name(self.node),
+            kind: self.node.op_type.clone(),
+            source: self.index,
+            op,
+            rule,
+            inputs,
+            outputs: outputs.clone(),
+        });
+        Ok(outputs)
+    }
+
+    /// The source's names for the values that were bound.
+    pub(super) fn finish(self) -> Result<Vec<(&'a str, ValueId)>> {
+        let mut names = Vec::new();
+        for (name, bound) in self.node.output.iter().zip(self.bound) {
+            match bound {
+                Some(value) if !name.is_empty() => names.push((name.as_str(), value)),
+                None if !name.is_empty() => {
+                    return Err(Error::unsupported(format!("the result `{name}`")));
+                }
+                _ => {}
+            }
+        }
+        Ok(names)
+    }
+}

@@ -1,0 +1,431 @@
+//! Evaluates shape subgraphs element by element, as expressions over dimensions and literals.
+
+use super::proto::NodeProto;
+use crate::DType;
+use crate::graph::{Graph, ValueId};
+use crate::size::{Binary, Expr, ExprId, Patches, Scalar, Unary};
+
+/// A small tensor of which every element is an expression.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) dims: Vec<usize>,
+    pub(super) exprs: Vec<ExprId>,
+    pub(super) dtype: DType,
+}
+
+impl Known {
+    fn vector(exprs: Vec<ExprId>) -> Self {
+        Known { dims: vec![exprs.len()], exprs, dtype: DType::I64 }
+    }
+}
+
+/// `Shape` and `Size` of a value.
+pub(super) fn shape_of(graph: &mut Graph, value: ValueId, node: &NodeProto) -> Option<Known> {
+    let rank = graph.value(value).shape.as_ref()?.len();
+    let mut dims: Vec<ExprId> =
+        (0..rank).map(|axis| graph.sizes.add(Expr::Dim(value, axis as u32))).collect();
+    if node.op_type == "Size" {
+        let one = graph.sizes.int(1);
+        let product = |a, b| graph.sizes.add(Expr::Binary(Binary::Mul, a, b));
+        let size = dims.into_iter().fold(one, product);
+        return Some(Known { dims: Vec::new(), exprs: vec![size], dtype: DType::I64 });
+    }
+    let clamp = |value: i64| {
+        let value = if value < 0 { value + rank as i64 } else { value };
+        value.clamp(0, rank as i64) as usize
+    };
+    let start = clamp(int(node, "start").unwrap_or(0));
+    let end = clamp(int(node, "end").unwrap_or(rank as i64));
+    let kept = if start < end { dims.drain(start..end).collect() } else { Vec::new() };
+    Some(Known::vector(kept))
+}
+
+/// The result of a node whose inputs are all known; `None` for one that is not evaluated.
+pub(super) fn evaluate(
+    graph: &mut Graph,
+    node: &NodeProto,
+    inputs: &[Option<Known>],
+) -> Option<Known> {
+    if !node.domain.is_empty() && node.domain != "ai.onnx" {
+        return None;
+    }
+    let mut cx = Evaluator { graph, node, inputs };
+    let known = cx.run()?;
+    cx.is_worth_it(&known).then_some(known)
+}
+
+struct Evaluator<'e> {
+    graph: &'e mut Graph,
+    node: &'e NodeProto,
+    inputs: &'e [Option<Known>],
+}
+
+impl Evaluator<'_> {
+    /// Vectors of floats that sizes have no part in are weights: they stay nodes.
+    fn is_worth_it(&self, known: &Known) -> bool {
+        let mut sized = false;
+        for &expr in &known.exprs {
+            self.graph.sizes.leaves(expr, &mut |leaf| sized |= matches!(leaf, Expr::Dim(..)));
+        }
+        sized || !known.dtype.is_float() || known.dims.is_empty()
+    }
+
+    fn run(&mut self) -> Option<Known> {
+        if let Some(op) = unary(&self.node.op_type) {
+            return self.map(op);
+        }
+        if let Some(op) = binary(&self.node.op_type) {
+            return self.zip(op);
+        }
+        match self.node.op_type.as_str() {
+            "Identity" => self.input(0).cloned(),
+            "Cast" => self.cast(),
+            "Gather" => self.gather(),
+            "Concat" => self.concat(),
+            "Slice" => self.slice(),
+            "Squeeze" => self.squeeze(),
+            "Unsqueeze" => self.unsqueeze(),
+            "Reshape" => self.reshape(),
+            "Range" => self.range(),
+            "ConstantOfShape" => self.constant_of_shape(),
+            "Expand" => self.expand(),
+            "Where" => self.select(),
+            "ReduceProd" => self.reduce(Binary::Mul),
+            "ReduceSum" => self.reduce(Binary::Add),
+            "ReduceMax" => self.reduce(Binary::Max),
+            "ReduceMin" => self.reduce(Binary::Min),
+            _ => None,
+        }
+    }
+
+    fn input(&self, slot: usize) -> Option<&Known> {
+        self.inputs.get(slot)?.as_ref()
+    }
+
+    fn scalar(&self, expr: ExprId) -> Option<Scalar> {
+        let graph = &*self.graph;
+        let dim =
+            |value: ValueId, axis: u32| Some(graph.shape(value).get(axis as usize)?.size as i64);
+        graph.sizes.eval(expr, &dim, &Patches::new())
+    }
+
+    /// The present values of an input that decides on positions; its literals are then frozen.
+    fn ints(&mut self, slot: usize) -> Option<Vec<i64>> {
+        let exprs = self.input(slot)?.exprs.clone();
+        let values = exprs.iter().map(|&expr| self.scalar(expr)?.int()).collect();
+        self.graph.frozen.extend(exprs);
+        values
+    }
+
+    /// Axes named by an attribute or an input.
+    fn axes(&mut self, slot: usize, rank: usize) -> Option<Vec<usize>> {
+        let axes = match ints(self.node, "axes") {
+            Some(axes) => axes,
+            None => self.ints(slot)?,
+        };
+        axes.into_iter().map(|axis| crate::ops::axis(axis, rank).ok()).collect()
+    }
+
+    fn map(&mut self, op: Unary) -> Option<Known> {
+        let known = self.input(0)?.clone();
+        // Floor, ceil and round of an integer are it; as floats they would lose the literal.
+        let dtype = if op == Unary::Not { DType::Bool } else { known.dtype };
+        let exprs = known.exprs.iter().map(|&e| self.graph.sizes.add(Expr::Unary(op, e))).collect();
+        Some(Known { exprs, dims: known.dims, dtype })
+    }
+
+    fn cast(&mut self) -> Option<Known> {
+        let to = super::proto::dtype(i32::try_from(int(self.node, "to")?).ok()?)?;
+        let from = self.input(0)?.clone();
+        let op = match to {
+            DType::Bool => Unary::ToBool,
+            to if to.is_int() => Unary::ToInt,
+            to if to.is_float() => Unary::ToFloat,
+            _ => return None,
+        };
+        let same = from.dtype.is_int() && to.is_int();
+        let cast = |&expr: &ExprId| match same {
+            true => expr,
+            false => self.graph.sizes.add(Expr::Unary(op, expr)),
+        };
+        let exprs = from.exprs.iter().map(cast).collect();
+        Some(Known { exprs, dims: from.dims, dtype: to })
+    }
+
+    fn zip(&mut self, op: Binary) -> Option<Known> {
+        let (a, b) = (self.input(0)?.clone(), self.input(1)?.clone());
+        let dims = broadcast(&a.dims, &b.dims)?;
+        let compares = !matches!(
+            op,
+            Binary::Add
+                | Binary::Sub
+                | Binary::Mul
+                | Binary::Div
+                | Binary::Mod
+                | Binary::Min
+                | Binary::Max
+                | Binary::Pow
+        );
+        let dtype = if compares { DType::Bool } else { a.dtype };
+        let count = count(&dims)?;
+        let mut exprs = Vec::with_capacity(count);
+        for index in 0..count {
+            let (a, b) = (a.at(&dims, index)?, b.at(&dims, index)?);
+            exprs.push(self.graph.sizes.add(Expr::Binary(op, a, b)));
+        }
+        Some(Known { dims, exprs, dtype })
+    }
+
+    fn select(&mut self) -> Option<Known> {
+        let [c, a, b] = [0, 1, 2].map(|slot| self.input(slot).cloned());
+        let (c, a, b) = (c?, a?, b?);
+        let dims = broadcast(&broadcast(&c.dims, &a.dims)?, &b.dims)?;
+        let count = count(&dims)?;
+        let mut exprs = Vec::with_capacity(count);
+        for index in 0..count {
+            let parts = (c.at(&dims, index)?, a.at(&dims, index)?, b.at(&dims, index)?);
+            exprs.push(self.graph.sizes.add(Expr::Select(parts.0, parts.1, parts.2)));
+        }
+        Some(Known { dims, exprs, dtype: a.dtype })
+    }
+
+    fn gather(&mut self) -> Option<Known> {
+        let data = self.input(0)?.clone();
+        let indices = self.ints(1)?;
+        let shape = self.input(1)?.dims.clone();
+        if data.dims.len() != 1 || int(self.node, "axis").unwrap_or(0) > 0 {
+            return None;
+        }
+        let size = data.exprs.len() as i64;
+        let pick = |index: i64| {
+            let index = if index < 0 { index + size } else { index };
+            data.exprs.get(usize::try_from(index).ok()?).copied()
+        };
+        let exprs = indices.into_iter().map(pick).collect::<Option<_>>()?;
+        Some(Known { dims: shape, exprs, dtype: data.dtype })
+    }
+
+    fn concat(&mut self) -> Option<Known> {
+        let parts: Option<Vec<&Known>> = self.inputs.iter().map(Option::as_ref).collect();
+        let parts = parts?;
+        if parts.iter().any(|part| part.dims.len() != 1) {
+            return None;
+        }
+        let dtype = parts.first()?.dtype;
+        let exprs = parts.iter().flat_map(|part| part.exprs.iter().copied()).collect();
+        Some(Known { dtype, ..Known::vector(exprs) })
+    }
+
+    fn slice(&mut self) -> Option<Known> {
+        let data = self.input(0)?.clone();
+        if data.dims.len() != 1 {
+            return None;
+        }
+        let (start, end, step) = match ints(self.node, "starts") {
+            Some(starts) => (*starts.first()?, *ints(self.node, "ends")?.first()?, 1),
+            None => {
+                let step = if self.input(4).is_some() { *self.ints(4)?.first()? } else { 1 };
+                (*self.ints(1)?.first()?, *self.ints(2)?.first()?, step)
+            }
+        };
+        let size = data.exprs.len() as i64;
+        let place = |value: i64| if value < 0 { value.saturating_add(size) } else { value };
+        let exprs = if step > 0 {
+            let (start, end) = (place(start).clamp(0, size), place(end).clamp(0, size));
+            (start..end).step_by(step as usize).map(|i| data.exprs[i as usize]).collect()
+        } else if step == -1 {
+            let (start, end) = (place(start).clamp(-1, size - 1), place(end).clamp(-1, size - 1));
+            (end + 1..=start).rev().map(|i| data.exprs[i as usize]).collect()
+        } else {
+            return None;
+        };
+        Some(Known { dtype: data.dtype, ..Known::vector(exprs) })
+    }
+
+    fn squeeze(&mut self) -> Option<Known> {
+        let data = self.input(0)?.clone();
+        let rank = data.dims.len();
+        let named = self.input(1).is_some() || ints(self.node, "axes").is_some();
+        let axes = match named {
+            true => self.axes(1, rank)?,
+            false => (0..rank).filter(|&axis| data.dims[axis] == 1).collect(),
+        };
+        let kept = data.dims.iter().enumerate().filter(|(axis, _)| !axes.contains(axis));
+        Some(Known { dims: kept.map(|(_, &size)| size).collect(), ..data })
+    }
+
+    fn unsqueeze(&mut self) -> Option<Known> {
+        let data = self.input(0)?.clone();
+        let count = ints(self.node, "axes")
+            .map_or_else(|| self.input(1).map(|k| k.exprs.len()), |a| Some(a.len()))?;
+        let rank = data.dims.len() + count;
+        let axes = self.axes(1, rank)?;
+        let mut rest = data.dims.iter().copied();
+        let dims = (0..rank)
+            .map(|axis| if axes.contains(&axis) { Some(1) } else { rest.next() })
+            .collect::<Option<_>>()?;
+        Some(Known { dims, ..data })
+    }
+
+    fn reshape(&mut self) -> Option<Known> {
+        let data = self.input(0)?.clone();
+        let target = self.ints(1)?;
+        let total = data.exprs.len();
+        let fixed: i64 = target.iter().filter(|&&size| size != -1).product();
+        let size = |&size: &i64| match size {
+            -1 if fixed > 0 => Some(total / fixed as usize),
+            size => usize::try_from(size).ok(),
+        };
+        let dims: Vec<usize> = target.iter().map(size).collect::<Option<_>>()?;
+        (count(&dims)? == total).then_some(Known { dims, ..data })
+    }
+
+    fn range(&mut self) -> Option<Known> {
+        let dtype = self.input(0)?.dtype;
+        let bound = |slot| match self.input(slot)?.exprs[..] {
+            [expr] => self.scalar(expr)?.int(),
+            _ => None,
+        };
+        let (start, limit, step) = (bound(0)?, bound(1)?, bound(2)?);
+        for slot in 0..3 {
+            self.ints(slot)?;
+        }
+        let length = limit.checked_sub(start)?.checked_div(step)?.clamp(0, 1 << 20);
+        let length = length + i64::from((limit - start) % step != 0 && length >= 0);
+        if length > super::import::MAX_KNOWN_INTS as i64 {
+            return None;
+        }
+        let exprs = (0..length).map(|i| self.graph.sizes.int(start + i * step)).collect();
+        Some(Known { dtype, ..Known::vector(exprs) })
+    }
+
+    fn constant_of_shape(&mut self) -> Option<Known> {
+        let attribute = self.node.attribute.iter().find(|attribute| attribute.name == "value")?;
+        let tensor = attribute.t.as_ref()?;
+        let dtype = super::proto::dtype(tensor.data_type)?;
+        let raw = tensor.raw_data.as_deref().filter(|raw| !raw.is_empty());
+        let value = match (dtype, raw) {
+            (DType::I64, Some(raw)) => i64::from_le_bytes(raw.try_into().ok()?),
+            (DType::I64, None) => *tensor.int64_data.first()?,
+            (DType::I32, Some(raw)) => i64::from(i32::from_le_bytes(raw.try_into().ok()?)),
+            (DType::Bool, Some(raw)) => i64::from(*raw.first()?),
+            (DType::I32 | DType::Bool, None) => i64::from(*tensor.int32_data.first()?),
+            _ => return None,
+        };
+        let dims = self.target(0)?;
+        let exprs = (0..count(&dims)?).map(|_| self.graph.sizes.int(value)).collect();
+        Some(Known { dims, exprs, dtype })
+    }
+
+    fn expand(&mut self) -> Option<Known> {
+        let data = self.input(0)?.clone();
+        let target = self.target(1)?;
+        let dims = broadcast(&data.dims, &target)?;
+        let exprs = (0..count(&dims)?).map(|i| data.at(&dims, i)).collect::<Option<_>>()?;
+        Some(Known { dims, exprs, dtype: data.dtype })
+    }
+
+    /// A shape of at most as many elements as are evaluated.
+    fn target(&mut self, slot: usize) -> Option<Vec<usize>> {
+        let exprs = self.input(slot)?.exprs.clone();
+        let size = |&expr: &ExprId| usize::try_from(self.scalar(expr)?.int()?).ok();
+        let dims: Vec<usize> = exprs.iter().map(size).collect::<Option<_>>()?;
+        count(&dims)?;
+        self.graph.frozen.extend(exprs);
+        Some(dims)
+    }
+
+    fn reduce(&mut self, op: Binary) -> Option<Known> {
+        let data = self.input(0)?.clone();
+        if data.dims.len() > 1 {
+            return None;
+        }
+        let keep = int(self.node, "keepdims").unwrap_or(1) != 0;
+        let mut exprs = data.exprs.into_iter();
+        let first = exprs.next()?;
+        let total = exprs.fold(first, |a, b| self.graph.sizes.add(Expr::Binary(op, a, b)));
+        let dims = if keep { vec![1; data.dims.len()] } else { Vec::new() };
+        Some(Known { dims, exprs: vec![total], dtype: data.dtype })
+    }
+}
+
+impl Known {
+    /// The element that stands at flat position `index` once broadcast to `dims`.
+    fn at(&self, dims: &[usize], index: usize) -> Option<ExprId> {
+        let (mut rest, mut flat, mut stride) = (index, 0, 1);
+        let skip = dims.len().checked_sub(self.dims.len())?;
+        for axis in (0..dims.len()).rev() {
+            let position = rest % dims[axis];
+            rest /= dims[axis];
+            if axis >= skip {
+                let size = self.dims[axis - skip];
+                flat += if size == 1 { 0 } else { position * stride };
+                stride *= size;
+            }
+        }
+        self.exprs.get(flat).copied()
+    }
+}
+
+/// The number of elements, if it is small enough to evaluate.
+fn count(dims: &[usize]) -> Option<usize> {
+    let count = dims.iter().try_fold(1usize, |n, &size| n.checked_mul(size))?;
+    (count <= super::import::MAX_KNOWN_INTS).then_some(count)
+}
+
+fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let at = |dims: &[usize], axis: usize| {
+        (axis + dims.len()).checked_sub(rank).map_or(1, |index| dims[index])
+    };
+    let one = |axis| match (at(a, axis), at(b, axis)) {
+        (x, y) if x == y => Some(x),
+        (1, y) => Some(y),
+        (x, 1) => Some(x),
+        _ => None,
+    };
+    (0..rank).map(one).collect()
+}
+
+fn int(node: &NodeProto, name: &str) -> Option<i64> {
+    node.attribute.iter().find(|attribute| attribute.name == name)?.i
+}
+
+fn ints(node: &NodeProto, name: &str) -> Option<Vec<i64>> {
+    node.attribute.iter().find(|a| a.name == name).map(|attribute| attribute.ints.clone())
+}
+
+fn unary(kind: &str) -> Option<Unary> {
+    Some(match kind {
+        "Neg" => Unary::Neg,
+        "Abs" => Unary::Abs,
+        "Sqrt" => Unary::Sqrt,
+        "Floor" => Unary::Floor,
+        "Ceil" => Unary::Ceil,
+        "Round" => Unary::Round,
+        "Reciprocal" => Unary::Reciprocal,
+        "Not" => Unary::Not,
+        _ => return None,
+    })
+}
+
+fn binary(kind: &str) -> Option<Binary> {
+    Some(match kind {
+        "Add" => Binary::Add,
+        "Sub" => Binary::Sub,
+        "Mul" => Binary::Mul,
+        "Div" => Binary::Div,
+        "Mod" => Binary::Mod,
+        "Min" => Binary::Min,
+        "Max" => Binary::Max,
+        "Pow" => Binary::Pow,
+        "Equal" => Binary::Equal,
+        "Less" => Binary::Less,
+        "LessOrEqual" => Binary::LessOrEqual,
+        "Greater" => Binary::Greater,
+        "GreaterOrEqual" => Binary::GreaterOrEqual,
+        "And" => Binary::And,
+        "Or" => Binary::Or,
+        _ => return None,
+    })
+}

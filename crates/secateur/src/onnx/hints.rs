@@ -1,0 +1,134 @@
+//! Concrete sizes for the symbolic dimensions of a model's inputs: given, learned or guessed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::proto::{self, Dimension, ValueInfoProto};
+use crate::graph::Extent;
+use crate::{Error, Result};
+
+/// Input shapes that the user gave, by input name.
+pub type Hints = BTreeMap<String, Vec<usize>>;
+
+/// The declared extent of a dimension, where it is a number or a known symbol.
+pub(super) fn extent(dim: &Dimension, symbols: &BTreeMap<String, usize>) -> Option<Extent> {
+    match dim.extent.as_ref()? {
+        proto::Extent::Value(size) => usize::try_from(*size).ok().map(Extent::fixed),
+        proto::Extent::Param(name) => symbols.get(name).map(|&size| Extent { size, dynamic: true }),
+    }
+}
+
+pub(super) struct InputShapes<'h> {
+    hints: &'h Hints,
+    unused: BTreeSet<&'h str>,
+    symbols: BTreeMap<String, usize>,
+    guessed: Vec<String>,
+}
+
+impl<'h> InputShapes<'h> {
+    pub(super) fn new(hints: &'h Hints) -> Self {
+        InputShapes {
+            hints,
+            unused: hints.keys().map(String::as_str).collect(),
+            symbols: BTreeMap::new(),
+            guessed: Vec::new(),
+        }
+    }
+
+    /// Takes the values of symbols from the hints.
+    pub(super) fn learn(&mut self, inputs: &[&ValueInfoProto]) -> Result<()> {
+        for input in inputs {
+            let Some(hint) = self.hints.get(&input.name) else { continue };
+            self.unused.remove(input.name.as_str());
+            let Some(dims) = dims(input) else { continue };
+            if dims.len() != hint.len() {
+                return Err(Error::argument(format!(
+                    "input `{}` has {} axes, the given shape has {}",
+                    input.name,
+                    dims.len(),
+                    hint.len()
+                )));
+            }
+            for (axis, (dim, &size)) in dims.iter().zip(hint).enumerate() {
+                match &dim.extent {
+                    Some(proto::Extent::Value(declared)) if *declared != size as i64 => {
+                        return Err(Error::argument(format!(
+                            "axis {axis} of input `{}` is {declared}, the given shape says {size}",
+                            input.name
+                        )));
+                    }
+                    Some(proto::Extent::Param(name)) => {
+                        self.symbols.insert(name.clone(), size);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The shape of an input: given, else declared with symbols learned or guessed. `None` for an
+    /// input that is no tensor.
+    pub(super) fn shape(&mut self, input: &ValueInfoProto) -> Result<Option<Vec<Extent>>> {
+        let hint = self.hints.get(&input.name);
+        let is_tensor = input.r#type.as_ref().is_some_and(|t| t.tensor_type.is_some());
+        let Some(dims) = dims(input) else {
+            let given = hint.map(|hint| hint.iter().map(|&size| open(size)).collect());
+            if given.is_none() && is_tensor {
+                let text = format!("input `{}` does not declare its number of axes", input.name);
+                let flag = format!("--shape {}=1x3x224x224", input.name);
+                return Err(Error::argument(text).hint(format!("give it: `{flag}`")));
+            }
+            return Ok(given);
+        };
+        let mut shape = Vec::new();
+        for (axis, dim) in dims.iter().enumerate() {
+            let given = hint.map(|hint| hint[axis]);
+            shape.push(match &dim.extent {
+                Some(proto::Extent::Value(size)) => Extent::fixed(
+                    usize::try_from(*size)
+                        .map_err(|_| Error::malformed(format!("input `{}`", input.name)))?,
+                ),
+                Some(proto::Extent::Param(name)) if !name.is_empty() => {
+                    let known = given.or(self.symbols.get(name).copied());
+                    let size = known.unwrap_or_else(|| self.guess(input, name, axis, dims.len()));
+                    self.symbols.insert(name.clone(), size);
+                    open(size)
+                }
+                _ => open(given.unwrap_or_else(|| self.guess(input, "", axis, dims.len()))),
+            });
+        }
+        Ok(Some(shape))
+    }
+
+    /// A usual size: one sample, images of 224 × 224 pixels with 3 channels, 16 tokens.
+    fn guess(&mut self, input: &ValueInfoProto, symbol: &str, axis: usize, rank: usize) -> usize {
+        if !self.guessed.contains(&input.name) {
+            self.guessed.push(input.name.clone());
+        }
+        let symbol = symbol.to_lowercase();
+        match (axis, rank) {
+            _ if symbol.contains("batch") => 1,
+            (0, _) => 1,
+            (1, 4) => 3,
+            (_, 4) => 224,
+            _ => 16,
+        }
+    }
+
+    /// The symbols' sizes, and the inputs with guessed ones.
+    pub(super) fn finish(self) -> Result<(BTreeMap<String, usize>, Vec<String>)> {
+        if let Some(name) = self.unused.first() {
+            return Err(Error::argument(format!("the model has no input `{name}`"))
+                .hint("`secateur inspect` lists the inputs"));
+        }
+        Ok((self.symbols, self.guessed))
+    }
+}
+
+fn open(size: usize) -> Extent {
+    Extent { size, dynamic: true }
+}
+
+fn dims(input: &ValueInfoProto) -> Option<&[Dimension]> {
+    Some(&input.r#type.as_ref()?.tensor_type.as_ref()?.shape.as_ref()?.dim)
+}

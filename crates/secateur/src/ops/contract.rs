@@ -1,0 +1,181 @@
+//! Contractions: linear layers, matrix products, einsum.
+
+use super::{Operator, Shapes, agree, letter, operand, ranked};
+use crate::graph::Extent;
+use crate::onnx::{Decode, Decoder};
+use crate::rule::{Dim, FactorId, Flow, Rule, Use};
+use crate::{Error, Result};
+
+/// A product of operands summed over the axes that the result lacks.
+#[derive(Clone, Debug)]
+pub enum Contract {
+    /// `a · b` with numpy's broadcasting over leading axes; the weight is a parameter if one is.
+    MatMul,
+    /// `alpha a · b + beta c` with either matrix transposed.
+    Gemm {
+        /// Whether `a` is `[k, m]`.
+        transpose_a: bool,
+        /// Whether `b` is `[n, k]`.
+        transpose_b: bool,
+    },
+    /// Letters per operand and for the result.
+    Einsum {
+        /// One letter per axis of each operand.
+        operands: Vec<Vec<char>>,
+        /// One letter per axis of the result.
+        result: Vec<char>,
+    },
+}
+
+impl Operator for Contract {
+    fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
+        match self {
+            Contract::MatMul => matmul(shapes),
+            Contract::Gemm { transpose_a, transpose_b } => gemm(shapes, *transpose_a, *transpose_b),
+            Contract::Einsum { operands, result } => einsum(shapes, operands, result),
+        }
+    }
+}
+
+fn matmul(shapes: &Shapes<'_>) -> Result<Rule> {
+    let (a, b) = (ranked(shapes, 0, 1)?, ranked(shapes, 1, 1)?);
+    let inner = b[b.len().saturating_sub(2)];
+    agree("inner sizes of the product", a[a.len() - 1].size, inner.size)?;
+    let lead_a = &a[..a.len().saturating_sub(2)];
+    let lead_b = &b[..b.len().saturating_sub(2)];
+
+    let mut r = Rule::new("matmul");
+    let (dims_a, dims_b, lead) = broadcast(&mut r, lead_a, lead_b)?;
+    let m = (a.len() > 1).then(|| r.free("m", a[a.len() - 2]));
+    let n = (b.len() > 1).then(|| r.free("n", b[b.len() - 1]));
+    let k = r.summed("k", inner);
+    let axes = |lead: Vec<Dim>, rest: [Option<FactorId>; 2]| {
+        lead.into_iter().chain(rest.into_iter().flatten().map(Dim::from)).collect::<Vec<_>>()
+    };
+    r.operand(Use::Weight, axes(dims_a, [m, Some(k)]));
+    r.operand(Use::Weight, axes(dims_b, [Some(k), n]));
+    let result = axes(lead, [m, n]);
+    r.macs.push(result.iter().flat_map(Dim::factors).chain([k]).collect());
+    r.result(result);
+    r.flow = Flow::product([0, 1], []);
+    Ok(r)
+}
+
+/// Aligns two shapes at the end; an axis of size 1 is spelled 1 where the other is larger.
+fn broadcast(r: &mut Rule, a: &[Extent], b: &[Extent]) -> Result<(Vec<Dim>, Vec<Dim>, Vec<Dim>)> {
+    let rank = a.len().max(b.len());
+    let (mut dims_a, mut dims_b, mut result) = (Vec::new(), Vec::new(), Vec::new());
+    for index in 0..rank {
+        let left = (index + a.len()).checked_sub(rank).map(|i| a[i]);
+        let right = (index + b.len()).checked_sub(rank).map(|i| b[i]);
+        let extent = wider(left, right)?;
+        let factor = r.free(letter(index), extent);
+        let spell =
+            |side: Extent| if side.size == extent.size { factor.into() } else { Dim::one() };
+        dims_a.extend(left.map(spell));
+        dims_b.extend(right.map(spell));
+        result.push(factor.into());
+    }
+    Ok((dims_a, dims_b, result))
+}
+
+fn wider(a: Option<Extent>, b: Option<Extent>) -> Result<Extent> {
+    match (a, b) {
+        (Some(a), Some(b)) if a.size == b.size => {
+            Ok(Extent { size: a.size, dynamic: a.dynamic || b.dynamic })
+        }
+        (Some(a), Some(b)) if a.size == 1 => Ok(b),
+        (Some(a), Some(b)) if b.size == 1 => Ok(a),
+        (Some(a), Some(b)) => {
+            agree("broadcast sizes", a.size, b.size).map(|()| Extent::fixed(a.size))
+        }
+        (Some(one), None) | (None, Some(one)) => Ok(one),
+        (None, None) => Ok(Extent::fixed(1)),
+    }
+}
+
+fn gemm(shapes: &Shapes<'_>, transpose_a: bool, transpose_b: bool) -> Result<Rule> {
+    let (a, b) = (ranked(shapes, 0, 2)?, ranked(shapes, 1, 2)?);
+    let (rows, inner) = if transpose_a { (a[1], a[0]) } else { (a[0], a[1]) };
+    let (depth, columns) = if transpose_b { (b[1], b[0]) } else { (b[0], b[1]) };
+    agree("inner sizes of the product", inner.size, depth.size)?;
+    let mut r = Rule::new("gemm");
+    let m = r.free("m", rows);
+    let n = r.free("n", columns);
+    let k = r.summed("k", inner);
+    let matrix = |transposed, a: FactorId, b: FactorId| {
+        if transposed { vec![b.into(), a.into()] } else { vec![a.into(), b.into()] }
+    };
+    r.operand(Use::Weight, matrix(transpose_a, m, k));
+    r.operand(Use::Weight, matrix(transpose_b, k, n));
+    let mut terms = Vec::new();
+    if let Some(bias) = shapes.get(2) {
+        let result = [(m, rows), (n, columns)];
+        let bias = bias.unwrap_or_default();
+        let skip = 2usize.saturating_sub(bias.len());
+        let spell = |(&side, (factor, extent)): (&Extent, &(FactorId, Extent))| {
+            if side.size == extent.size { (*factor).into() } else { Dim::one() }
+        };
+        terms.extend((shapes[2].is_some()).then_some(2));
+        r.operand(Use::Affine, bias.iter().zip(&result[skip..]).map(spell).collect());
+    }
+    r.macs.push(vec![m, n, k]);
+    r.result(vec![m.into(), n.into()]);
+    r.flow = Flow::product([0, 1], terms);
+    Ok(r)
+}
+
+fn einsum(shapes: &Shapes<'_>, operands: &[Vec<char>], result: &[char]) -> Result<Rule> {
+    let mut r = Rule::new("einsum");
+    let mut known: Vec<(char, FactorId)> = Vec::new();
+    for (index, letters) in operands.iter().enumerate() {
+        let shape = operand(shapes, index)?;
+        agree("letters and axes", letters.len(), shape.len())?;
+        let mut dims = Vec::new();
+        for (&letter, &extent) in letters.iter().zip(shape) {
+            let seen = known.iter().find(|(known, _)| *known == letter).map(|&(_, f)| f);
+            let factor = seen.unwrap_or_else(|| {
+                if result.contains(&letter) {
+                    r.free(letter, extent)
+                } else {
+                    r.summed(letter, extent)
+                }
+            });
+            if seen.is_none() {
+                known.push((letter, factor));
+            }
+            agree("sizes under one letter", r.factors[factor.index()].extent.size, extent.size)?;
+            dims.push(factor.into());
+        }
+        r.operand(Use::Weight, dims);
+    }
+    let find = |letter: &char| {
+        let found = known.iter().find(|(known, _)| known == letter);
+        found.map(|&(_, f)| f.into()).ok_or_else(|| Error::malformed("a letter from nowhere"))
+    };
+    r.result(result.iter().map(find).collect::<Result<_>>()?);
+    r.macs.push(known.iter().map(|&(_, factor)| factor).collect());
+    r.flow = Flow::product((0..operands.len()).collect::<Vec<_>>(), []);
+    Ok(r)
+}
+
+/// How ONNX spells contractions.
+pub(crate) const ONNX: &[(&str, Decode)] =
+    &[("MatMul", |cx| cx.node(Contract::MatMul)), ("Gemm", decode_gemm), ("Einsum", decode_einsum)];
+
+fn decode_gemm(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let flag = |name| cx.int(name).unwrap_or(0) != 0;
+    let (transpose_a, transpose_b) = (flag("transA"), flag("transB"));
+    cx.node(Contract::Gemm { transpose_a, transpose_b })
+}
+
+fn decode_einsum(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let equation = cx.string("equation").unwrap_or_default().replace(' ', "");
+    let explicit = equation.split_once("->").filter(|_| !equation.contains('.'));
+    let Some((left, right)) = explicit else {
+        return Err(Error::unsupported(format!("the equation `{equation}`")));
+    };
+    let operands: Vec<Vec<char>> = left.split(',').map(|term| term.chars().collect()).collect();
+    agree("einsum terms and inputs", operands.len(), cx.input_count())?;
+    cx.node(Contract::Einsum { operands, result: right.chars().collect() })
+}

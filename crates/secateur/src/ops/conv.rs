@@ -1,0 +1,221 @@
+//! Convolution: 1 to 3 spatial dimensions, grouped, depthwise, transposed.
+
+use super::{Fit, NewSizes, Operator, Place, Shapes, agree, operand, ranked};
+use crate::graph::Extent;
+use crate::onnx::{Decode, Decoder};
+use crate::rule::{Dim, FactorId, Flow, Rule, Use};
+use crate::size::ExprId;
+use crate::{Error, Result};
+
+/// A convolution: data `[n, g·i, s…]`, kernel `[g·o, i, k…]` (transposed: `[g·i, o, k…]`), bias
+/// `[g·o]`.
+#[derive(Clone, Debug)]
+pub struct Conv {
+    /// Number of groups.
+    pub groups: usize,
+    /// The literal that says so.
+    pub groups_literal: ExprId,
+    /// The window.
+    pub window: Window,
+    /// For a transposed convolution, what is added to the far end of each spatial axis.
+    pub output_padding: Option<Vec<i64>>,
+}
+
+/// Strides, dilations and padding per spatial axis.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// Strides.
+    pub strides: Vec<i64>,
+    /// Dilations.
+    pub dilations: Vec<i64>,
+    /// Padding at the near ends, then at the far ends; `None`: as much as keeps `size / stride`.
+    pub pads: Option<Vec<i64>>,
+    /// Whether the last partial window counts.
+    pub ceil: bool,
+}
+
+impl Window {
+    /// Reads the attributes that convolutions and pools share.
+    pub(crate) fn decode(cx: &Decoder<'_, '_>, spatial: usize) -> Result<Window> {
+        let ones = vec![1; spatial];
+        let pads = match cx.string("auto_pad").as_deref() {
+            None | Some("NOTSET" | "") => {
+                Some(cx.ints("pads").unwrap_or_else(|| vec![0; 2 * spatial]))
+            }
+            Some("VALID") => Some(vec![0; 2 * spatial]),
+            Some(_) => None,
+        };
+        let window = Window {
+            strides: cx.ints("strides").unwrap_or_else(|| ones.clone()),
+            dilations: cx.ints("dilations").unwrap_or(ones),
+            pads,
+            ceil: cx.int("ceil_mode").unwrap_or(0) != 0,
+        };
+        agree("strides and spatial axes", window.strides.len(), spatial)?;
+        agree("dilations and spatial axes", window.dilations.len(), spatial)?;
+        if let Some(pads) = &window.pads {
+            agree("pads and spatial ends", pads.len(), 2 * spatial)?;
+        }
+        if window.strides.iter().any(|&stride| stride < 1) {
+            return Err(Error::malformed("a stride is not positive"));
+        }
+        Ok(window)
+    }
+
+    /// The size of spatial axis `axis` after the window `kernel` ran over `size`.
+    pub(crate) fn output(&self, axis: usize, size: Extent, kernel: usize) -> Result<Extent> {
+        let (input, stride) = (size.size as i64, self.strides[axis]);
+        let spread = self.dilations[axis].saturating_mul(kernel as i64 - 1).saturating_add(1);
+        let steps = match &self.pads {
+            None => ceil_div(input, stride) - 1,
+            Some(pads) => {
+                let padding = pads[axis].saturating_add(pads[self.strides.len() + axis]);
+                let room = input.saturating_add(padding).saturating_sub(spread);
+                if room < 0 {
+                    let message = format!("a window of {spread} over {input} with pads {padding}");
+                    return Err(Error::malformed(message));
+                }
+                let far = self.ceil && ceil_div(room, stride) * stride < input + pads[axis];
+                if far { ceil_div(room, stride) } else { room / stride }
+            }
+        };
+        Ok(Extent { size: positive(steps.saturating_add(1))?, dynamic: size.dynamic })
+    }
+
+    fn transposed(&self, axis: usize, size: Extent, kernel: usize, extra: i64) -> Result<Extent> {
+        let (input, stride) = (size.size as i64, self.strides[axis]);
+        let spread = self.dilations[axis].saturating_mul(kernel as i64 - 1).saturating_add(1);
+        let output = match &self.pads {
+            None => input.saturating_mul(stride),
+            Some(pads) => (input - 1)
+                .saturating_mul(stride)
+                .saturating_add(spread)
+                .saturating_add(extra)
+                .saturating_sub(pads[axis].saturating_add(pads[self.strides.len() + axis])),
+        };
+        Ok(Extent { size: positive(output)?, dynamic: size.dynamic })
+    }
+}
+
+fn ceil_div(a: i64, b: i64) -> i64 {
+    a / b + i64::from(a % b > 0)
+}
+
+fn positive(size: i64) -> Result<usize> {
+    usize::try_from(size)
+        .ok()
+        .filter(|&size| size > 0)
+        .ok_or_else(|| Error::malformed(format!("a spatial size of {size}")))
+}
+
+/// Fixed factors for windows: the data's axes, the kernel's, the result's.
+pub(crate) fn spatial_factors(
+    rule: &mut Rule,
+    data: &[Extent],
+    kernel: &[Extent],
+    result: &[Extent],
+) -> [Vec<FactorId>; 3] {
+    let names = ["h", "w", "d"];
+    let mut add = |extents: &[Extent], prefix: &str, suffix: &str| {
+        let one = |(i, &extent): (usize, &Extent)| {
+            let name = format!("{prefix}{}{suffix}", names.get(i).unwrap_or(&"s"));
+            rule.fixed(name, extent, "a window slides over it")
+        };
+        extents.iter().enumerate().map(one).collect()
+    };
+    [add(data, "", ""), add(kernel, "k", ""), add(result, "", "'")]
+}
+
+pub(crate) fn dims(lead: Vec<Dim>, rest: &[FactorId]) -> Vec<Dim> {
+    lead.into_iter().chain(rest.iter().map(|&factor| factor.into())).collect()
+}
+
+impl Operator for Conv {
+    fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
+        let (data, kernel) = (ranked(shapes, 0, 3)?, operand(shapes, 1)?);
+        agree("ranks of data and kernel", data.len(), kernel.len())?;
+        agree("kernel and spatial axes", kernel.len() - 2, self.window.strides.len())?;
+        let groups = self.groups;
+        if groups == 0 || data[1].size % groups != 0 {
+            let message = format!("{} channels in {groups} groups", data[1].size);
+            return Err(Error::malformed(message));
+        }
+        let inner = data[1].size / groups;
+        let outputs = match self.output_padding {
+            None => {
+                agree("channels of data and kernel", inner, kernel[1].size)?;
+                if kernel[0].size % groups != 0 {
+                    let message = format!("{} kernels in {groups} groups", kernel[0].size);
+                    return Err(Error::malformed(message));
+                }
+                kernel[0].size / groups
+            }
+            Some(_) => {
+                agree("channels of data and kernel", data[1].size, kernel[0].size)?;
+                kernel[1].size
+            }
+        };
+        let spatial = self.output_shape(&data[2..], &kernel[2..])?;
+
+        let mut r =
+            Rule::new(if self.output_padding.is_some() { "conv_transpose" } else { "conv" });
+        let n = r.free("n", data[0]);
+        let g = r.free("g", Extent::fixed(groups));
+        let o = r.free("o", Extent::fixed(outputs));
+        let i = r.summed("i", Extent::fixed(inner));
+        let [s, k, t] = spatial_factors(&mut r, &data[2..], &kernel[2..], &spatial);
+        r.operand(Use::Data, dims(vec![n.into(), Dim::product([g, i])], &s));
+        let lead = match self.output_padding {
+            None => vec![Dim::product([g, o]), i.into()],
+            Some(_) => vec![Dim::product([g, i]), o.into()],
+        };
+        r.operand(Use::Weight, dims(lead, &k));
+        let mut terms = Vec::new();
+        if let Some(bias) = shapes.get(2) {
+            let dims = bias.map(|_| vec![Dim::product([g, o])]);
+            terms.extend(dims.is_some().then_some(2));
+            r.operand(Use::Affine, dims.unwrap_or_default());
+        }
+        let cost = [vec![n, g, o, i], k, if self.output_padding.is_some() { s } else { t.clone() }];
+        r.macs.push(cost.concat());
+        r.result(dims(vec![n.into(), Dim::product([g, o])], &t));
+        r.flow = Flow::product([0, 1], terms);
+        Ok(r)
+    }
+
+    fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
+        let groups = sizes.rule.results[0][1].0[0][0];
+        let want = vec![sizes.factor(groups)];
+        vec![Fit::new(Place::Attribute("group"), [self.groups_literal], want)]
+    }
+}
+
+impl Conv {
+    fn output_shape(&self, data: &[Extent], kernel: &[Extent]) -> Result<Vec<Extent>> {
+        let one = |axis: usize| match &self.output_padding {
+            None => self.window.output(axis, data[axis], kernel[axis].size),
+            Some(extra) => {
+                let extra = extra.get(axis).copied().unwrap_or(0);
+                self.window.transposed(axis, data[axis], kernel[axis].size, extra)
+            }
+        };
+        (0..data.len()).map(one).collect()
+    }
+}
+
+/// How ONNX spells convolutions.
+pub(crate) const ONNX: &[(&str, Decode)] = &[("Conv", decode), ("ConvTranspose", decode)];
+
+fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let rank = cx.input_shape(1)?.len();
+    let spatial = rank.checked_sub(2).ok_or_else(|| Error::malformed("a kernel without axes"))?;
+    let groups_literal = cx.literal("group", 0, 1);
+    let output_padding = (cx.kind() == "ConvTranspose")
+        .then(|| cx.ints("output_padding").unwrap_or_else(|| vec![0; spatial]));
+    if output_padding.is_some() && cx.ints("output_shape").is_some() {
+        return Err(Error::unsupported("`output_shape`"));
+    }
+    let groups = usize::try_from(cx.int("group").unwrap_or(1)).unwrap_or(0);
+    let window = Window::decode(cx, spatial)?;
+    cx.node(Conv { groups, groups_literal, window, output_padding })
+}

@@ -1,0 +1,148 @@
+//! Elementwise operators with numpy's broadcasting, of any number of operands.
+
+use super::{Operator, Shapes, letter};
+use crate::graph::Extent;
+use crate::onnx::{Decode, Decoder};
+use crate::rule::{Dim, Flow, Rule, Use};
+use crate::{Error, Result};
+
+/// An elementwise operator.
+#[derive(Clone, Debug)]
+pub struct Elementwise {
+    /// What zeros become.
+    pub zeros: Zeros,
+    /// Number of results (a dropout also returns its mask).
+    pub results: usize,
+}
+
+/// What an elementwise operator makes of zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zeros {
+    /// Zero where the first operand is: relu, gelu, tanh, …; `x^p` with `p > 0`.
+    FirstKept,
+    /// Zero where any operand is: a product.
+    AnyKept,
+    /// Zero where all operands are: sum, difference, maximum.
+    AllKept,
+    /// Zero where both branches of a selection are.
+    BranchesKept,
+    /// Zero where the first operand is, undefined where the second is: a quotient.
+    Quotient,
+    /// No longer zero: sigmoid, exponential, comparisons.
+    Lost,
+}
+
+impl Zeros {
+    fn flow(self, operands: usize) -> Flow {
+        match self {
+            Zeros::FirstKept => Flow::product([0], []),
+            Zeros::AnyKept => Flow::product((0..operands).collect::<Vec<_>>(), []),
+            Zeros::AllKept => Flow::product([], (0..operands).collect::<Vec<_>>()),
+            Zeros::BranchesKept => Flow::product([], [1, 2]),
+            Zeros::Quotient => {
+                Flow::Product { factors: vec![0], terms: Vec::new(), divisors: vec![1] }
+            }
+            Zeros::Lost => Flow::Break,
+        }
+    }
+}
+
+impl Operator for Elementwise {
+    fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
+        let rank = shapes.iter().flatten().map(|shape| shape.len()).max().unwrap_or(0);
+        let mut r = Rule::new("elementwise");
+        let result: Vec<Dim> = (0..rank)
+            .map(|index| {
+                let extent = broadcast(shapes, rank, index)?;
+                Ok(r.free(letter(index), extent).into())
+            })
+            .collect::<Result<_>>()?;
+        for shape in shapes {
+            let shape = shape.unwrap_or_default();
+            let spell = |(extent, dim): (&Extent, &Dim)| {
+                if extent.size == r.extent(dim).size { dim.clone() } else { Dim::one() }
+            };
+            let dims = shape.iter().zip(&result[rank - shape.len()..]).map(spell).collect();
+            r.operand(if shapes.len() == 1 { Use::Data } else { Use::Affine }, dims);
+        }
+        r.flow = self.zeros.flow(shapes.len());
+        for _ in 0..self.results {
+            r.result(result.clone());
+        }
+        Ok(r)
+    }
+}
+
+/// The extent of axis `index` of the broadcast shape.
+fn broadcast(shapes: &Shapes<'_>, rank: usize, index: usize) -> Result<Extent> {
+    let mut result = Extent::fixed(1);
+    for shape in shapes.iter().flatten() {
+        let Some(&extent) = (index + shape.len()).checked_sub(rank).map(|i| &shape[i]) else {
+            continue;
+        };
+        if result.size == extent.size {
+            result.dynamic |= extent.dynamic;
+        } else if result.size == 1 {
+            result = extent;
+        } else if extent.size != 1 {
+            let message = format!("sizes {} and {} do not broadcast", result.size, extent.size);
+            return Err(Error::malformed(message));
+        }
+    }
+    Ok(result)
+}
+
+macro_rules! table {
+    ($($zeros:ident: $($name:literal)*;)*) => {
+        &[$($(($name, |cx| cx.node(Elementwise { zeros: Zeros::$zeros, results: 1 })),)*)*]
+    };
+}
+
+/// Operators whose zeros do not depend on attributes or operands.
+pub(crate) const ONNX: &[(&str, Decode)] = table! {
+    FirstKept: "Abs" "Asin" "Asinh" "Atan" "Atanh" "BitShift" "Cast" "Ceil" "Celu"
+        "Elu" "Erf" "Floor" "Gelu" "HardSwish" "Identity" "LeakyRelu" "Mish" "Mod"
+        "Neg" "PRelu" "QuickGelu" "Relu" "Round" "Selu" "Shrink" "Sign" "Sin" "Sinh" "Softsign"
+        "Sqrt" "Swish" "Tan" "Tanh" "ThresholdedRelu" "CastLike" "IsNaN" "IsInf";
+    AnyKept: "Mul" "And" "BitwiseAnd";
+    AllKept: "Add" "Sub" "Sum" "Max" "Min" "Mean" "Or" "Xor" "BitwiseOr" "BitwiseXor";
+    BranchesKept: "Where";
+    Quotient: "Div";
+    Lost: "Acos" "Acosh" "BitwiseNot" "Cos" "Cosh" "Equal" "Exp" "Greater" "GreaterOrEqual"
+        "HardSigmoid" "Less" "LessOrEqual" "Log" "Not" "Reciprocal" "Sigmoid" "Softplus";
+};
+
+/// Operators whose zeros do.
+pub(crate) const ONNX_SPECIAL: &[(&str, Decode)] =
+    &[("Clip", decode_clip), ("Pow", decode_pow), ("Dropout", decode_dropout)];
+
+fn decode_clip(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let bound = |cx: &Decoder<'_, '_>, slot: usize, name: &str| match cx.has(slot) {
+        true => cx.number(slot),
+        false => Some(cx.float(name).map_or(0.0, f64::from)),
+    };
+    let low = bound(cx, 1, "min").is_some_and(|low| low <= 0.0);
+    let high = bound(cx, 2, "max").is_some_and(|high| high >= 0.0);
+    let zeros = if low && high { Zeros::FirstKept } else { Zeros::Lost };
+    cx.node_over(1, Elementwise { zeros, results: 1 })
+}
+
+fn decode_pow(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let positive = cx.number(1).is_some_and(|power| power > 0.0);
+    let zeros = if positive { Zeros::FirstKept } else { Zeros::Lost };
+    if positive {
+        cx.node_over(1, Elementwise { zeros, results: 1 })
+    } else {
+        cx.node(Elementwise { zeros, results: 1 })
+    }
+}
+
+fn decode_dropout(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let results = cx.output_count();
+    cx.node_over(1, Elementwise { zeros: Zeros::FirstKept, results })
+}
+
+/// Whether an ONNX operator is elementwise.
+pub(crate) fn is(kind: &str) -> bool {
+    ONNX.iter().chain(ONNX_SPECIAL).any(|entry| entry.0 == kind)
+}

@@ -1,0 +1,52 @@
+//! Tensors made from nothing but a shape.
+
+use super::{Fit, NewSizes, Operator, Place, Shapes, letters};
+use crate::graph::Extent;
+use crate::onnx::{Decode, Decoder};
+use crate::rule::{Flow, Rule};
+use crate::size::ExprId;
+use crate::{Error, Result};
+
+/// A constant of a computed shape.
+#[derive(Clone, Debug)]
+pub struct Fill {
+    /// The shape.
+    pub shape: Vec<Extent>,
+    /// How the source computes it (input 0).
+    pub target: Vec<ExprId>,
+}
+
+impl Operator for Fill {
+    fn rule(&self, _shapes: &Shapes<'_>) -> Result<Rule> {
+        let mut r = Rule::new("fill");
+        let dims = letters(&mut r, &self.shape);
+        r.result(dims);
+        r.flow = Flow::Break;
+        Ok(r)
+    }
+
+    fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
+        let want = sizes.result(0);
+        let fixed = self.shape.iter().all(|extent| !extent.dynamic);
+        let exprs = self.target.iter().copied().map(Some).collect();
+        vec![Fit { place: Place::Input(0), exprs, whole: fixed.then(|| want.clone()), want }]
+    }
+
+    fn target(&self) -> Vec<Option<ExprId>> {
+        self.target.iter().copied().map(Some).collect()
+    }
+}
+
+/// How ONNX spells it.
+pub(crate) const ONNX: &[(&str, Decode)] = &[("ConstantOfShape", decode)];
+
+fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let target = cx.exprs(0)?;
+    let mut shape = Vec::new();
+    for &expr in &target {
+        let (size, dynamic) = cx.eval(expr)?;
+        let size = usize::try_from(size).map_err(|_| Error::malformed("a negative size"))?;
+        shape.push(Extent { size, dynamic });
+    }
+    cx.node_over(0, Fill { shape, target })
+}

@@ -1,0 +1,185 @@
+//! Normalization: by stored statistics (batch) or by those of the data (layer, RMS, instance,
+//! group).
+
+use super::{Fit, NewSizes, Operator, Place, Shapes, letter, letters, ranked};
+use crate::graph::Extent;
+use crate::onnx::{Decode, Decoder};
+use crate::rule::{Dim, Flow, Kind, Rule, Use};
+use crate::size::ExprId;
+use crate::{Error, Result};
+
+/// Why values change when a normalized axis is cut.
+const STATISTICS: &str = "its statistics are taken over it";
+
+/// A normalization; the affine operands follow the data.
+#[derive(Clone, Debug)]
+pub enum Norm {
+    /// Data `[n, c, …]`, scale, bias, mean and variance `[c]`.
+    Batch,
+    /// Statistics over the axes from `axis` on; scale and bias of their shape.
+    Layer {
+        /// First normalized axis.
+        axis: i64,
+        /// Whether the mean is subtracted (layer) or not (RMS).
+        centered: bool,
+    },
+    /// Data `[n, c, …]`, statistics over the axes after `c`; scale and bias `[c]`.
+    Instance,
+    /// Data `[n, g·c, …]`, statistics over `c` and the axes after it; scale and bias `[g·c]`.
+    Group {
+        /// Number of groups.
+        groups: usize,
+        /// The literal that says so.
+        literal: ExprId,
+    },
+}
+
+impl Operator for Norm {
+    fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
+        match *self {
+            Norm::Batch => batch(shapes),
+            Norm::Layer { axis, centered } => layer(shapes, axis, centered),
+            Norm::Instance => instance(shapes),
+            Norm::Group { groups, .. } => group(shapes, groups),
+        }
+    }
+
+    fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
+        let Norm::Group { literal, .. } = *self else { return Vec::new() };
+        let groups = sizes.rule.results[0][1].0[0][0];
+        let want = vec![sizes.factor(groups)];
+        vec![Fit::new(Place::Attribute("num_groups"), [literal], want)]
+    }
+}
+
+/// Adds an affine operand for every operand after the data.
+fn affine(r: &mut Rule, shapes: &Shapes<'_>, dims: &[Dim]) -> Result<()> {
+    for shape in &shapes[1..] {
+        let given: Vec<Dim> = match shape {
+            None => Vec::new(),
+            Some(shape) => {
+                let skip = dims.len().checked_sub(shape.len());
+                let skip =
+                    skip.ok_or_else(|| Error::malformed("an affine operand of this rank"))?;
+                let spell = |(dim, extent): (&Dim, &Extent)| {
+                    if extent.size == 1 && r.extent(dim).size != 1 {
+                        Dim::one()
+                    } else {
+                        dim.clone()
+                    }
+                };
+                dims[skip..].iter().zip(*shape).map(spell).collect()
+            }
+        };
+        r.operand(Use::Affine, given);
+    }
+    Ok(())
+}
+
+/// Scale (operand 1) multiplies, bias (operand 2) is added; with no scale the data itself counts
+/// where `keeps_zero`.
+fn flow(shapes: &Shapes<'_>, keeps_zero: bool) -> Flow {
+    let has = |index: usize| shapes.get(index).copied().flatten().is_some();
+    let scale = has(1).then_some(1).into_iter();
+    let factors: Vec<usize> = keeps_zero.then_some(0).into_iter().chain(scale).collect();
+    if factors.is_empty() {
+        return Flow::Break;
+    }
+    Flow::product(factors, has(2).then_some(2).into_iter().collect::<Vec<_>>())
+}
+
+fn batch(shapes: &Shapes<'_>) -> Result<Rule> {
+    let data = ranked(shapes, 0, 2)?;
+    let mut r = Rule::new("batch_norm");
+    let dims = letters(&mut r, data);
+    r.operand(Use::Data, dims.clone());
+    affine(&mut r, shapes, &dims[1..2])?;
+    r.result(dims);
+    r.flow = flow(shapes, false);
+    Ok(r)
+}
+
+fn layer(shapes: &Shapes<'_>, axis: i64, centered: bool) -> Result<Rule> {
+    let data = ranked(shapes, 0, 1)?;
+    let axis = super::axis(axis, data.len())?;
+    let mut r = Rule::new(if centered { "layer_norm" } else { "rms_norm" });
+    let dims: Vec<Dim> = (0..data.len())
+        .map(|i| {
+            let kind = if i < axis { Kind::Free } else { Kind::Coupled(STATISTICS) };
+            r.factor(letter(i), data[i], kind).into()
+        })
+        .collect();
+    r.operand(Use::Data, dims.clone());
+    affine(&mut r, shapes, &dims)?;
+    r.result(dims);
+    r.flow = flow(shapes, !centered);
+    Ok(r)
+}
+
+fn instance(shapes: &Shapes<'_>) -> Result<Rule> {
+    let data = ranked(shapes, 0, 3)?;
+    let mut r = Rule::new("instance_norm");
+    let dims: Vec<Dim> = (0..data.len())
+        .map(|i| {
+            let kind = if i < 2 { Kind::Free } else { Kind::Coupled(STATISTICS) };
+            r.factor(letter(i), data[i], kind).into()
+        })
+        .collect();
+    r.operand(Use::Data, dims.clone());
+    affine(&mut r, shapes, &dims[1..2])?;
+    r.result(dims);
+    r.flow = flow(shapes, true);
+    Ok(r)
+}
+
+fn group(shapes: &Shapes<'_>, groups: usize) -> Result<Rule> {
+    let data = ranked(shapes, 0, 2)?;
+    if groups == 0 || data[1].size % groups != 0 {
+        return Err(Error::malformed(format!("{} channels in {groups} groups", data[1].size)));
+    }
+    let mut r = Rule::new("group_norm");
+    let n = r.free("n", data[0]);
+    let g = r.free("g", Extent::fixed(groups));
+    let inner = Extent::fixed(data[1].size / groups);
+    let c = r.factor("c", inner, Kind::Coupled(STATISTICS));
+    let mut dims = vec![n.into(), Dim::product([g, c])];
+    for (i, &extent) in data.iter().enumerate().skip(2) {
+        dims.push(r.factor(letter(i), extent, Kind::Coupled(STATISTICS)).into());
+    }
+    r.operand(Use::Data, dims.clone());
+    affine(&mut r, shapes, &dims[1..2])?;
+    r.result(dims);
+    r.flow = flow(shapes, false);
+    Ok(r)
+}
+
+/// How ONNX spells normalizations.
+pub(crate) const ONNX: &[(&str, Decode)] = &[
+    ("BatchNormalization", |cx| {
+        if cx.int("training_mode").unwrap_or(0) != 0 {
+            return Err(Error::unsupported("training mode"));
+        }
+        cx.node(Norm::Batch)
+    }),
+    ("LayerNormalization", |cx| decode_layer(cx, true)),
+    ("SimplifiedLayerNormalization", |cx| decode_layer(cx, false)),
+    ("RMSNormalization", |cx| decode_layer(cx, false)),
+    ("InstanceNormalization", |cx| cx.node(Norm::Instance)),
+    ("GroupNormalization", decode_group),
+];
+
+fn decode_layer(cx: &mut Decoder<'_, '_>, centered: bool) -> Result<()> {
+    let axis = cx.int("axis").unwrap_or(-1);
+    cx.node(Norm::Layer { axis, centered })
+}
+
+fn decode_group(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let channels = cx.input_shape(0)?.get(1).map(|extent| extent.size);
+    let scale = cx.input_shape(1)?.first().map(|extent| extent.size);
+    if channels != scale {
+        return Err(Error::unsupported("one scale per group instead of per channel"));
+    }
+    let literal = cx.literal("num_groups", 0, 1);
+    let groups = usize::try_from(cx.int("num_groups").unwrap_or(1)).unwrap_or(0);
+    cx.node(Norm::Group { groups, literal })
+}

@@ -1,0 +1,107 @@
+//! Borders.
+
+use super::{Fit, NewSizes, Operator, Place, Shapes, agree, axis, letter, operand};
+use crate::graph::Extent;
+use crate::onnx::{Decode, Decoder};
+use crate::rule::{Dim, Rule, Use};
+use crate::size::ExprId;
+use crate::{Error, Result};
+
+/// Borders around the data.
+#[derive(Clone, Debug)]
+pub struct Pad {
+    /// One entry per padded axis: the axis, near and far border.
+    pub borders: Vec<(usize, [i64; 2])>,
+    /// Where the source spells the borders (all near ones, then all far ones), and how.
+    pub target: (Place, Vec<ExprId>),
+    /// Whether borders are zero, so that they are segments of their own.
+    pub zero: bool,
+}
+
+impl Operator for Pad {
+    fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
+        let data = operand(shapes, 0)?;
+        let mut r = Rule::new("pad");
+        let (mut dims, mut result): (Vec<Dim>, Vec<Dim>) = (Vec::new(), Vec::new());
+        for (index, &extent) in data.iter().enumerate() {
+            let name = letter(index);
+            let border = self.borders.iter().find(|(axis, _)| *axis == index);
+            let [near, far] = border.map_or([0, 0], |(_, border)| *border);
+            if near == 0 && far == 0 {
+                let factor = r.free(name, extent);
+                dims.push(factor.into());
+                result.push(factor.into());
+                continue;
+            }
+            let total = (extent.size as i64).saturating_add(near).saturating_add(far);
+            let size = usize::try_from(total).map_err(|_| Error::malformed("a negative size"))?;
+            if near < 0 || far < 0 || !self.zero {
+                let reason = "its border is not zero";
+                dims.push(r.fixed(name.clone(), extent, reason).into());
+                let to = Extent { size, dynamic: extent.dynamic };
+                result.push(r.fixed(name + "'", to, reason).into());
+                continue;
+            }
+            let mut parts = Vec::new();
+            if near > 0 {
+                parts.push(r.free(format!("{name}<"), Extent::fixed(near as usize)));
+            }
+            let inner = r.free(name.clone(), extent);
+            parts.push(inner);
+            if far > 0 {
+                parts.push(r.free(format!("{name}>"), Extent::fixed(far as usize)));
+            }
+            dims.push(inner.into());
+            result.push(Dim::sum(parts));
+        }
+        r.operand(Use::Data, dims);
+        r.result(result);
+        Ok(r)
+    }
+
+    fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
+        let (place, exprs) = &self.target;
+        let count = self.borders.len();
+        let mut want = vec![0; 2 * count];
+        for (index, (axis, border)) in self.borders.iter().enumerate() {
+            let segments = sizes.segments(&sizes.rule.results[0][*axis]);
+            let whole = segments.len() == 1;
+            let near = if border[0] > 0 && !whole { segments[0] } else { border[0] };
+            let last = segments.last().copied().unwrap_or(0);
+            let far = if border[1] > 0 && !whole { last } else { border[1] };
+            (want[index], want[count + index]) = (near, far);
+        }
+        vec![Fit::new(*place, exprs.iter().copied(), want)]
+    }
+}
+
+/// How ONNX spells it.
+pub(crate) const ONNX: &[(&str, Decode)] = &[("Pad", decode)];
+
+fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let rank = cx.input_shape(0)?.len();
+    let target = match cx.ints("pads") {
+        Some(pads) => {
+            let each = pads.iter().enumerate();
+            let exprs = each.map(|(i, &pad)| cx.literal("pads", i as u32, pad)).collect();
+            (Place::Attribute("pads"), exprs)
+        }
+        None => (Place::Input(1), cx.exprs(1)?),
+    };
+    let axes = match cx.has(3) {
+        true => cx.known(3)?,
+        false => (0..rank as i64).collect(),
+    };
+    agree("borders and axes", target.1.len(), 2 * axes.len())?;
+    let constant = matches!(cx.string("mode").as_deref(), None | Some("constant"));
+    let value =
+        if cx.has(2) { cx.number(2) } else { Some(f64::from(cx.float("value").unwrap_or(0.0))) };
+    let zero = constant && value == Some(0.0);
+    let mut borders = Vec::new();
+    for (index, &along) in axes.iter().enumerate() {
+        let (near, _) = cx.eval(target.1[index])?;
+        let (far, _) = cx.eval(target.1[axes.len() + index])?;
+        borders.push((axis(along, rank)?, [near, far]));
+    }
+    cx.node_over(1, Pad { borders, target, zero })
+}

@@ -1,0 +1,72 @@
+//! Pooling over windows.
+
+use super::conv::{Window, dims, spatial_factors};
+use super::{Operator, Shapes, agree, ranked};
+use crate::graph::Extent;
+use crate::onnx::{Decode, Decoder};
+use crate::rule::{Flow, Rule, Use};
+use crate::{Error, Result};
+
+/// A pool over windows of data `[n, c, s…]`.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    /// What is taken of each window.
+    pub kind: PoolKind,
+    /// Window sizes.
+    pub kernel: Vec<usize>,
+    /// The window.
+    pub window: Window,
+    /// Whether the positions of the maxima are a second result.
+    pub indices: bool,
+}
+
+/// What is taken of each window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolKind {
+    /// The largest element.
+    Max,
+    /// The mean.
+    Mean,
+    /// The p-norm.
+    Lp,
+}
+
+impl Operator for Pool {
+    fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
+        let data = ranked(shapes, 0, 3)?;
+        agree("kernel and spatial axes", self.kernel.len(), data.len() - 2)?;
+        let sizes = self.kernel.iter().enumerate();
+        let result = sizes
+            .map(|(axis, &kernel)| self.window.output(axis, data[axis + 2], kernel))
+            .collect::<Result<Vec<Extent>>>()?;
+        let mut r = Rule::new("pool");
+        let n = r.free("n", data[0]);
+        let c = r.free("c", data[1]);
+        let [s, _, t] = spatial_factors(&mut r, &data[2..], &[], &result);
+        r.operand(Use::Data, dims(vec![n.into(), c.into()], &s));
+        r.result(dims(vec![n.into(), c.into()], &t));
+        if self.indices {
+            r.result(dims(vec![n.into(), c.into()], &t));
+            r.flow = Flow::Break;
+        }
+        Ok(r)
+    }
+}
+
+/// How ONNX spells pools over windows.
+pub(crate) const ONNX: &[(&str, Decode)] = &[
+    ("MaxPool", |cx| decode(cx, PoolKind::Max)),
+    ("AveragePool", |cx| decode(cx, PoolKind::Mean)),
+    ("LpPool", |cx| decode(cx, PoolKind::Lp)),
+];
+
+fn decode(cx: &mut Decoder<'_, '_>, kind: PoolKind) -> Result<()> {
+    let kernel = cx.ints("kernel_shape").ok_or_else(|| Error::malformed("no `kernel_shape`"))?;
+    let kernel = kernel
+        .into_iter()
+        .map(|size| usize::try_from(size).map_err(|_| Error::malformed("a negative kernel size")))
+        .collect::<Result<Vec<_>>>()?;
+    let window = Window::decode(cx, kernel.len())?;
+    let indices = cx.output_count() > 1;
+    cx.node(Pool { kind, kernel, window, indices })
+}

@@ -1,0 +1,219 @@
+//! Reductions of whole axes, and operators that run along one axis.
+
+use super::{Operator, Shapes, axis, letter, operand, ranked};
+use crate::graph::Extent;
+use crate::onnx::{Decode, Decoder};
+use crate::rule::{Dim, Flow, Kind, Rule, Use};
+use crate::{Error, Result};
+
+/// A reduction of axes to one element each.
+#[derive(Clone, Debug)]
+pub struct Reduce {
+    /// What is computed.
+    pub kind: ReduceKind,
+    /// Which axes; `None`: all of them.
+    pub axes: Option<Vec<i64>>,
+    /// Whether reduced axes stay, with size 1.
+    pub keep: bool,
+}
+
+/// What a reduction computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ReduceKind {
+    Sum,
+    L1,
+    L2,
+    SumSquare,
+    Mean,
+    Max,
+    Min,
+    Prod,
+    LogSum,
+    LogSumExp,
+    ArgMax,
+}
+
+impl ReduceKind {
+    fn effect(self) -> Kind {
+        match self {
+            ReduceKind::Sum | ReduceKind::L1 | ReduceKind::L2 | ReduceKind::SumSquare => {
+                Kind::Summed
+            }
+            ReduceKind::LogSum => Kind::Summed,
+            ReduceKind::Mean => Kind::Coupled("a mean is taken over it"),
+            ReduceKind::Max | ReduceKind::Min => Kind::Coupled("an extremum is taken over it"),
+            ReduceKind::Prod => Kind::Coupled("a product is taken over it"),
+            ReduceKind::LogSumExp => Kind::Coupled("a sum of exponentials is taken over it"),
+            ReduceKind::ArgMax => Kind::Fixed("argmax runs along it"),
+        }
+    }
+
+    fn keeps_zero(self) -> bool {
+        !matches!(self, ReduceKind::LogSum | ReduceKind::LogSumExp | ReduceKind::ArgMax)
+    }
+}
+
+impl Operator for Reduce {
+    fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
+        let data = operand(shapes, 0)?;
+        let reduced = match &self.axes {
+            None => (0..data.len()).collect(),
+            Some(axes) => axes.iter().map(|&a| axis(a, data.len())).collect::<Result<Vec<_>>>()?,
+        };
+        let mut r = Rule::new("reduce");
+        let mut result: Vec<Dim> = Vec::new();
+        let mut dims: Vec<Dim> = Vec::new();
+        for (i, &extent) in data.iter().enumerate() {
+            if reduced.contains(&i) {
+                dims.push(r.factor(letter(i), extent, self.kind.effect()).into());
+                result.extend(self.keep.then(Dim::one));
+            } else {
+                let factor = r.free(letter(i), extent);
+                dims.push(factor.into());
+                result.push(factor.into());
+            }
+        }
+        r.operand(Use::Data, dims);
+        r.result(result);
+        r.flow = if self.kind.keeps_zero() { Flow::product([0], []) } else { Flow::Break };
+        Ok(r)
+    }
+}
+
+/// An operator whose result along one axis depends on all of that axis.
+#[derive(Clone, Debug)]
+pub struct Along {
+    /// Printed name.
+    pub name: &'static str,
+    /// Why the axis must stay whole.
+    pub reason: &'static str,
+    /// The axes.
+    pub axes: Vec<i64>,
+    /// The size of the axis in the results, where it differs.
+    pub size: Option<usize>,
+    /// Number of results.
+    pub results: usize,
+    /// Whether a slice of zeros on another axis stays zero.
+    pub keeps_zero: bool,
+}
+
+impl Along {
+    /// An operator that keeps the shape.
+    pub fn new(name: &'static str, reason: &'static str, axis: i64) -> Self {
+        Along { name, reason, axes: vec![axis], size: None, results: 1, keeps_zero: false }
+    }
+}
+
+impl Operator for Along {
+    fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
+        let data = ranked(shapes, 0, 1)?;
+        let axes =
+            self.axes.iter().map(|&a| axis(a, data.len())).collect::<Result<Vec<usize>>>()?;
+        let mut r = Rule::new(self.name);
+        let (mut dims, mut result): (Vec<Dim>, Vec<Dim>) = (Vec::new(), Vec::new());
+        for (i, &extent) in data.iter().enumerate() {
+            let factor = match axes.contains(&i) {
+                true => r.fixed(letter(i), extent, self.reason),
+                false => r.free(letter(i), extent),
+            };
+            dims.push(factor.into());
+            result.push(match self.size.filter(|_| axes.contains(&i)) {
+                Some(size) => {
+                    r.fixed(letter(i) + "'", Extent { size, ..extent }, self.reason).into()
+                }
+                None => factor.into(),
+            });
+        }
+        r.operand(Use::Data, dims);
+        for _ in 0..self.results {
+            r.result(result.clone());
+        }
+        r.flow = if self.keeps_zero { Flow::Carry } else { Flow::Break };
+        Ok(r)
+    }
+}
+
+/// Softmax of the first opset versions: over all axes from `axis` on.
+fn decode_softmax(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let rank = cx.input_shape(0)?.len();
+    let modern = cx.opset() >= 13;
+    let first = axis(cx.int("axis").unwrap_or(if modern { -1 } else { 1 }), rank)?;
+    let last = if modern { first + 1 } else { rank };
+    let axes = (first..last).map(|axis| axis as i64).collect();
+    cx.node(Along { axes, ..Along::new("softmax", "softmax runs along it", 0) })
+}
+
+fn decode_topk(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let size = match cx.int("k") {
+        Some(k) => k,
+        None => *cx.known(1)?.first().ok_or_else(|| Error::malformed("no `k`"))?,
+    };
+    let size = usize::try_from(size).map_err(|_| Error::malformed(format!("`k` is {size}")))?;
+    let axis = cx.int("axis").unwrap_or(-1);
+    let along = Along::new("topk", "top-k runs along it", axis);
+    cx.node_over(1, Along { size: Some(size), results: 2, ..along })
+}
+
+fn decode_cumsum(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let axis = *cx.known(1)?.first().ok_or_else(|| Error::malformed("no axis"))?;
+    let along = Along::new("cumsum", "a cumulative sum runs along it", axis);
+    cx.node_over(1, Along { keeps_zero: true, ..along })
+}
+
+fn decode(cx: &mut Decoder<'_, '_>, kind: ReduceKind) -> Result<()> {
+    let keep = cx.int("keepdims").unwrap_or(1) != 0;
+    let axes = match cx.ints("axes") {
+        Some(axes) => Some(axes),
+        None if cx.has(1) => Some(cx.known(1)?),
+        None => None,
+    };
+    let axes = axes.filter(|axes| !axes.is_empty());
+    if axes.is_none() && cx.int("noop_with_empty_axes").unwrap_or(0) != 0 {
+        return Err(Error::unsupported("`noop_with_empty_axes`"));
+    }
+    cx.node_over(1, Reduce { kind, axes, keep })
+}
+
+fn decode_global(cx: &mut Decoder<'_, '_>, kind: ReduceKind) -> Result<()> {
+    let rank = cx.input_shape(0)?.len() as i64;
+    cx.node(Reduce { kind, axes: Some((2..rank).collect()), keep: true })
+}
+
+fn decode_arg(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let axes = Some(vec![cx.int("axis").unwrap_or(0)]);
+    let keep = cx.int("keepdims").unwrap_or(1) != 0;
+    cx.node(Reduce { kind: ReduceKind::ArgMax, axes, keep })
+}
+
+/// How ONNX spells reductions and operators along an axis.
+pub(crate) const ONNX: &[(&str, Decode)] = &[
+    ("ReduceSum", |cx| decode(cx, ReduceKind::Sum)),
+    ("ReduceL1", |cx| decode(cx, ReduceKind::L1)),
+    ("ReduceL2", |cx| decode(cx, ReduceKind::L2)),
+    ("ReduceSumSquare", |cx| decode(cx, ReduceKind::SumSquare)),
+    ("ReduceMean", |cx| decode(cx, ReduceKind::Mean)),
+    ("ReduceMax", |cx| decode(cx, ReduceKind::Max)),
+    ("ReduceMin", |cx| decode(cx, ReduceKind::Min)),
+    ("ReduceProd", |cx| decode(cx, ReduceKind::Prod)),
+    ("ReduceLogSum", |cx| decode(cx, ReduceKind::LogSum)),
+    ("ReduceLogSumExp", |cx| decode(cx, ReduceKind::LogSumExp)),
+    ("GlobalAveragePool", |cx| decode_global(cx, ReduceKind::Mean)),
+    ("GlobalMaxPool", |cx| decode_global(cx, ReduceKind::Max)),
+    ("GlobalLpPool", |cx| decode_global(cx, ReduceKind::L2)),
+    ("ArgMax", decode_arg),
+    ("ArgMin", decode_arg),
+    ("Softmax", decode_softmax),
+    ("LogSoftmax", decode_softmax),
+    ("Hardmax", decode_softmax),
+    ("TopK", decode_topk),
+    ("CumSum", decode_cumsum),
+    ("LRN", |cx| {
+        let along = Along::new("lrn", "neighboring channels are compared", 1);
+        cx.node(Along { keeps_zero: true, ..along })
+    }),
+    ("Trilu", |cx| {
+        let along = Along::new("trilu", "a triangle is cut out of it", -1);
+        cx.node_over(1, Along { axes: vec![-2, -1], keeps_zero: true, ..along })
+    }),
+];

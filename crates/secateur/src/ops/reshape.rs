@@ -1,0 +1,451 @@
+//! The same elements in another shape or order, broadcast, or repeated.
+
+use super::{Fit, NewSizes, Operator, Place, Shapes, agree, axis, letter, letters, operand};
+use crate::graph::Extent;
+use crate::onnx::{Decode, Decoder};
+use crate::rule::{Dim, FactorId, Rule, Use};
+use crate::size::ExprId;
+use crate::{Error, Result};
+
+/// The same elements, row-major, in another shape.
+#[derive(Clone, Debug)]
+pub struct Reshape {
+    /// The new shape.
+    pub shape: Vec<Extent>,
+    /// Where the source spells it; `None` where it follows from the data's shape.
+    pub target: Option<Target>,
+}
+
+/// A target shape that the source spells.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Where it stands.
+    pub place: Place,
+    /// One expression per axis; `None` for an axis that is copied or inferred.
+    pub exprs: Vec<Option<ExprId>>,
+    /// Whether an entry 0 means "as in the data".
+    pub zero_copies: bool,
+}
+
+impl Operator for Reshape {
+    fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
+        let data = operand(shapes, 0)?;
+        let elements = |shape: &[Extent]| {
+            shape.iter().try_fold(1usize, |n, extent| n.checked_mul(extent.size))
+        };
+        let (from, to) = (elements(data).unwrap_or(0), elements(&self.shape).unwrap_or(1));
+        agree("numbers of elements", from, to)?;
+        if from == 0 {
+            return Err(Error::unsupported("a reshape of no elements"));
+        }
+        let mut r = Rule::new("reshape");
+        let (left, right) = align(&mut r, data, &self.shape);
+        r.operand(Use::Data, left);
+        r.result(right);
+        Ok(r)
+    }
+
+    fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
+        let Some(target) = &self.target else { return Vec::new() };
+        let want = sizes.result(0);
+        let whole = self.whole(target, sizes, &want);
+        vec![Fit { place: target.place, exprs: target.exprs.clone(), want, whole }]
+    }
+}
+
+impl Reshape {
+    /// The target spelled anew: open sizes are copied where they stand in place, or inferred.
+    fn whole(&self, target: &Target, sizes: &NewSizes<'_>, want: &[i64]) -> Option<Vec<i64>> {
+        let data = &sizes.rule.operands[0].dims;
+        let result = &sizes.rule.results[0];
+        let mut inferred = 0;
+        let mut one = |index: usize| {
+            if !self.shape[index].dynamic {
+                return want[index];
+            }
+            if target.zero_copies && data.get(index) == Some(&result[index]) {
+                return 0;
+            }
+            inferred += 1;
+            -1
+        };
+        let whole = (0..want.len()).map(&mut one).collect();
+        (inferred <= 1).then_some(whole)
+    }
+}
+
+/// One end of a list of axes that is consumed factor by factor.
+struct Side {
+    rest: Vec<usize>,
+    outer: Vec<Vec<FactorId>>,
+    inner: Vec<Vec<FactorId>>,
+}
+
+impl Side {
+    fn new(shape: &[Extent]) -> Self {
+        let none = vec![Vec::new(); shape.len()];
+        Side { rest: shape.iter().map(|e| e.size).collect(), outer: none.clone(), inner: none }
+    }
+
+    fn last(&self) -> Option<usize> {
+        self.rest.iter().rposition(|&size| size > 1)
+    }
+
+    fn first(&self) -> Option<usize> {
+        self.rest.iter().position(|&size| size > 1)
+    }
+
+    fn dims(mut self, r: &mut Rule, shape: &[Extent]) -> Vec<Dim> {
+        let mut dims = Vec::new();
+        for (index, &size) in self.rest.iter().enumerate() {
+            let mut factors = std::mem::take(&mut self.outer[index]);
+            if size > 1 {
+                let extent = Extent { size, dynamic: shape[index].dynamic };
+                factors.push(r.fixed(letter(r.factors.len()), extent, "no common factorization"));
+            }
+            factors.extend(self.inner[index].iter().rev());
+            dims.push(Dim::product(factors));
+        }
+        dims
+    }
+}
+
+/// Spells two shapes of equally many elements in common factors, from the innermost axis and, where
+/// that ends, from the outermost; what is left between has no common factorization and is fixed.
+fn align(r: &mut Rule, from: &[Extent], to: &[Extent]) -> (Vec<Dim>, Vec<Dim>) {
+    let (mut left, mut right) = (Side::new(from), Side::new(to));
+    let mut take = |left: &mut Side, right: &mut Side, a: usize, b: usize| {
+        let (x, y) = (left.rest[a], right.rest[b]);
+        let size = x.min(y);
+        if x.max(y) % size != 0 {
+            return None;
+        }
+        left.rest[a] /= size;
+        right.rest[b] /= size;
+        let dynamic = from[a].dynamic && to[b].dynamic;
+        Some(r.free(letter(r.factors.len()), Extent { size, dynamic }))
+    };
+    while let (Some(a), Some(b)) = (left.last(), right.last()) {
+        let Some(factor) = take(&mut left, &mut right, a, b) else { break };
+        left.inner[a].push(factor);
+        right.inner[b].push(factor);
+    }
+    while let (Some(a), Some(b)) = (left.first(), right.first()) {
+        let Some(factor) = take(&mut left, &mut right, a, b) else { break };
+        left.outer[a].push(factor);
+        right.outer[b].push(factor);
+    }
+    (left.dims(r, from), right.dims(r, to))
+}
+
+/// Axes in another order.
+#[derive(Clone, Debug)]
+pub struct Transpose {
+    /// Which axis of the data stands at each place.
+    pub order: Vec<usize>,
+}
+
+impl Operator for Transpose {
+    fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
+        let data = operand(shapes, 0)?;
+        let mut sorted = self.order.clone();
+        sorted.sort_unstable();
+        if !sorted.into_iter().eq(0..data.len()) {
+            return Err(Error::malformed(format!("{:?} is no order of axes", self.order)));
+        }
+        let mut r = Rule::new("transpose");
+        let dims = letters(&mut r, data);
+        r.operand(Use::Data, dims.clone());
+        r.result(self.order.iter().map(|&axis| dims[axis].clone()).collect());
+        Ok(r)
+    }
+}
+
+/// Broadcasting to a shape.
+#[derive(Clone, Debug)]
+pub struct Expand {
+    /// The shape of the result.
+    pub shape: Vec<Extent>,
+    /// The entries of the target, which may be shorter and have 1 where the data is larger.
+    pub target: Vec<ExprId>,
+    /// Which entries are 1: they follow the data.
+    pub ones: Vec<bool>,
+}
+
+impl Operator for Expand {
+    fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
+        let data = operand(shapes, 0)?;
+        let mut r = Rule::new("expand");
+        let result = letters(&mut r, &self.shape);
+        let skip = result.len().checked_sub(data.len());
+        let skip = skip.ok_or_else(|| Error::malformed("an expand to fewer axes"))?;
+        let mut dims = Vec::new();
+        for (extent, (dim, to)) in data.iter().zip(result.iter().zip(&self.shape).skip(skip)) {
+            let whole = extent.size == to.size;
+            if !whole {
+                agree("size and target", extent.size, 1)?;
+            }
+            dims.push(if whole { dim.clone() } else { Dim::one() });
+        }
+        r.operand(Use::Data, dims);
+        r.result(result);
+        Ok(r)
+    }
+
+    fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
+        let result = sizes.result(0);
+        let skip = result.len() - self.target.len();
+        let data = &sizes.rule.operands[0].dims;
+        let offset = result.len() - data.len();
+        let copied =
+            |index: usize| index >= offset && data[index - offset] == sizes.rule.results[0][index];
+        let whole = (skip..result.len()).map(|index| match self.shape[index].dynamic {
+            false => Some(result[index]),
+            true => copied(index).then_some(1),
+        });
+        let exprs = self.target.iter().zip(&self.ones);
+        vec![Fit {
+            place: Place::Input(1),
+            exprs: exprs.map(|(&expr, &one)| (!one).then_some(expr)).collect(),
+            want: result[skip..].to_vec(),
+            whole: whole.collect(),
+        }]
+    }
+
+    fn target(&self) -> Vec<Option<ExprId>> {
+        let missing = self.shape.len() - self.target.len();
+        let entries = self.target.iter().zip(&self.ones);
+        let entries = entries.map(|(&expr, &one)| (!one).then_some(expr));
+        std::iter::repeat_n(None, missing).chain(entries).collect()
+    }
+}
+
+/// Repetition of whole axes.
+#[derive(Clone, Debug)]
+pub struct Tile {
+    /// How often each axis is repeated.
+    pub repeats: Vec<usize>,
+    /// The source's expressions.
+    pub target: Vec<ExprId>,
+}
+
+impl Operator for Tile {
+    fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
+        let data = operand(shapes, 0)?;
+        agree("repeats and axes", self.repeats.len(), data.len())?;
+        let mut r = Rule::new("tile");
+        let (mut dims, mut result) = (Vec::new(), Vec::new());
+        for (index, (&extent, &times)) in data.iter().zip(&self.repeats).enumerate() {
+            let times = r.free(format!("r{}", letter(index)), Extent::fixed(times));
+            let once = r.free(letter(index), extent);
+            dims.push(once.into());
+            result.push(Dim::product([times, once]));
+        }
+        r.operand(Use::Data, dims);
+        r.result(result);
+        Ok(r)
+    }
+
+    fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
+        let times = sizes.rule.results[0].iter().map(|dim| sizes.factor(dim.0[0][0])).collect();
+        vec![Fit::new(Place::Input(1), self.target.iter().copied(), times)]
+    }
+}
+
+/// How ONNX spells them.
+pub(crate) const ONNX: &[(&str, Decode)] = &[
+    ("Reshape", decode_reshape),
+    ("Flatten", decode_flatten),
+    ("Squeeze", decode_squeeze),
+    ("Unsqueeze", decode_unsqueeze),
+    ("Transpose", decode_transpose),
+    ("Expand", decode_expand),
+    ("Tile", decode_tile),
+    ("DepthToSpace", decode_depth_to_space),
+    ("SpaceToDepth", decode_space_to_depth),
+];
+
+fn extent(size: usize, dynamic: bool) -> Extent {
+    Extent { size, dynamic }
+}
+
+fn decode_reshape(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let data = cx.input_shape(0)?;
+    let exprs = cx.exprs(1)?;
+    let zero_copies = cx.int("allowzero").unwrap_or(0) == 0;
+    let mut shape = Vec::new();
+    let mut kept = Vec::new();
+    let mut inferred = None;
+    for (index, &expr) in exprs.iter().enumerate() {
+        let (size, dynamic) = cx.eval(expr)?;
+        let follows = size == -1 || (size == 0 && zero_copies);
+        kept.push((!follows).then_some(expr));
+        shape.push(match size {
+            -1 => {
+                inferred = Some(index);
+                extent(1, data.iter().any(|extent| extent.dynamic))
+            }
+            0 if zero_copies => *data.get(index).ok_or_else(|| {
+                Error::malformed(format!("entry {index} of the target copies no axis"))
+            })?,
+            size => extent(
+                usize::try_from(size)
+                    .map_err(|_| Error::malformed(format!("a target size of {size}")))?,
+                dynamic,
+            ),
+        });
+    }
+    if let Some(index) = inferred {
+        let elements = |shape: &[Extent]| {
+            shape.iter().try_fold(1usize, |n, e| n.checked_mul(e.size)).unwrap_or(0)
+        };
+        let (all, rest) = (elements(&data), elements(&shape));
+        if rest == 0 || all % rest != 0 {
+            return Err(cx.mismatch(format!("{all} elements cannot be laid out in {rest}s")));
+        }
+        shape[index].size = all / rest;
+    }
+    let target = Some(Target { place: Place::Input(1), exprs: kept, zero_copies });
+    cx.node_over(1, Reshape { shape, target })
+}
+
+fn decode_flatten(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let data = cx.input_shape(0)?;
+    let at = cx.int("axis").unwrap_or(1);
+    let at = if at == data.len() as i64 { data.len() } else { axis(at, data.len())? };
+    let product = |part: &[Extent]| {
+        let size = part.iter().try_fold(1usize, |n, e| n.checked_mul(e.size)).unwrap_or(0);
+        extent(size, part.iter().any(|e| e.dynamic))
+    };
+    let shape = vec![product(&data[..at]), product(&data[at..])];
+    cx.node(Reshape { shape, target: None })
+}
+
+/// The axes that squeeze and unsqueeze name, as an attribute or as an input.
+fn named_axes(cx: &mut Decoder<'_, '_>) -> Result<Option<Vec<i64>>> {
+    match cx.ints("axes") {
+        Some(axes) => Ok(Some(axes)),
+        None if cx.has(1) => cx.known(1).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn decode_squeeze(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let data = cx.input_shape(0)?;
+    let axes = match named_axes(cx)? {
+        Some(axes) => axes.iter().map(|&a| axis(a, data.len())).collect::<Result<Vec<_>>>()?,
+        None => (0..data.len()).filter(|&axis| data[axis].size == 1).collect(),
+    };
+    let keep = data.iter().enumerate().filter(|(index, _)| !axes.contains(index));
+    let shape = keep.map(|(_, &extent)| extent).collect();
+    cx.node_over(1, Reshape { shape, target: None })
+}
+
+fn decode_unsqueeze(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let data = cx.input_shape(0)?;
+    let axes = named_axes(cx)?.ok_or_else(|| Error::malformed("no axes"))?;
+    let rank = data.len() + axes.len();
+    let axes = axes.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<_>>>()?;
+    let mut rest = data.into_iter();
+    let next = |index| match axes.contains(&index) {
+        true => extent(1, false),
+        false => rest.next().unwrap_or(extent(1, false)),
+    };
+    let shape = (0..rank).map(next).collect();
+    cx.node_over(1, Reshape { shape, target: None })
+}
+
+fn decode_transpose(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let rank = cx.input_shape(0)?.len();
+    let order = match cx.ints("perm") {
+        None => (0..rank).rev().collect(),
+        Some(perm) => perm.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<_>>>()?,
+    };
+    cx.node(Transpose { order })
+}
+
+fn decode_expand(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let data = cx.input_shape(0)?;
+    let target = cx.exprs(1)?;
+    let rank = data.len().max(target.len());
+    let mut shape = Vec::new();
+    let mut ones = Vec::new();
+    for index in 0..rank {
+        let from = (index + data.len()).checked_sub(rank).map(|i| data[i]);
+        let to = match (index + target.len()).checked_sub(rank) {
+            None => extent(1, false),
+            Some(i) => {
+                let (size, dynamic) = cx.eval(target[i])?;
+                ones.push(size == 1);
+                let size = usize::try_from(size);
+                extent(size.map_err(|_| Error::malformed("a negative size"))?, dynamic)
+            }
+        };
+        shape.push(match from {
+            Some(from) if to.size == 1 || from.size == to.size => from,
+            Some(from) if from.size != 1 => {
+                let text = format!("size {} cannot be expanded to {}", from.size, to.size);
+                return Err(cx.mismatch(text));
+            }
+            _ => to,
+        });
+    }
+    cx.node_over(1, Expand { shape, target, ones })
+}
+
+fn decode_tile(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let target = cx.exprs(1)?;
+    let repeats = target
+        .iter()
+        .map(|&expr| {
+            let (times, _) = cx.eval(expr)?;
+            usize::try_from(times).map_err(|_| Error::malformed("a negative repeat"))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    cx.node_over(1, Tile { repeats, target })
+}
+
+/// Pixel shuffle and its inverse are a reshape, a transpose and a reshape.
+fn shuffle(
+    cx: &mut Decoder<'_, '_>,
+    split: Vec<Extent>,
+    order: &[usize],
+    shape: Vec<Extent>,
+) -> Result<()> {
+    let data = cx.input(0)?;
+    let split = cx.emit(Reshape { shape: split, target: None }, &[data])?;
+    let moved = cx.emit(Transpose { order: order.to_vec() }, &[split])?;
+    let merged = cx.emit(Reshape { shape, target: None }, &[moved])?;
+    cx.bind(0, merged);
+    Ok(())
+}
+
+fn block(cx: &mut Decoder<'_, '_>) -> Result<(usize, [Extent; 4])> {
+    let size = cx.int("blocksize").and_then(|size| usize::try_from(size).ok());
+    let size = size.filter(|&size| size > 0).ok_or_else(|| Error::malformed("no `blocksize`"))?;
+    let shape = cx.input_shape(0)?;
+    let shape = shape.try_into().map_err(|_| Error::malformed("not four axes"))?;
+    Ok((size, shape))
+}
+
+fn decode_depth_to_space(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let (size, [n, c, h, w]) = block(cx)?;
+    let depth = extent(c.size / (size * size), c.dynamic);
+    agree("channels and blocks", depth.size * size * size, c.size)?;
+    let r = extent(size, false);
+    let times = |e: Extent| extent(e.size.saturating_mul(size), e.dynamic);
+    let shape = vec![n, depth, times(h), times(w)];
+    match cx.string("mode").as_deref() {
+        Some("CRD") => shuffle(cx, vec![n, depth, r, r, h, w], &[0, 1, 4, 2, 5, 3], shape),
+        _ => shuffle(cx, vec![n, r, r, depth, h, w], &[0, 3, 4, 1, 5, 2], shape),
+    }
+}
+
+fn decode_space_to_depth(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let (size, [n, c, h, w]) = block(cx)?;
+    let part = |e: Extent| extent(e.size / size, e.dynamic);
+    let r = extent(size, false);
+    let depth = extent(c.size.saturating_mul(size * size), c.dynamic);
+    let split = vec![n, c, part(h), r, part(w), r];
+    shuffle(cx, split, &[0, 3, 5, 1, 2, 4], vec![n, depth, part(h), part(w)])
+}

@@ -1,0 +1,324 @@
+//! Dimension rules: which axes of an operator's operands and results are the same.
+//!
+//! A rule names *factors* and spells every axis with them, as in einsum, einops and Shardy:
+//!
+//! ```text
+//! flatten    [n, c, h, w] -> [n, c h w]           free: n c h w
+//! concat     [n, a], [n, b] -> [n, a ++ b]        free: n a b
+//! ```
+//!
+//! A factor's [`Kind`] says what cutting it means; the rule's [`Flow`] says where zeros go. One
+//! rule gives the shapes of the results, the coupling of the axes, and the cost.
+
+use std::fmt;
+
+use crate::graph::Extent;
+
+/// A factor of a [`Rule`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FactorId(u16);
+
+impl FactorId {
+    /// The position in the rule's list.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What cutting a factor means for the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `f(cut x) = cut f(x)`.
+    Free,
+    /// `f(cut x) = f(x with the cut part zero)`.
+    Summed,
+    /// Cut together, shapes agree, but values may change; why.
+    Coupled(&'static str),
+    /// Never cut; why.
+    Fixed(&'static str),
+}
+
+/// A name, a size and a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Factor {
+    /// One letter or a short word.
+    pub name: String,
+    /// The size.
+    pub extent: Extent,
+    /// What cutting it means.
+    pub kind: Kind,
+}
+
+/// What an operand is to its operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Use {
+    /// An activation.
+    Data,
+    /// A kernel or matrix of a contraction.
+    Weight,
+    /// An offset, a scale or a statistic, one number per channel.
+    Affine,
+    /// A table that rows are read from.
+    Table,
+}
+
+/// Where zeros of the operands appear in the results.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Elements are moved: zero where every operand that has the factor is.
+    Carry,
+    /// A product plus terms: zero where one of `factors` is and all of `terms` are; not defined
+    /// where one of `divisors` is zero.
+    Product {
+        /// Operands that are multiplied.
+        factors: Vec<usize>,
+        /// Operands that are added.
+        terms: Vec<usize>,
+        /// Operands that are divided by.
+        divisors: Vec<usize>,
+    },
+    /// Zeros do not survive.
+    Break,
+}
+
+impl Flow {
+    /// `a · b · … + c + …`
+    pub fn product(factors: impl Into<Vec<usize>>, terms: impl Into<Vec<usize>>) -> Self {
+        Flow::Product { factors: factors.into(), terms: terms.into(), divisors: Vec::new() }
+    }
+
+    /// Whether a result vanishes; `operands[i]` says whether operand `i` does (`None`: it does not
+    /// have the factor).
+    pub fn vanishes(&self, operands: &[Option<bool>]) -> bool {
+        let zero = |&i: &usize| operands.get(i).copied().flatten() == Some(true);
+        match self {
+            Flow::Carry => operands.contains(&Some(true)) && !operands.contains(&Some(false)),
+            Flow::Product { factors, terms, divisors } => {
+                (factors.is_empty() || factors.iter().any(zero))
+                    && terms.iter().all(zero)
+                    && !divisors.iter().any(zero)
+            }
+            Flow::Break => false,
+        }
+    }
+}
+
+/// One axis in factors: segments laid end to end, each a row-major product; an empty product is 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dim(pub Vec<Vec<FactorId>>);
+
+impl Dim {
+    /// An axis of size 1 that is broadcast or inserted.
+    pub fn one() -> Self {
+        Dim(vec![Vec::new()])
+    }
+
+    /// A row-major product, last fastest.
+    pub fn product(factors: impl Into<Vec<FactorId>>) -> Self {
+        Dim(vec![factors.into()])
+    }
+
+    /// Segments laid end to end.
+    pub fn sum(factors: impl IntoIterator<Item = FactorId>) -> Self {
+        Dim(factors.into_iter().map(|factor| vec![factor]).collect())
+    }
+
+    /// All factors.
+    pub fn factors(&self) -> impl Iterator<Item = FactorId> + '_ {
+        self.0.iter().flatten().copied()
+    }
+}
+
+impl From<FactorId> for Dim {
+    fn from(factor: FactorId) -> Self {
+        Dim(vec![vec![factor]])
+    }
+}
+
+/// One operand of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operand {
+    /// What it is to the operator.
+    pub role: Use,
+    /// Its axes; empty for an omitted operand and for a scalar.
+    pub dims: Vec<Dim>,
+}
+
+/// How the axes of an operator's operands and results relate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The operator's name.
+    pub name: &'static str,
+    /// All factors.
+    pub factors: Vec<Factor>,
+    /// One entry per operand of the node.
+    pub operands: Vec<Operand>,
+    /// One entry per result.
+    pub results: Vec<Vec<Dim>>,
+    /// Where zeros go.
+    pub flow: Flow,
+    /// Multiply-accumulates: a sum of products of factor sizes.
+    pub macs: Vec<Vec<FactorId>>,
+}
+
+impl Rule {
+    /// An empty rule that moves elements.
+    pub fn new(name: &'static str) -> Self {
+        Rule {
+            name,
+            factors: Vec::new(),
+            operands: Vec::new(),
+            results: Vec::new(),
+            flow: Flow::Carry,
+            macs: Vec::new(),
+        }
+    }
+
+    /// Adds a factor.
+    pub fn factor(&mut self, name: impl Into<String>, extent: Extent, kind: Kind) -> FactorId {
+        let id = FactorId(u16::try_from(self.factors.len()).unwrap_or(u16::MAX));
+        self.factors.push(Factor { name: name.into(), extent, kind });
+        id
+    }
+
+    /// Adds a factor that may be cut freely.
+    pub fn free(&mut self, name: impl Into<String>, extent: Extent) -> FactorId {
+        self.factor(name, extent, Kind::Free)
+    }
+
+    /// Adds a factor that is summed over.
+    pub fn summed(&mut self, name: impl Into<String>, extent: Extent) -> FactorId {
+        self.factor(name, extent, Kind::Summed)
+    }
+
+    /// Adds a factor that is never cut.
+    pub fn fixed(
+        &mut self,
+        name: impl Into<String>,
+        extent: Extent,
+        reason: &'static str,
+    ) -> FactorId {
+        self.factor(name, extent, Kind::Fixed(reason))
+    }
+
+    /// Adds an operand.
+    pub fn operand(&mut self, role: Use, dims: Vec<Dim>) -> usize {
+        self.operands.push(Operand { role, dims });
+        self.operands.len() - 1
+    }
+
+    /// Adds a result.
+    pub fn result(&mut self, dims: Vec<Dim>) {
+        self.results.push(dims);
+    }
+
+    /// The extent of an axis.
+    pub fn extent(&self, dim: &Dim) -> Extent {
+        let segment = |product: &Vec<FactorId>| {
+            product.iter().map(|f| self.factors[f.index()].extent).fold(Extent::fixed(1), |a, b| {
+                Extent { size: a.size.saturating_mul(b.size), dynamic: a.dynamic || b.dynamic }
+            })
+        };
+        dim.0.iter().map(segment).fold(Extent::fixed(0), |a, b| Extent {
+            size: a.size.saturating_add(b.size),
+            dynamic: a.dynamic || b.dynamic,
+        })
+    }
+
+    /// The shapes of the results.
+    pub fn result_shapes(&self) -> Vec<Vec<Extent>> {
+        let shape = |dims: &Vec<Dim>| dims.iter().map(|dim| self.extent(dim)).collect();
+        self.results.iter().map(shape).collect()
+    }
+
+    /// Checks the rule against its own notation and the operands' shapes.
+    ///
+    /// # Errors
+    /// The first contradiction found, in words.
+    pub fn check(&self, operands: &[Option<&[Extent]>]) -> Result<(), String> {
+        if operands.len() != self.operands.len() {
+            return Err(format!("{} operands for a rule over {}", operands.len(), self));
+        }
+        for (index, (operand, shape)) in self.operands.iter().zip(operands).enumerate() {
+            let Some(shape) = shape else { continue };
+            let spelled: Vec<usize> = operand.dims.iter().map(|d| self.extent(d).size).collect();
+            let given: Vec<usize> = shape.iter().map(|e| e.size).collect();
+            if spelled != given {
+                return Err(format!("operand {index} is {given:?}, its rule says {spelled:?}"));
+            }
+        }
+        self.check_kinds()
+    }
+
+    fn check_kinds(&self) -> Result<(), String> {
+        for (index, factor) in self.factors.iter().enumerate() {
+            let id = FactorId(index as u16);
+            let in_results = self.results.iter().flatten().any(|d| d.factors().any(|f| f == id));
+            let in_operands =
+                self.operands.iter().flat_map(|o| &o.dims).any(|d| d.factors().any(|f| f == id));
+            match factor.kind {
+                Kind::Summed if in_results => {
+                    return Err(format!("summed factor `{}` is in a result", factor.name));
+                }
+                _ if !in_results && !in_operands => {
+                    return Err(format!("factor `{}` is nowhere", factor.name));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn show_dims(&self, f: &mut fmt::Formatter<'_>, dims: &[Dim]) -> fmt::Result {
+        f.write_str("[")?;
+        for (index, dim) in dims.iter().enumerate() {
+            if index > 0 {
+                f.write_str(", ")?;
+            }
+            for (segment, product) in dim.0.iter().enumerate() {
+                if segment > 0 {
+                    f.write_str(" ++ ")?;
+                }
+                let names: Vec<&str> =
+                    product.iter().map(|id| self.factors[id.index()].name.as_str()).collect();
+                f.write_str(if names.is_empty() { "1" } else { "" })?;
+                f.write_str(&names.join(" "))?;
+            }
+        }
+        f.write_str("]")
+    }
+
+    fn show_list(&self, f: &mut fmt::Formatter<'_>, lists: &[&[Dim]]) -> fmt::Result {
+        for (index, dims) in lists.iter().enumerate() {
+            if index > 0 {
+                f.write_str(", ")?;
+            }
+            self.show_dims(f, dims)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.name)?;
+        self.show_list(f, &self.operands.iter().map(|o| o.dims.as_slice()).collect::<Vec<_>>())?;
+        f.write_str(" -> ")?;
+        self.show_list(f, &self.results.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+        let mut kinds: Vec<(&str, Vec<&str>)> =
+            ["free", "summed", "coupled", "fixed"].map(|name| (name, Vec::new())).into();
+        for factor in &self.factors {
+            let kind = match factor.kind {
+                Kind::Free => 0,
+                Kind::Summed => 1,
+                Kind::Coupled(_) => 2,
+                Kind::Fixed(_) => 3,
+            };
+            kinds[kind].1.push(&factor.name);
+        }
+        for (name, factors) in kinds.iter().filter(|(_, factors)| !factors.is_empty()) {
+            write!(f, "   {name}: {}", factors.join(" "))?;
+        }
+        Ok(())
+    }
+}
