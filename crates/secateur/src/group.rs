@@ -21,6 +21,9 @@ impl GroupId {
     }
 }
 
+/// Kept indices by group, sorted; a group that is absent keeps all of its indices.
+pub type Keeps = BTreeMap<GroupId, Vec<u32>>;
+
 /// What a parameter does with a dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {

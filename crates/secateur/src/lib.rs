@@ -8,11 +8,15 @@ mod error;
 pub mod exact;
 pub mod graph;
 pub mod group;
+mod model;
 pub mod onnx;
 pub mod ops;
+pub mod plan;
+pub mod refit;
 pub mod rule;
 pub mod size;
 pub mod tensor;
 
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
+pub use model::{Changes, Model};

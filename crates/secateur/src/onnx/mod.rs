@@ -4,6 +4,7 @@
 //! [`Edits`]: messages that no edit touches are copied from the source byte by byte, unknown fields
 //! included, and weights are streamed.
 
+mod apply;
 mod decode;
 mod edits;
 mod eval;
@@ -19,6 +20,7 @@ mod save;
 mod tests;
 mod wire;
 
+pub(crate) use apply::{literal_edits, masking_edits, pruning_edits};
 pub use decode::{Decode, Decoder};
 pub use edits::{AttributeEdit, Edits, TensorEdit, TensorRef};
 pub use file::OnnxFile;

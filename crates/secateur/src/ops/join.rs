@@ -306,7 +306,7 @@ fn decode_slice(cx: &mut Decoder<'_, '_>) -> Result<()> {
             return Err(Error::malformed(format!("axis {along} is sliced twice or by step 0")));
         }
         let size = data[along].size;
-        let mut bound = |expr: ExprId| -> Result<(i64, usize)> {
+        let bound = |expr: ExprId| -> Result<(i64, usize)> {
             let (spelled, _) = cx.eval(expr)?;
             let from_end = if spelled < 0 { spelled.saturating_add(size as i64) } else { spelled };
             Ok((spelled, from_end.clamp(0, size as i64) as usize))

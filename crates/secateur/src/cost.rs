@@ -1,1 +1,0 @@
-//! Parameters, bytes and multiply-accumulates of a model, before and after cuts.

@@ -1,0 +1,213 @@
+//! Turns format-free changes into edits of an ONNX file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::proto::attribute_type;
+use super::{AttributeEdit, Edits, Imported, OnnxFile, TensorEdit, TensorRef};
+use crate::graph::{Param, ParamId};
+use crate::model::{Changes, Model};
+use crate::ops::Place;
+use crate::refit::Refit;
+use crate::size::Literal;
+use crate::tensor::Keep;
+use crate::Result;
+
+/// The edits that cut parameters, and let literals and declared shapes follow.
+pub(crate) fn pruning_edits(model: &Model, changes: &Changes) -> Result<Edits> {
+    let mut edits = parameter_edits(model, changes, TensorEdit::Keep);
+    let (file, imported) = (model.file(), model.imported());
+    for (tensor, values) in patched_constants(file, imported, &changes.refit) {
+        let at = imported.tensors[tensor as usize];
+        edits.tensors.insert(at, TensorEdit::Ints(file.resolve(at)?.dims, values));
+    }
+    for ((node, name), values) in patched_attributes(file, &changes.refit) {
+        edits.attributes.push((node, name.to_string(), attribute_edit(file, node, name, values)));
+    }
+    let mut names = Names::new(file);
+    for replacement in &changes.refit.replacements {
+        let node = model.graph().node(replacement.node).source;
+        let values = replacement.values.clone();
+        match replacement.place {
+            Place::Attribute(name) => {
+                let edit = attribute_edit(file, node, name, values);
+                edits.attributes.push((node, name.to_string(), edit));
+            }
+            Place::Input(slot) | Place::InputFor(slot, _) => {
+                let base = &model.graph().node(replacement.node).name;
+                let name = names.fresh(&format!("{base}_sizes"));
+                edits.literals.push((name.clone(), vec![values.len()], values));
+                edits.inputs.push((node, slot, name));
+            }
+        }
+        if let Place::InputFor(_, attribute) = replacement.place {
+            edits.attributes.push((node, attribute.to_string(), AttributeEdit::Remove));
+        }
+    }
+    edits.value_shapes = new_shapes(model, changes);
+    Ok(edits)
+}
+
+/// The edits that zero what pruning would remove.
+pub(crate) fn masking_edits(model: &Model, changes: &Changes) -> Result<Edits> {
+    Ok(parameter_edits(model, changes, TensorEdit::Zero))
+}
+
+/// What the literals that change are now, by the name of their constant or node: name, change,
+/// values.
+pub(crate) fn literal_edits(
+    file: &OnnxFile,
+    imported: &Imported,
+    refit: &Refit,
+) -> Vec<(String, String, Vec<i64>)> {
+    let constants = patched_constants(file, imported, refit).into_iter().map(|(tensor, values)| {
+        let name = match imported.tensors[tensor as usize] {
+            TensorRef::Initializer(index) => {
+                file.graph().initializer.get(index as usize).map(|tensor| tensor.name.clone())
+            }
+            TensorRef::Attribute { node, .. } => {
+                file.graph().node.get(node as usize).and_then(|node| node.output.first().cloned())
+            }
+        };
+        (name.unwrap_or_default(), "value".to_string(), values)
+    });
+    let attributes = patched_attributes(file, refit).into_iter().map(|((node, name), values)| {
+        let node = &file.graph().node[node as usize];
+        (super::import::node_name(node), format!("attribute {name}"), values)
+    });
+    constants.chain(attributes).collect()
+}
+
+/// Cuts or masks parameters. Uses of one stored tensor that differ get a copy each.
+fn parameter_edits(model: &Model, changes: &Changes, edit: fn(Keep) -> TensorEdit) -> Edits {
+    let graph = model.graph();
+    let mut by_tensor: BTreeMap<u32, Vec<ParamId>> = BTreeMap::new();
+    for id in graph.param_ids() {
+        by_tensor.entry(graph.param(id).tensor).or_default().push(id);
+    }
+    let mut edits = Edits::default();
+    let mut names = Names::new(model.file());
+    for (tensor, mut uses) in by_tensor {
+        let at = model.imported().tensors[tensor as usize];
+        uses.sort_by_key(|&id| (graph.param(id).only_use.is_some(), id));
+        let mut variants: Vec<(Option<&Keep>, Vec<&Param>)> = Vec::new();
+        for id in uses {
+            let keep = changes.params.get(&id);
+            match variants.iter_mut().find(|(other, _)| *other == keep) {
+                Some((_, params)) => params.push(graph.param(id)),
+                None => variants.push((keep, vec![graph.param(id)])),
+            }
+        }
+        for (index, (keep, params)) in variants.into_iter().enumerate() {
+            let keep = keep.cloned().unwrap_or_else(|| vec![None; params[0].shape.len()]);
+            let whole = keep.iter().all(Option::is_none);
+            if index == 0 {
+                if !whole {
+                    edits.tensors.insert(at, edit(keep));
+                }
+                continue;
+            }
+            let name = names.fresh(&params[0].name);
+            for (node, slot) in params.iter().filter_map(|param| param.only_use) {
+                edits.inputs.push((node, slot, name.clone()));
+            }
+            edits.copies.push((name, at, edit(keep)));
+        }
+    }
+    edits
+}
+
+fn patched_constants(
+    file: &OnnxFile,
+    imported: &Imported,
+    refit: &Refit,
+) -> BTreeMap<u32, Vec<i64>> {
+    let mut constants: BTreeMap<u32, Vec<i64>> = BTreeMap::new();
+    for (literal, &value) in &refit.patches {
+        let Literal::Constant { tensor, index } = *literal else { continue };
+        let values = constants.entry(tensor).or_insert_with(|| {
+            let view = file.resolve(imported.tensors[tensor as usize]).ok();
+            view.and_then(|view| view.to_i64s()).unwrap_or_default()
+        });
+        if let Some(slot) = values.get_mut(index as usize) {
+            *slot = value;
+        }
+    }
+    constants
+}
+
+fn patched_attributes(
+    file: &OnnxFile,
+    refit: &Refit,
+) -> BTreeMap<(u32, &'static str), Vec<i64>> {
+    let mut attributes: BTreeMap<(u32, &'static str), Vec<i64>> = BTreeMap::new();
+    for (literal, &value) in &refit.patches {
+        let Literal::Attribute { node, name, index } = *literal else { continue };
+        let values = attributes.entry((node, name)).or_insert_with(|| {
+            let attributes = &file.graph().node[node as usize].attribute;
+            let found = attributes.iter().find(|attribute| attribute.name == name);
+            found.map(|a| a.i.into_iter().chain(a.ints.iter().copied()).collect()).unwrap_or_default()
+        });
+        let index = index as usize;
+        values.resize(values.len().max(index + 1), value);
+        values[index] = value;
+    }
+    attributes
+}
+
+/// A single number stays one unless the attribute is a list.
+fn attribute_edit(file: &OnnxFile, node: u32, name: &str, values: Vec<i64>) -> AttributeEdit {
+    let attributes = &file.graph().node[node as usize].attribute;
+    let list = attributes
+        .iter()
+        .any(|attribute| attribute.name == name && attribute.r#type == attribute_type::INTS);
+    match values[..] {
+        [value] if !list => AttributeEdit::Int(value),
+        _ => AttributeEdit::Ints(values),
+    }
+}
+
+/// The new sizes of every named value that changes.
+fn new_shapes(model: &Model, changes: &Changes) -> BTreeMap<String, Vec<Option<i64>>> {
+    let (graph, analysis) = (model.graph(), model.analysis());
+    let mut shapes = BTreeMap::new();
+    for (index, value) in graph.values.iter().enumerate() {
+        let axes = analysis.value(crate::graph::ValueId::new(index));
+        let old = value.shape.as_deref().unwrap_or_default();
+        if value.name.is_empty() || axes.len() != old.len() {
+            continue;
+        }
+        let new: Vec<i64> = axes
+            .iter()
+            .map(|&axis| {
+                analysis.axes.tree(axis).sized(&|atom| changes.size(atom)) as i64
+            })
+            .collect();
+        if new.iter().zip(old).any(|(&new, old)| new != old.size as i64) {
+            shapes.insert(value.name.clone(), new.into_iter().map(Some).collect());
+        }
+    }
+    shapes
+}
+
+/// Names that are not taken yet.
+struct Names(BTreeSet<String>);
+
+impl Names {
+    fn new(file: &OnnxFile) -> Self {
+        let graph = file.graph();
+        let initializers = graph.initializer.iter().map(|tensor| &tensor.name);
+        let values = graph.input.iter().chain(&graph.value_info).map(|info| &info.name);
+        let nodes = graph.node.iter().flat_map(|node| node.input.iter().chain(&node.output));
+        Names(initializers.chain(values).chain(nodes).cloned().collect())
+    }
+
+    fn fresh(&mut self, base: &str) -> String {
+        let mut name = base.to_string();
+        let mut count = 1;
+        while !self.0.insert(name.clone()) {
+            count += 1;
+            name = format!("{base}_{count}");
+        }
+        name
+    }
+}

@@ -1,0 +1,196 @@
+//! Which literals of the source change when sizes do: reshape targets, split sizes, group counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::analysis::Analysis;
+use crate::axis::{AxisId, Cause, Pin};
+use crate::graph::{Graph, NodeId, ValueId};
+use crate::ops::{Fit, NewSizes, Place};
+use crate::size::{Expr, Literal, Patches};
+
+/// A vector of numbers that a source node gets in place of the one that it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    /// The node.
+    pub node: NodeId,
+    /// Where it stands.
+    pub place: Place,
+    /// The numbers.
+    pub values: Vec<i64>,
+}
+
+/// The changes of literals that new sizes ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refit {
+    /// Numbers to change where they stand.
+    pub patches: Patches,
+    /// Vectors to replace.
+    pub replacements: Vec<Replacement>,
+}
+
+/// A node whose numbers cannot follow, and the axes of its first result (or all its factors).
+#[derive(Clone, Debug)]
+pub struct Misfit {
+    /// The node.
+    pub node: NodeId,
+    axes: Vec<AxisId>,
+}
+
+/// Finds the literals to change; `size_of` gives the atoms' new sizes.
+///
+/// # Errors
+/// The nodes that compute a size in a way that no literal can correct.
+pub fn refit(
+    graph: &Graph,
+    analysis: &Analysis,
+    size_of: &impl Fn(AxisId) -> Option<usize>,
+) -> Result<Refit, Vec<Misfit>> {
+    Solver { graph, analysis, size_of, frozen: frozen(graph), sized: BTreeMap::new() }.run()
+}
+
+/// Pins what could not be followed, by trying sizes: so that every later choice can be.
+pub fn pin_unfollowable(graph: &Graph, analysis: &mut Analysis) {
+    const REASON: &str = "its size is computed in a way that cannot follow";
+    for round in 0..64 {
+        // Once with all sizes one less, once with sizes that differ from each other.
+        let shrink = |axis: AxisId, size: usize| match round % 2 {
+            0 => size - 1,
+            _ => 1 + axis.index() % (size - 1),
+        };
+        let axes = &analysis.axes;
+        let trial = refit(graph, analysis, &|atom| {
+            let size = axes.size(atom);
+            (size > 1 && axes.pinned(atom).is_none()).then(|| shrink(atom, size))
+        });
+        match trial {
+            Ok(_) if round > 0 => return,
+            Ok(_) => {}
+            Err(misfits) => {
+                for misfit in misfits {
+                    let pin = Pin { reason: REASON, cause: Cause(misfit.node.0) };
+                    for axis in misfit.axes {
+                        analysis.axes.pin(axis, pin);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The literals that must keep their value.
+fn frozen(graph: &Graph) -> BTreeSet<Literal> {
+    let mut literals = BTreeSet::new();
+    for &expr in &graph.frozen {
+        graph.sizes.leaves(expr, &mut |leaf| {
+            if let Expr::Number(_, Some(literal)) = leaf {
+                literals.insert(literal);
+            }
+        });
+    }
+    literals
+}
+
+struct Solver<'a, F> {
+    graph: &'a Graph,
+    analysis: &'a Analysis,
+    size_of: &'a F,
+    frozen: BTreeSet<Literal>,
+    sized: BTreeMap<AxisId, usize>,
+}
+
+impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
+    fn run(mut self) -> Result<Refit, Vec<Misfit>> {
+        let mut fits: Vec<(NodeId, Fit)> = Vec::new();
+        for id in self.graph.node_ids() {
+            fits.extend(self.fits(id).into_iter().map(|fit| (id, fit)));
+        }
+        let mut patches = Patches::new();
+        for (_, fit) in &fits {
+            self.patch(fit, &mut patches);
+        }
+        let mut refit = Refit::default();
+        let mut misfits = Vec::new();
+        for (node, fit) in fits {
+            if !fit.exprs.is_empty() && self.holds(&fit, &patches) {
+                continue;
+            }
+            match &fit.whole {
+                Some(values) => {
+                    let (place, values) = (fit.place, values.clone());
+                    refit.replacements.push(Replacement { node, place, values });
+                }
+                None => misfits.push(self.misfit(node, &fit, &patches)),
+            }
+        }
+        refit.patches = patches;
+        if misfits.is_empty() { Ok(refit) } else { Err(misfits) }
+    }
+
+    fn fits(&mut self, id: NodeId) -> Vec<Fit> {
+        let node = self.graph.node(id);
+        let (Some(rule), Some(operator)) = (&node.rule, node.op.operator()) else {
+            return Vec::new();
+        };
+        let axes = self.analysis.factors(id);
+        let factors: Vec<usize> = axes.iter().map(|&axis| self.size(axis)).collect();
+        let now = rule.factors.iter().map(|factor| factor.extent.size);
+        if now.eq(factors.iter().copied()) {
+            // Nothing changed here, but a literal shared with another node may.
+            let mut fits = operator.fits(&NewSizes { rule, factors: &factors });
+            fits.retain(|fit| !fit.exprs.is_empty());
+            return fits;
+        }
+        operator.fits(&NewSizes { rule, factors: &factors })
+    }
+
+    fn size(&mut self, axis: AxisId) -> usize {
+        let axis = self.analysis.axes.find(axis);
+        let (analysis, size_of) = (self.analysis, self.size_of);
+        *self.sized.entry(axis).or_insert_with(|| analysis.axes.tree(axis).sized(size_of))
+    }
+
+    fn dim(&self, value: ValueId, axis: u32) -> Option<i64> {
+        let axis = self.analysis.value(value).get(axis as usize)?;
+        Some(self.analysis.axes.tree(*axis).sized(self.size_of) as i64)
+    }
+
+    /// Patches the literals behind a vector, as far as they may change.
+    fn patch(&self, fit: &Fit, patches: &mut Patches) {
+        let dim = |value: ValueId, axis: u32| self.dim(value, axis);
+        for (expr, &want) in fit.exprs.iter().zip(&fit.want) {
+            let Some(expr) = *expr else { continue };
+            let sizes = &self.graph.sizes;
+            let value = sizes.eval(expr, &dim, patches).and_then(|value| value.int());
+            if value == Some(want) {
+                continue;
+            }
+            let Some((literal, new)) = sizes.solve(expr, want, &dim, patches) else { continue };
+            if !self.frozen.contains(&literal) {
+                patches.entry(literal).or_insert(new);
+            }
+        }
+    }
+
+    fn holds(&self, fit: &Fit, patches: &Patches) -> bool {
+        (0..fit.exprs.len()).all(|index| self.entry_holds(fit, index, patches))
+    }
+
+    fn entry_holds(&self, fit: &Fit, index: usize, patches: &Patches) -> bool {
+        let dim = |value: ValueId, axis: u32| self.dim(value, axis);
+        let Some(expr) = fit.exprs[index] else { return true };
+        let value = self.graph.sizes.eval(expr, &dim, patches).and_then(|value| value.int());
+        value == fit.want.get(index).copied()
+    }
+
+    fn misfit(&self, node: NodeId, fit: &Fit, patches: &Patches) -> Misfit {
+        let result = self.graph.node(node).outputs.first();
+        let result = result.map(|&value| self.analysis.value(value)).unwrap_or_default();
+        let axes = if result.len() == fit.want.len() && fit.exprs.len() == fit.want.len() {
+            let wrong = (0..result.len()).filter(|&i| !self.entry_holds(fit, i, patches));
+            wrong.map(|index| result[index]).collect()
+        } else {
+            self.analysis.factors(node).to_vec()
+        };
+        Misfit { node, axes }
+    }
+}
