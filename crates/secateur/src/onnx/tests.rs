@@ -379,6 +379,49 @@ fn onnx_value_info_is_dropped_by_name() {
 }
 
 #[test]
+fn onnx_edits_that_keep_all_change_nothing() {
+    let file = open("old");
+    let tensors = [
+        (TensorRef::Initializer(0), TensorEdit::Keep(vec![None, None])),
+        (TensorRef::Initializer(1), TensorEdit::Zero(vec![None])),
+    ];
+    let (_dir, written) = saved(&file, &Edits { tensors: tensors.into(), ..Edits::default() });
+    assert_eq!(written.bytes(), file.bytes());
+}
+
+#[test]
+fn onnx_tied_external_weights_are_stored_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.onnx");
+    fs::write(&path, "").unwrap();
+    fs::write(dir.path().join("w"), (0..16).collect::<Vec<u8>>()).unwrap();
+    let mut proto = open("mlp").proto().clone();
+    let tied = ["t0", "t1", "t2"].map(|name| TensorProto {
+        name: name.to_owned(),
+        ..external_tensor(&[4], &[("location", "w")])
+    });
+    proto.graph.as_mut().unwrap().initializer = tied.into();
+    let file = OnnxFile::parse(proto.encode_to_vec().into(), &path).unwrap();
+    let keep = |indices: &[u32]| TensorEdit::Keep(vec![Some(indices.to_vec())]);
+    let edits = [(0, keep(&[0, 2])), (1, keep(&[0, 2])), (2, keep(&[0, 3]))];
+    let edits = edits.map(|(index, edit)| (TensorRef::Initializer(index), edit));
+    let content = rewrite(&file, &Edits::default(), "data", None).unwrap();
+    assert_eq!(content.data.payloads.len(), 1);
+    let (_dir, written) = saved(&file, &Edits { tensors: edits.into(), ..Edits::default() });
+    let views = tensors(&written).into_iter().take(3);
+    let data: Vec<_> = views.map(|view| view.data.to_vec()).collect();
+    let both = vec![0, 1, 2, 3, 8, 9, 10, 11];
+    assert_eq!(data, [both.clone(), both, vec![0, 1, 2, 3, 12, 13, 14, 15]]);
+    assert_eq!(written.byte_size() - written.bytes().len() as u64, 64 + 8);
+}
+
+#[test]
+fn onnx_files_are_shared_between_threads() {
+    fn check<T: Send + Sync>() {}
+    check::<OnnxFile>();
+}
+
+#[test]
 fn onnx_large_models_move_their_weights_to_a_data_file() {
     for (name, count) in [("mlp", 2), ("nested", 5), ("unknown", 2)] {
         let file = open(name);
