@@ -95,6 +95,7 @@ impl Replacement {
             let name = target.display();
             return Err(Error::argument(format!("`{name}` is a folder")).hint("name a file"));
         }
+        fs::metadata(folder(target)).map_err(|source| write_error(target, source))?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".secateur-").suffix(".tmp");
         #[cfg(unix)]

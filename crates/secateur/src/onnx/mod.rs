@@ -1,8 +1,8 @@
 //! ONNX files: read without loss, and written as edits of their source.
 //!
-//! [`OnnxFile`] maps a model and gives its [`proto`] messages and tensors. [`save`] writes it with
-//! [`Edits`]: messages that no edit touches are copied from the source byte by byte, unknown fields
-//! included, and weights are streamed.
+//! [`OnnxFile`] maps a model and gives its [`proto`] messages and tensors; [`import()`] reads its
+//! graph. [`save`] writes it with [`Edits`]: messages that no edit touches are copied from the
+//! source byte by byte, unknown fields included, and weights are streamed.
 
 mod apply;
 mod decode;
