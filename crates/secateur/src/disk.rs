@@ -139,6 +139,13 @@ impl Replacement {
     }
 }
 
+/// Writes a whole file, replacing `path` atomically.
+pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
+    let mut file = Replacement::create(path)?;
+    file.write(|sink| sink.write_all(content))?;
+    file.commit()
+}
+
 /// The folder that holds `path`.
 pub(crate) fn folder(path: &Path) -> &Path {
     match path.parent() {

@@ -5,8 +5,11 @@
 //! source byte by byte, unknown fields included, and weights are streamed.
 
 mod apply;
+mod changes;
+mod data_file;
 mod decode;
 mod edits;
+mod encode;
 mod eval;
 mod external;
 mod file;
@@ -16,6 +19,7 @@ pub mod proto;
 mod rewrite;
 mod rope;
 mod save;
+mod shapes;
 #[cfg(test)]
 mod tests;
 mod wire;
