@@ -5,9 +5,13 @@ fn main() {
     let model = Model::open(args[1].as_ref(), &Default::default()).unwrap();
     let mut keeps = secateur::group::Keeps::new();
     for (id, g) in model.groups().iter() {
-        if !g.kind.is_default() && std::env::var("ALL").is_err() || (exact && !g.is_exact()) { continue; }
-        let keep: Vec<u32> = (0..g.size as u32).filter(|i| (i * 7 + 3) % 5 < 3 ).collect();
-        if keep.is_empty() || keep.len() == g.size { continue; }
+        if !g.kind.is_default() && std::env::var("ALL").is_err() || (exact && !g.is_exact()) {
+            continue;
+        }
+        let keep: Vec<u32> = (0..g.size as u32).filter(|i| (i * 7 + 3) % 5 < 3).collect();
+        if keep.is_empty() || keep.len() == g.size {
+            continue;
+        }
         keeps.insert(id, keep);
     }
     let plan = model.plan(&keeps).unwrap();
