@@ -112,6 +112,17 @@ pub struct NodeProto {
     pub domain: String,
     #[prost(string, tag = "8")]
     pub overload: String,
+    #[prost(message, repeated, tag = "9")]
+    pub metadata_props: Vec<MetadataProto>,
+}
+
+/// A key and a text; the same message as [`StringStringEntryProto`], with the text left in place.
+#[derive(Clone, PartialEq, Message)]
+pub struct MetadataProto {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: Bytes,
 }
 
 /// A named value of a node. Which field holds it follows from `type`, 0 in very old models.
