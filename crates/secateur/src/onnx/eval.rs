@@ -240,7 +240,8 @@ impl Evaluator<'_> {
                 (starts, ends, axes, steps)
             }
         };
-        let mut picked: Vec<Vec<usize>> = data.dims.iter().map(|&size| (0..size).collect()).collect();
+        let mut picked: Vec<Vec<usize>> =
+            data.dims.iter().map(|&size| (0..size).collect()).collect();
         for (i, (&start, &end)) in starts.iter().zip(&ends).enumerate() {
             let axis = axes.as_ref().map_or(Some(i as i64), |axes| axes.get(i).copied())?;
             let axis = crate::ops::axis(axis, rank).ok()?;

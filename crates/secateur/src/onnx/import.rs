@@ -382,11 +382,15 @@ impl<'a> Importer<'a> {
             Error::malformed(format!("`{name}` is read before anything makes it"))
         })?;
         let separate = user.and_then(|user| self.separate.get(&user).copied());
+        if let Some(known) = &binding.known {
+            // A computed number that a node reads as data can be held; a stored one is frozen.
+            let held = binding.tensor.is_none() && user.is_some() && !self.is_open(&known.exprs);
+            if !held {
+                self.graph.frozen.extend(&known.exprs);
+            }
+        }
         if let Some(value) = binding.value.or(separate) {
             return Ok(Some(value));
-        }
-        if let Some(known) = &binding.known {
-            self.graph.frozen.extend(&known.exprs);
         }
         let value = match (binding.tensor, binding.known) {
             (Some(tensor), _) => {
@@ -411,6 +415,19 @@ impl<'a> Importer<'a> {
             binding.value = Some(value);
         }
         Ok(Some(value))
+    }
+
+    /// Whether expressions depend on a size that the source leaves open.
+    fn is_open(&self, exprs: &[ExprId]) -> bool {
+        let mut open = false;
+        for &expr in exprs {
+            self.graph.sizes.leaves(expr, &mut |leaf| {
+                if let Expr::Dim(value, axis) = leaf {
+                    open |= self.graph.shape(value).get(axis as usize).is_some_and(|e| e.dynamic);
+                }
+            });
+        }
+        open
     }
 
     /// Makes a parameter, and names the one use that it stands for, if it does not stand for all.

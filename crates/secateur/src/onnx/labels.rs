@@ -24,7 +24,8 @@ pub(super) fn add_labels(file: &OnnxFile, graph: &mut Graph) {
         if !is_made_up(base) {
             continue;
         }
-        let label = reader.get(base).and_then(|node| from_metadata(node).or_else(|| from_name(node)));
+        let label =
+            reader.get(base).and_then(|node| from_metadata(node).or_else(|| from_name(node)));
         let Some(label) = label.filter(|label| taken.insert(label.clone())) else { continue };
         param.label = label;
     }
@@ -62,7 +63,10 @@ fn from_name(node: &NodeProto) -> Option<String> {
     let (_, modules) = path.split_last()?;
     let mut parts: Vec<&str> = Vec::new();
     for module in modules {
-        if parts.last().is_some_and(|last| module.strip_prefix(last).is_some_and(|m| m.starts_with('.'))) {
+        if parts
+            .last()
+            .is_some_and(|last| module.strip_prefix(last).is_some_and(|m| m.starts_with('.')))
+        {
             parts.pop();
         }
         parts.push(module);

@@ -307,6 +307,13 @@ pub fn dtype(data_type: i32) -> Option<DType> {
     DATA_TYPES.iter().find(|entry| entry.0 == data_type)?.2
 }
 
+/// The `data_type` of an element type; `None` where there are several.
+pub fn data_type(dtype: DType) -> Option<i32> {
+    let mut entries = DATA_TYPES.iter().filter(|entry| entry.2 == Some(dtype));
+    let only = entries.next()?;
+    entries.next().is_none().then_some(only.0)
+}
+
 /// The name of a `data_type` in the ONNX standard, or its number.
 pub fn data_type_name(data_type: i32) -> String {
     let entry = DATA_TYPES.iter().find(|entry| entry.0 == data_type);
