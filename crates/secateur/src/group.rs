@@ -181,9 +181,10 @@ impl Groups {
         }
         let mut groups = Groups { groups: Vec::new(), by_atom: HashMap::new(), trees };
         let mut found: Vec<_> = slices.into_iter().collect();
-        found.sort_by_key(|(atom, slices)| {
-            let first = primary(slices);
-            (first.param, first.axis, *atom)
+        found.sort_by_cached_key(|(atom, slices)| {
+            let Slice { param, axis, .. } = primary(slices);
+            let atoms = groups.trees[param.index()][axis].atoms();
+            (param, axis, atoms.iter().position(|other| other == atom))
         });
         let evidence = Evidence::new(graph, analysis);
         for (atom, slices) in found {
@@ -254,12 +255,13 @@ impl Groups {
                 if under(&evidence.batch) { Kind::QueriesPerHead } else { Kind::Heads }
             } else if under(&evidence.batch) || has(&evidence.width) {
                 Kind::HeadWidth
+            } else if has(&evidence.grouped) {
+                // After a channel shuffle they are the inner factor, and still the coarse one.
+                Kind::ConvGroups
             } else if above.is_some() {
                 Kind::GroupChannels
             } else if has(&evidence.added) && self.producers(index) > 1 {
                 Kind::Residual
-            } else if has(&evidence.grouped) {
-                Kind::ConvGroups
             } else if has(&evidence.convolved) {
                 Kind::Channels
             } else {
@@ -271,7 +273,7 @@ impl Groups {
 
     fn producers(&self, group: usize) -> usize {
         let slices = self.groups[group].slices.iter();
-        slices.filter(|slice| slice.role == Role::Producer).count()
+        slices.filter(|slice| matches!(slice.role, Role::Producer | Role::Table)).count()
     }
 
     /// For every group that stands inside a product: the groups that stand before it there.
