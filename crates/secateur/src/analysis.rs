@@ -7,7 +7,7 @@
 use crate::axis::{Axes, AxisId, Cause, Pin, Unified};
 use crate::graph::{Graph, NodeId, Origin, ValueId};
 use crate::rule::{Dim, FactorId, Kind, Rule};
-use crate::size::Expr;
+use crate::size::{Expr, ExprId};
 
 /// The cause of pins that no node makes: the model's own inputs and outputs.
 pub const MODEL: Cause = Cause(u32::MAX);
@@ -39,7 +39,7 @@ impl Analysis {
             analysis
                 .pin_value(output, Pin { reason: "it is an output of the model", cause: MODEL });
         }
-        analysis.pin_frozen(graph);
+        analysis.pin_sizes(graph, &graph.frozen);
         analysis
     }
 
@@ -183,10 +183,11 @@ impl Analysis {
         }
     }
 
-    /// A size that is read for something other than a size must not change.
-    fn pin_frozen(&mut self, graph: &Graph) {
+    /// Pins the dimensions that expressions are made of: a size that is read for something other
+    /// than a size must not change.
+    pub(crate) fn pin_sizes(&mut self, graph: &Graph, exprs: &[ExprId]) {
         let pin = Pin { reason: "its size is read as data", cause: MODEL };
-        for &expr in &graph.frozen {
+        for &expr in exprs {
             let mut dims = Vec::new();
             graph.sizes.leaves(expr, &mut |leaf| {
                 if let Expr::Dim(value, axis) = leaf {

@@ -75,28 +75,35 @@ pub fn pin_unfollowable(graph: &mut Graph, analysis: &mut Analysis) {
             (size > 1 && axes.pinned(atom).is_none()).then(|| shrink(round, atom, size))
         });
         let misfits = trial.err().unwrap_or_default();
-        if misfits.is_empty() {
-            round += 1;
-        }
+        let mut progress = false;
         for misfit in misfits {
-            leave_alone(graph, analysis, misfit);
+            progress |= leave_alone(graph, analysis, misfit);
+        }
+        if !progress {
+            round += 1;
         }
     }
 }
 
-/// Pins the axes of a misfit; where they are pinned, another node changed a literal that both
-/// read, which is then frozen.
-fn leave_alone(graph: &mut Graph, analysis: &mut Analysis, misfit: Misfit) {
+/// Pins the axes of a misfit; where they are pinned, what its numbers are computed from changes:
+/// a literal that another node reads too, or a dimension. Those are then frozen. Returns whether
+/// anything was left to pin or freeze.
+fn leave_alone(graph: &mut Graph, analysis: &mut Analysis, misfit: Misfit) -> bool {
     const REASON: &str = "its size is computed in a way that cannot follow";
     let axes = &mut analysis.axes;
     let atoms: Vec<AxisId> = misfit.axes.iter().flat_map(|&axis| axes.atoms(axis)).collect();
     if atoms.iter().all(|&atom| axes.pinned(atom).is_some()) {
-        graph.frozen.extend(misfit.exprs);
-        return;
+        let known: BTreeSet<ExprId> = graph.frozen.iter().copied().collect();
+        let new: Vec<ExprId> =
+            misfit.exprs.into_iter().filter(|expr| !known.contains(expr)).collect();
+        analysis.pin_sizes(graph, &new);
+        graph.frozen.extend(&new);
+        return !new.is_empty();
     }
     for axis in misfit.axes {
         axes.pin(axis, Pin { reason: REASON, cause: Cause(misfit.node.0) });
     }
+    true
 }
 
 /// The literals that must keep their value.
