@@ -18,6 +18,7 @@ mod rope;
 mod save;
 #[cfg(test)]
 mod tests;
+mod weights;
 mod wire;
 
 pub(crate) use apply::{literal_edits, masking_edits, pruning_edits};
@@ -27,3 +28,4 @@ pub use file::OnnxFile;
 pub use hints::Hints;
 pub use import::{Imported, import, known_operators};
 pub use save::{Saved, save};
+pub use weights::StoredWeights;
