@@ -95,6 +95,7 @@ impl Replacement {
             let name = target.display();
             return Err(Error::argument(format!("`{name}` is a folder")).hint("name a file"));
         }
+        fs::metadata(folder(target)).map_err(|source| write_error(target, source))?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".secateur-").suffix(".tmp");
         #[cfg(unix)]
@@ -136,6 +137,13 @@ impl Replacement {
         sync_folder(&target);
         Ok(())
     }
+}
+
+/// Writes a whole file, replacing `path` atomically.
+pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
+    let mut file = Replacement::create(path)?;
+    file.write(|sink| sink.write_all(content))?;
+    file.commit()
 }
 
 /// The folder that holds `path`.

@@ -19,6 +19,7 @@ pub mod rule;
 pub mod select;
 pub mod size;
 pub mod tensor;
+pub mod why;
 
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};

@@ -61,9 +61,9 @@ impl Model {
     /// When the file cannot be read or is not well-formed.
     pub fn open(path: &Path, hints: &Hints) -> Result<Self> {
         let file = OnnxFile::open(path)?;
-        let imported = onnx::import(&file, hints)?;
+        let mut imported = onnx::import(&file, hints)?;
         let mut analysis = Analysis::new(&imported.graph);
-        refit::pin_unfollowable(&imported.graph, &mut analysis);
+        refit::pin_unfollowable(&mut imported.graph, &mut analysis);
         let groups = Groups::new(&imported.graph, &analysis);
         Ok(Model { file, imported, analysis, groups, hints: hints.clone() })
     }
@@ -117,7 +117,8 @@ impl Model {
             Error::unsupported(format!("sizes computed by `{}` cannot follow", names.join("`, `")))
                 .hint("keep the groups around it: `--keep 'NAME*'`")
         })?;
-        let sizes = keeps.iter().map(|(&id, keep)| (self.groups.get(id).atom, keep.len())).collect();
+        let sizes =
+            keeps.iter().map(|(&id, keep)| (self.groups.get(id).atom, keep.len())).collect();
         Ok(Changes { params, refit, sizes })
     }
 

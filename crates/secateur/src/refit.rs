@@ -6,7 +6,7 @@ use crate::analysis::Analysis;
 use crate::axis::{AxisId, Cause, Pin};
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::ops::{Fit, NewSizes, Place};
-use crate::size::{Expr, Literal, Patches};
+use crate::size::{Expr, ExprId, Literal, Patches};
 
 /// A vector of numbers that a source node gets in place of the one that it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,7 @@ pub struct Misfit {
     /// The node.
     pub node: NodeId,
     axes: Vec<AxisId>,
+    exprs: Vec<ExprId>,
 }
 
 /// Finds the literals to change; `size_of` gives the atoms' new sizes.
@@ -49,31 +50,42 @@ pub fn refit(
 }
 
 /// Pins what could not be followed, by trying sizes: so that every later choice can be.
-pub fn pin_unfollowable(graph: &Graph, analysis: &mut Analysis) {
-    const REASON: &str = "its size is computed in a way that cannot follow";
-    for round in 0..64 {
-        // Once with all sizes one less, once with sizes that differ from each other.
-        let shrink = |axis: AxisId, size: usize| match round % 2 {
-            0 => size - 1,
-            _ => 1 + axis.index() % (size - 1),
-        };
+pub fn pin_unfollowable(graph: &mut Graph, analysis: &mut Analysis) {
+    // Sizes one less, then sizes that differ from each other: a literal that two nodes share must
+    // not have to be two numbers at once.
+    let shrink = |round: usize, atom: AxisId, size: usize| match round {
+        0 => size - 1,
+        _ => 1 + ((atom.index() * [0, 7919, 104_729][round]) >> 3) % (size - 1),
+    };
+    let mut round = 0;
+    while round < 3 {
         let axes = &analysis.axes;
         let trial = refit(graph, analysis, &|atom| {
             let size = axes.size(atom);
-            (size > 1 && axes.pinned(atom).is_none()).then(|| shrink(atom, size))
+            (size > 1 && axes.pinned(atom).is_none()).then(|| shrink(round, atom, size))
         });
-        match trial {
-            Ok(_) if round > 0 => return,
-            Ok(_) => {}
-            Err(misfits) => {
-                for misfit in misfits {
-                    let pin = Pin { reason: REASON, cause: Cause(misfit.node.0) };
-                    for axis in misfit.axes {
-                        analysis.axes.pin(axis, pin);
-                    }
-                }
-            }
+        let misfits = trial.err().unwrap_or_default();
+        if misfits.is_empty() {
+            round += 1;
         }
+        for misfit in misfits {
+            leave_alone(graph, analysis, misfit);
+        }
+    }
+}
+
+/// Pins the axes of a misfit; where they are pinned, another node changed a literal that both
+/// read, which is then frozen.
+fn leave_alone(graph: &mut Graph, analysis: &mut Analysis, misfit: Misfit) {
+    const REASON: &str = "its size is computed in a way that cannot follow";
+    let axes = &mut analysis.axes;
+    let atoms: Vec<AxisId> = misfit.axes.iter().flat_map(|&axis| axes.atoms(axis)).collect();
+    if atoms.iter().all(|&atom| axes.pinned(atom).is_some()) {
+        graph.frozen.extend(misfit.exprs);
+        return;
+    }
+    for axis in misfit.axes {
+        axes.pin(axis, Pin { reason: REASON, cause: Cause(misfit.node.0) });
     }
 }
 
@@ -191,6 +203,6 @@ impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
         } else {
             self.analysis.factors(node).to_vec()
         };
-        Misfit { node, axes }
+        Misfit { node, axes, exprs: fit.exprs.iter().flatten().copied().collect() }
     }
 }

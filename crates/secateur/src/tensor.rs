@@ -123,7 +123,7 @@ fn no_string() -> Error {
 }
 
 /// A validated traversal of one shape that drops or zeroes what is not kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
     unit: Unit,
     source_len: usize,
@@ -142,7 +142,7 @@ enum Unit {
     },
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Level {
     stride: usize,
     runs: Vec<Run>,

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::proto::attribute_type;
 use super::{AttributeEdit, Edits, Imported, OnnxFile, TensorEdit, TensorRef};
+use crate::Result;
 use crate::graph::{Param, ParamId};
 use crate::model::{Changes, Model};
 use crate::ops::Place;
 use crate::refit::Refit;
 use crate::size::Literal;
 use crate::tensor::Keep;
-use crate::Result;
 
 /// The edits that cut parameters, and let literals and declared shapes follow.
 pub(crate) fn pruning_edits(model: &Model, changes: &Changes) -> Result<Edits> {
@@ -135,17 +135,16 @@ fn patched_constants(
     constants
 }
 
-fn patched_attributes(
-    file: &OnnxFile,
-    refit: &Refit,
-) -> BTreeMap<(u32, &'static str), Vec<i64>> {
+fn patched_attributes(file: &OnnxFile, refit: &Refit) -> BTreeMap<(u32, &'static str), Vec<i64>> {
     let mut attributes: BTreeMap<(u32, &'static str), Vec<i64>> = BTreeMap::new();
     for (literal, &value) in &refit.patches {
         let Literal::Attribute { node, name, index } = *literal else { continue };
         let values = attributes.entry((node, name)).or_insert_with(|| {
             let attributes = &file.graph().node[node as usize].attribute;
             let found = attributes.iter().find(|attribute| attribute.name == name);
-            found.map(|a| a.i.into_iter().chain(a.ints.iter().copied()).collect()).unwrap_or_default()
+            found
+                .map(|a| a.i.into_iter().chain(a.ints.iter().copied()).collect())
+                .unwrap_or_default()
         });
         let index = index as usize;
         values.resize(values.len().max(index + 1), value);
@@ -178,9 +177,7 @@ fn new_shapes(model: &Model, changes: &Changes) -> BTreeMap<String, Vec<Option<i
         }
         let new: Vec<i64> = axes
             .iter()
-            .map(|&axis| {
-                analysis.axes.tree(axis).sized(&|atom| changes.size(atom)) as i64
-            })
+            .map(|&axis| analysis.axes.tree(axis).sized(&|atom| changes.size(atom)) as i64)
             .collect();
         if new.iter().zip(old).any(|(&new, old)| new != old.size as i64) {
             shapes.insert(value.name.clone(), new.into_iter().map(Some).collect());

@@ -312,7 +312,8 @@ pub(super) fn numeric_kind(attribute: &AttributeProto) -> Option<Numeric> {
 
 type Visit<'a, 'v> = &'v mut dyn FnMut(&'a TensorProto);
 
-fn visit_model<'a>(model: &'a ModelProto, visit: Visit<'a, '_>) {
+/// Calls `visit` with every tensor of a model.
+pub(super) fn visit_model<'a>(model: &'a ModelProto, visit: Visit<'a, '_>) {
     let training = model.training_info.iter().flat_map(|t| [&t.initialization, &t.algorithm]);
     for graph in model.graph.iter().chain(training.flatten()) {
         visit_graph(graph, visit);

@@ -1,12 +1,15 @@
 //! ONNX files: read without loss, and written as edits of their source.
 //!
-//! [`OnnxFile`] maps a model and gives its [`proto`] messages and tensors. [`save`] writes it with
-//! [`Edits`]: messages that no edit touches are copied from the source byte by byte, unknown fields
-//! included, and weights are streamed.
+//! [`OnnxFile`] maps a model and gives its [`proto`] messages and tensors; [`import()`] reads its
+//! graph. [`save`] writes it with [`Edits`]: messages that no edit touches are copied from the
+//! source byte by byte, unknown fields included, and weights are streamed.
 
 mod apply;
+mod changes;
+mod data_file;
 mod decode;
 mod edits;
+mod encode;
 mod eval;
 mod external;
 mod file;
@@ -16,6 +19,7 @@ pub mod proto;
 mod rewrite;
 mod rope;
 mod save;
+mod shapes;
 #[cfg(test)]
 mod tests;
 mod weights;

@@ -2,18 +2,24 @@
 //!
 //! Works on the wire format: a message without an edit inside is copied as it stands.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use bytes::Bytes;
 use prost::Message;
 
+use super::changes::{Change, Changes};
+use super::data_file::DataFile;
+use super::encode::{
+    encode_attribute, encode_dims, encode_ints, encode_more_inputs, encode_numbers, encode_string,
+    encode_value, encode_value_info,
+};
 use super::file::{Numeric, OnnxFile, numeric_kind};
-use super::proto::{self, AttributeProto, GraphProto, TensorProto, attribute_type};
-use super::rope::{Elements, Payload, Rope};
+use super::proto::{self, AttributeProto, TensorProto};
+use super::rope::{Elements, Payload, Rope, without};
+use super::shapes::reshape;
 use super::wire::{self, Wire};
 use super::{AttributeEdit, Edits, TensorEdit, TensorRef};
-use crate::tensor::{Cut, TensorView, byte_len, element_count};
 use crate::{DType, Error, Result};
 
 /// A model ready to be written.
@@ -22,28 +28,6 @@ pub(super) struct Rewritten {
     pub(super) model: Rope,
     /// The content of the data file, if there is one.
     pub(super) data: DataFile,
-}
-
-/// The data file in the making.
-#[derive(Debug)]
-pub(super) struct DataFile {
-    /// Its name, as the model refers to it.
-    pub(super) name: String,
-    /// What stands at which offset; ascending, not overlapping.
-    pub(super) payloads: Vec<(u64, Payload)>,
-    end: u64,
-}
-
-impl DataFile {
-    fn place(&mut self, payload: Payload) -> u64 {
-        const PAGE: u64 = 4096;
-        const CACHE_LINE: u64 = 64;
-        let alignment = if payload.len >= 1 << 16 { PAGE } else { CACHE_LINE };
-        let offset = self.end.next_multiple_of(alignment);
-        self.end = offset + payload.len;
-        self.payloads.push((offset, payload));
-        offset
-    }
 }
 
 /// Applies `edits`. Tensors that were external go to the data file `data_name`; so do tensors of
@@ -55,7 +39,7 @@ pub(super) fn rewrite(
     inline_limit: Option<u64>,
 ) -> Result<Rewritten> {
     let changes = Changes::new(file, edits)?;
-    let data = DataFile { name: data_name.to_owned(), payloads: Vec::new(), end: 0 };
+    let data = DataFile::new(data_name);
     let moves_data = inline_limit.is_some() || !file.data_files().is_empty();
     let mut rewriter = Rewriter {
         file,
@@ -69,118 +53,6 @@ pub(super) fn rewrite(
     };
     let model = rewriter.model()?;
     Ok(Rewritten { model, data: rewriter.data })
-}
-
-/// Edits by the place they apply to, checked against the model.
-struct Changes<'a> {
-    initializers: BTreeMap<u32, &'a TensorEdit>,
-    nodes: BTreeMap<u32, NodeChanges<'a>>,
-    shapes: BTreeMap<&'a str, Vec<Option<i64>>>,
-}
-
-#[derive(Default)]
-struct NodeChanges<'a> {
-    tensors: BTreeMap<u32, &'a TensorEdit>,
-    inputs: BTreeMap<u32, &'a str>,
-    attributes: BTreeMap<&'a str, &'a AttributeEdit>,
-}
-
-impl<'a> Changes<'a> {
-    fn new(file: &'a OnnxFile, edits: &'a Edits) -> Result<Self> {
-        check_names(file, edits)?;
-        let shapes = edits.value_shapes.iter().map(|(name, dims)| (name.as_str(), dims.clone()));
-        let mut changes = Self {
-            initializers: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-            shapes: shapes.collect(),
-        };
-        for (&at, edit) in &edits.tensors {
-            changes.add_tensor(file, at, edit)?;
-        }
-        for (node, input, name) in &edits.inputs {
-            changes.node(file, *node)?.inputs.insert(*input, name);
-        }
-        for (node, name, edit) in &edits.attributes {
-            changes.node(file, *node)?.attributes.insert(name, edit);
-        }
-        Ok(changes)
-    }
-
-    fn add_tensor(
-        &mut self,
-        file: &'a OnnxFile,
-        at: TensorRef,
-        edit: &'a TensorEdit,
-    ) -> Result<()> {
-        match at {
-            TensorRef::Initializer(index) => {
-                let tensor = file.initializer(index)?;
-                if let Some(dims) = edited_dims(tensor, edit)? {
-                    self.shapes.insert(&tensor.name, dims);
-                }
-                self.initializers.insert(index, edit);
-            }
-            TensorRef::Attribute { node, attribute } => {
-                file.attribute(node, attribute)?;
-                self.node(file, node)?.tensors.insert(attribute, edit);
-            }
-        }
-        Ok(())
-    }
-
-    fn node(&mut self, file: &OnnxFile, index: u32) -> Result<&mut NodeChanges<'a>> {
-        file.node(index)?;
-        Ok(self.nodes.entry(index).or_default())
-    }
-}
-
-/// The declared shape after an edit; `None` when the edit keeps it.
-fn edited_dims(tensor: &TensorProto, edit: &TensorEdit) -> Result<Option<Vec<Option<i64>>>> {
-    let declared = |dims: &[usize]| dims.iter().map(|&dim| i64::try_from(dim).ok()).collect();
-    match edit {
-        TensorEdit::Zero(_) => Ok(None),
-        TensorEdit::Ints(dims, _) => Ok(Some(declared(dims))),
-        TensorEdit::Keep(keep) if keep.len() == tensor.dims.len() => {
-            let dim = |(&dim, keep): (&i64, &Option<Vec<u32>>)| {
-                keep.as_ref().map_or(Some(dim), |keep| i64::try_from(keep.len()).ok())
-            };
-            Ok(Some(tensor.dims.iter().zip(keep).map(dim).collect()))
-        }
-        TensorEdit::Keep(keep) => Err(Error::argument(format!(
-            "tensor `{}` has {} axes, its cut has {}",
-            tensor.name,
-            tensor.dims.len(),
-            keep.len()
-        ))),
-    }
-}
-
-fn check_names(file: &OnnxFile, edits: &Edits) -> Result<()> {
-    let copies = edits.copies.iter().map(|copy| copy.0.as_str());
-    let mut new = copies.chain(edits.literals.iter().map(|literal| literal.0.as_str())).peekable();
-    if new.peek().is_none() {
-        return Ok(());
-    }
-    let mut names = BTreeSet::new();
-    collect_names(file.graph(), &mut names);
-    match new.find(|name| name.is_empty() || !names.insert(name)) {
-        Some(name) => Err(Error::argument(format!("the name `{name}` is taken in this model"))),
-        None => Ok(()),
-    }
-}
-
-fn collect_names<'a>(graph: &'a GraphProto, names: &mut BTreeSet<&'a str>) {
-    names.extend(graph.input.iter().map(|value| value.name.as_str()));
-    names.extend(graph.initializer.iter().map(|tensor| tensor.name.as_str()));
-    let sparse = graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref());
-    names.extend(sparse.map(|tensor| tensor.name.as_str()));
-    for node in &graph.node {
-        names.extend(node.output.iter().map(String::as_str));
-        for attribute in &node.attribute {
-            let graphs = attribute.g.as_deref().into_iter().chain(&attribute.graphs);
-            graphs.for_each(|graph| collect_names(graph, names));
-        }
-    }
 }
 
 /// The messages that can hold a tensor.
@@ -263,10 +135,16 @@ impl<'a> Rewriter<'a> {
         if matches!(kind, Kind::Tensor) {
             return self.tensor(range, None, None);
         }
+        // Runtimes do not look for the parts of a sparse tensor in data files.
+        let limit = self.inline_limit;
+        if matches!(kind, Kind::SparseTensor) {
+            self.inline_limit = None;
+        }
         let mut rope = Rope::default();
         for field in wire::fields(self.bytes(), range) {
             self.plain_field(kind, field?, &mut rope)?;
         }
+        self.inline_limit = limit;
         Ok(rope)
     }
 
@@ -306,8 +184,10 @@ impl<'a> Rewriter<'a> {
 
     fn add_initializers(&mut self, graph: &mut Rope) -> Result<()> {
         let declare = self.file.proto().ir_version.is_some_and(|version| version < 4);
+        let places = Places::new(self.file, &self.edits.copies)?;
         for (name, source, edit) in &self.edits.copies {
-            let (tensor, data_type, dims) = self.copy(name, *source, edit)?;
+            let range = places.tensor(self.bytes(), *source)?;
+            let (tensor, data_type, dims) = self.copy(name, *source, range, edit)?;
             graph.push_message(5, tensor);
             if declare {
                 graph.push_message(11, Rope::new(encode_value_info(name, data_type, &dims)));
@@ -328,38 +208,18 @@ impl<'a> Rewriter<'a> {
         &mut self,
         name: &str,
         source: TensorRef,
+        range: Option<Range<usize>>,
         edit: &TensorEdit,
     ) -> Result<(Rope, i32, Vec<usize>)> {
         let view = self.file.resolve(source)?;
         let dims = Change::new(&view, edit).map_err(|error| error.at(name))?.dims;
-        if let Some(range) = self.locate(source)? {
+        if let Some(range) = range {
             let data_type = decode::<TensorProto>(self.bytes(), &range)?.data_type;
             return Ok((self.tensor(range, Some(edit), Some(name))?, data_type, dims));
         }
         let data_type = if view.dtype == DType::F32 { proto::FLOAT } else { proto::INT64 };
         let payload = Change::new(&view, edit)?.payload(Elements::Dense(view.data.clone()));
         Ok((self.new_tensor(name, data_type, &dims, payload), data_type, dims))
-    }
-
-    /// Where the `TensorProto` of a reference is; `None` for the numbers of a `Constant`.
-    fn locate(&self, source: TensorRef) -> Result<Option<Range<usize>>> {
-        let bytes = self.bytes();
-        let nth = |ranges: Vec<Range<usize>>, index: u32| ranges.into_iter().nth(index as usize);
-        let mut parts = (Vec::new(), Vec::new());
-        for graph in wire::all(bytes, 0..bytes.len(), 7)? {
-            parts.0.extend(wire::all(bytes, graph.clone(), 1)?);
-            parts.1.extend(wire::all(bytes, graph, 5)?);
-        }
-        match source {
-            TensorRef::Initializer(index) => Ok(nth(parts.1, index)),
-            TensorRef::Attribute { node, attribute } => {
-                let Some(node) = nth(parts.0, node) else { return Ok(None) };
-                let Some(attribute) = nth(wire::all(bytes, node, 5)?, attribute) else {
-                    return Ok(None);
-                };
-                wire::last(bytes, attribute, 5)
-            }
-        }
     }
 
     fn literal(&mut self, name: &str, dims: &[usize], values: &[i64]) -> Result<Rope> {
@@ -432,7 +292,7 @@ impl<'a> Rewriter<'a> {
     ) -> Result<()> {
         const VALUES: [u32; 15] = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15, 20, 22, 23];
         let Some(encoded) = encode_value(value) else { return Ok(()) };
-        let mut message = self.without(field.payload.clone(), &VALUES)?;
+        let mut message = without(self.bytes(), field.payload.clone(), &VALUES)?;
         message.push_new(encoded);
         rope.push_message(field.number, message);
         Ok(())
@@ -484,20 +344,8 @@ impl<'a> Rewriter<'a> {
             Numeric::Floats => 7,
             Numeric::Ints => 8,
         };
-        let mut rope = self.without(range, &[number])?;
+        let mut rope = without(self.bytes(), range, &[number])?;
         rope.push_new(encode_numbers(number, &view));
-        Ok(rope)
-    }
-
-    /// A message without the fields `numbers`.
-    fn without(&self, range: Range<usize>, numbers: &[u32]) -> Result<Rope> {
-        let mut rope = Rope::default();
-        for field in wire::fields(self.bytes(), range) {
-            let field = field?;
-            if !numbers.contains(&field.number) {
-                rope.push_source(field.span);
-            }
-        }
         Ok(rope)
     }
 
@@ -523,7 +371,7 @@ impl<'a> Rewriter<'a> {
         dropped.extend(dims.as_ref().map(|_| DIMS));
         dropped.extend(rename.map(|_| NAME));
         let mut rope = Rope::new(encode_dims(&dims.unwrap_or_default()));
-        let rest = self.without(range, &dropped)?;
+        let rest = without(self.bytes(), range, &dropped)?;
         rope.append(rest);
         rope.push_new(rename.map_or_else(Vec::new, |name| encode_string(NAME, name)));
         self.push_elements(&mut rope, payload, is_external);
@@ -593,113 +441,45 @@ impl<'a> Rewriter<'a> {
             rope.push_source(field.span);
             return Ok(());
         };
-        let message = self.reshape(field.payload.clone(), &TYPE_TENSOR_SHAPE, dims);
+        let message = reshape(self.bytes(), field.payload.clone(), &TYPE_TENSOR_SHAPE, dims);
         rope.push_changed(field, message.map_err(|error| error.at(format!("value `{name}`")))?);
         Ok(())
     }
-
-    /// Sets the sizes of the shape that is found along `path`.
-    fn reshape(&self, range: Range<usize>, path: &[u32], dims: &[Option<i64>]) -> Result<Rope> {
-        let Some((&number, path)) = path.split_first() else { return self.shape(range, dims) };
-        let mut rope = Rope::default();
-        for field in wire::fields(self.bytes(), range) {
-            let field = field?;
-            if field.number == number && field.wire == Wire::Length {
-                let message = self.reshape(field.payload.clone(), path, dims)?;
-                rope.push_changed(field, message);
-            } else {
-                rope.push_source(field.span);
-            }
-        }
-        Ok(rope)
-    }
-
-    fn shape(&self, range: Range<usize>, dims: &[Option<i64>]) -> Result<Rope> {
-        let mut rope = Rope::default();
-        let mut axis = 0;
-        for field in wire::fields(self.bytes(), range) {
-            let field = field?;
-            if field.number != 1 || field.wire != Wire::Length {
-                rope.push_source(field.span);
-                continue;
-            }
-            let size = dims.get(axis).copied().flatten();
-            axis += 1;
-            let message = self.dimension(field.payload.clone(), size)?;
-            rope.push_changed(field, message);
-        }
-        if axis != dims.len() {
-            let expected = dims.len();
-            return Err(Error::argument(format!("it has {axis} axes, its new shape {expected}")));
-        }
-        Ok(rope)
-    }
-
-    fn dimension(&self, range: Range<usize>, size: Option<i64>) -> Result<Rope> {
-        const VALUE: u32 = 1;
-        let found = wire::last_varint(self.bytes(), range.clone(), VALUE)?;
-        let symbolic = wire::last(self.bytes(), range.clone(), 2)?.is_some();
-        let (Some(size), Some(found), false) = (size, found, symbolic) else {
-            return Ok(Rope::source(range));
-        };
-        if found.cast_signed() == size {
-            return Ok(Rope::source(range));
-        }
-        let mut value = Vec::new();
-        wire::put_int(&mut value, VALUE, size);
-        let mut rope = Rope::new(value);
-        let rest = self.without(range, &[VALUE])?;
-        rope.append(rest);
-        Ok(rope)
-    }
 }
 
-/// A tensor edit, checked against the tensor.
-struct Change {
-    dims: Vec<usize>,
-    kind: ChangeKind,
+/// Where the messages of the main graph are.
+#[derive(Default)]
+struct Places {
+    initializers: Vec<Range<usize>>,
+    nodes: Vec<Range<usize>>,
 }
 
-enum ChangeKind {
-    Cut(Cut),
-    Values(Bytes),
-}
+impl Places {
+    /// Looks only when there is something to find.
+    fn new<T>(file: &OnnxFile, needed: &[T]) -> Result<Self> {
+        let mut places = Self::default();
+        if needed.is_empty() {
+            return Ok(places);
+        }
+        let bytes = file.bytes();
+        for graph in wire::all(bytes, 0..bytes.len(), 7)? {
+            places.nodes.extend(wire::all(bytes, graph.clone(), 1)?);
+            places.initializers.extend(wire::all(bytes, graph, 5)?);
+        }
+        Ok(places)
+    }
 
-impl Change {
-    fn new(view: &TensorView, edit: &TensorEdit) -> Result<Self> {
-        match edit {
-            TensorEdit::Keep(keep) => Cut::keep(view.dtype, &view.dims, keep).map(Self::cut),
-            TensorEdit::Zero(keep) => Cut::zero(view.dtype, &view.dims, keep).map(Self::cut),
-            TensorEdit::Ints(dims, values) => {
-                let data = encode_ints(view.dtype, dims, values)?.into();
-                Ok(Self { dims: dims.clone(), kind: ChangeKind::Values(data) })
+    /// The `TensorProto` of a reference; `None` for the numbers of a `Constant`.
+    fn tensor(&self, bytes: &[u8], at: TensorRef) -> Result<Option<Range<usize>>> {
+        match at {
+            TensorRef::Initializer(index) => Ok(self.initializers.get(index as usize).cloned()),
+            TensorRef::Attribute { node, attribute } => {
+                let Some(node) = self.nodes.get(node as usize) else { return Ok(None) };
+                let attributes = wire::all(bytes, node.clone(), 5)?;
+                let Some(range) = attributes.get(attribute as usize) else { return Ok(None) };
+                wire::last(bytes, range.clone(), 5)
             }
         }
-    }
-
-    fn cut(cut: Cut) -> Self {
-        Self { dims: cut.dims().to_vec(), kind: ChangeKind::Cut(cut) }
-    }
-
-    fn payload(self, elements: Elements) -> Payload {
-        match self.kind {
-            ChangeKind::Cut(cut) => {
-                let len = cut.byte_len() as u64;
-                Payload { elements, cut: Some(cut), len }
-            }
-            ChangeKind::Values(data) => {
-                let len = data.len() as u64;
-                Payload { elements: Elements::Dense(data), cut: None, len }
-            }
-        }
-    }
-
-    fn apply(self, view: &TensorView) -> Result<TensorView> {
-        let data = match self.kind {
-            ChangeKind::Cut(cut) => cut.to_vec(&view.data)?.into(),
-            ChangeKind::Values(data) => data,
-        };
-        TensorView::new(view.dtype, self.dims, data)
     }
 }
 
@@ -709,105 +489,4 @@ fn decode<M: Message + Default>(bytes: &Bytes, range: &Range<usize>) -> Result<M
 
 fn has_raw(tensor: &TensorProto) -> bool {
     tensor.raw_data.as_ref().is_some_and(|raw| !raw.is_empty())
-}
-
-fn encode_ints(dtype: DType, dims: &[usize], values: &[i64]) -> Result<Vec<u8>> {
-    let count = element_count(dims)?;
-    if count != values.len() {
-        let found = values.len();
-        return Err(Error::argument(format!("shape {dims:?} takes {count} values, found {found}")));
-    }
-    let mut out = Vec::with_capacity(byte_len(dtype, dims)?);
-    for &value in values {
-        let fits = match dtype {
-            DType::I64 => put(&mut out, Some(value.to_le_bytes())),
-            DType::I32 => put(&mut out, i32::try_from(value).ok().map(i32::to_le_bytes)),
-            DType::I16 => put(&mut out, i16::try_from(value).ok().map(i16::to_le_bytes)),
-            DType::I8 => put(&mut out, i8::try_from(value).ok().map(i8::to_le_bytes)),
-            DType::U64 => put(&mut out, u64::try_from(value).ok().map(u64::to_le_bytes)),
-            DType::U32 => put(&mut out, u32::try_from(value).ok().map(u32::to_le_bytes)),
-            DType::U16 => put(&mut out, u16::try_from(value).ok().map(u16::to_le_bytes)),
-            DType::U8 => put(&mut out, u8::try_from(value).ok().map(u8::to_le_bytes)),
-            _ => return Err(Error::argument(format!("a {dtype} tensor takes no integers"))),
-        };
-        fits.ok_or_else(|| Error::argument(format!("{value} does not fit into {dtype}")))?;
-    }
-    Ok(out)
-}
-
-fn put<const N: usize>(out: &mut Vec<u8>, word: Option<[u8; N]>) -> Option<()> {
-    out.extend(word?);
-    Some(())
-}
-
-fn encode_string(number: u32, value: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    wire::put_bytes(&mut out, number, value.as_bytes());
-    out
-}
-
-fn encode_dims(dims: &[usize]) -> Vec<u8> {
-    let mut out = Vec::new();
-    dims.iter().for_each(|&dim| wire::put_int(&mut out, 1, dim as i64));
-    out
-}
-
-fn encode_value_info(name: &str, data_type: i32, dims: &[usize]) -> Vec<u8> {
-    let mut shape = Vec::new();
-    for &dim in dims {
-        wire::put_bytes(&mut shape, 1, &encode_dims(&[dim]));
-    }
-    let mut tensor = Vec::new();
-    wire::put_int(&mut tensor, 1, data_type.into());
-    wire::put_bytes(&mut tensor, 2, &shape);
-    let mut kind = Vec::new();
-    wire::put_bytes(&mut kind, 1, &tensor);
-    let mut out = encode_string(1, name);
-    wire::put_bytes(&mut out, 2, &kind);
-    out
-}
-
-/// The inputs of a node from `present` on; names that are not set are empty.
-fn encode_more_inputs(present: u32, names: &BTreeMap<u32, &str>) -> Vec<u8> {
-    let end = names.last_key_value().map_or(present, |(last, _)| last + 1);
-    let name = |index| names.get(&index).copied().unwrap_or_default();
-    (present..end).flat_map(|index| encode_string(1, name(index))).collect()
-}
-
-fn encode_attribute(name: &str, value: &AttributeEdit) -> Vec<u8> {
-    let Some(encoded) = encode_value(value) else { return Vec::new() };
-    let mut out = Vec::new();
-    wire::put_bytes(&mut out, 5, &[encode_string(1, name), encoded].concat());
-    out
-}
-
-/// The value and type fields of an attribute; `None` for a removal.
-fn encode_value(value: &AttributeEdit) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    match value {
-        AttributeEdit::Int(value) => {
-            wire::put_int(&mut out, 3, *value);
-            wire::put_int(&mut out, 20, attribute_type::INT.into());
-        }
-        AttributeEdit::Ints(values) => {
-            values.iter().for_each(|&value| wire::put_int(&mut out, 8, value));
-            wire::put_int(&mut out, 20, attribute_type::INTS.into());
-        }
-        AttributeEdit::Remove => return None,
-    }
-    Some(out)
-}
-
-fn encode_numbers(number: u32, view: &TensorView) -> Vec<u8> {
-    let mut out = Vec::new();
-    match view.to_i64s() {
-        Some(values) => values.iter().for_each(|&value| wire::put_int(&mut out, number, value)),
-        None => view
-            .data
-            .as_chunks()
-            .0
-            .iter()
-            .for_each(|&word| wire::put_float(&mut out, number, f32::from_le_bytes(word))),
-    }
-    out
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::wire;
+use crate::Result;
 use crate::tensor::Cut;
 
 /// Part of the output.
@@ -137,6 +138,18 @@ impl Rope {
             }
         }
     }
+}
+
+/// A message without the fields `numbers`.
+pub(super) fn without(bytes: &[u8], range: Range<usize>, numbers: &[u32]) -> Result<Rope> {
+    let mut rope = Rope::default();
+    for field in wire::fields(bytes, range) {
+        let field = field?;
+        if !numbers.contains(&field.number) {
+            rope.push_source(field.span);
+        }
+    }
+    Ok(rope)
 }
 
 /// Writes zeros up to a position, for aligned data.

@@ -25,11 +25,11 @@ pub struct Saved {
 }
 
 /// Sizes that decide what is inline.
-struct Limits {
+pub(super) struct Limits {
     /// The largest message.
-    message: u64,
+    pub(super) message: u64,
     /// The largest tensor that stays inline when the message would be larger than that.
-    inline: u64,
+    pub(super) inline: u64,
 }
 
 /// Protobuf messages have less than 2 GiB.
@@ -56,19 +56,31 @@ pub fn save(
     save_within(file, edits, out, progress, &LIMITS)
 }
 
-fn save_within(
+pub(super) fn save_within(
     file: &OnnxFile,
     edits: &Edits,
     out: &Path,
     progress: &mut dyn FnMut(u64),
     limits: &Limits,
 ) -> Result<Saved> {
-    let mut model_file = Replacement::create(out)?;
     let data_path = free_data_path(out)?;
     let content = fit(file, edits, &data_path, limits)?;
     let stale = stale_data(file, out);
+    let saved = write(file, &content, out, data_path, progress)?;
+    remove(&stale);
+    Ok(saved)
+}
+
+pub(super) fn write(
+    file: &OnnxFile,
+    content: &Rewritten,
+    out: &Path,
+    data_path: PathBuf,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Saved> {
+    let mut model_file = Replacement::create(out)?;
     let mut done = 0;
-    let data_file = write_data(file, &content, &data_path, &mut done, progress)?;
+    let data_file = write_data(file, content, &data_path, &mut done, progress)?;
     model_file.write(|sink| {
         let mut sink = Counter { sink, done: &mut done, progress };
         content.model.pieces().iter().try_for_each(|piece| write_piece(file, piece, &mut sink))
@@ -78,7 +90,6 @@ fn save_within(
         remove(data.as_slice());
         return Err(error);
     }
-    remove(&stale);
     Ok(Saved { bytes: done, data })
 }
 
@@ -123,7 +134,7 @@ fn write_data(
     Ok(Some(replacement))
 }
 
-fn write_piece(file: &OnnxFile, piece: &Piece, sink: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write_piece(file: &OnnxFile, piece: &Piece, sink: &mut dyn Write) -> io::Result<()> {
     match piece {
         Piece::New(bytes) => sink.write_all(bytes),
         Piece::Source(range) => write_chunks(file, &file.bytes()[range.clone()], sink),

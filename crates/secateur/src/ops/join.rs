@@ -1,5 +1,7 @@
 //! Segments laid end to end, taken apart, or picked.
 
+use std::cmp::Ordering;
+
 use super::{Fit, NewSizes, Operator, Place, Shapes, agree, axis, letter, operand, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
@@ -186,10 +188,17 @@ impl Cut {
         let kept = segments.get(usize::from(self.start.1 > 0 && !strided)).copied().unwrap_or(0);
         let end = if strided { total } else { start + kept };
         let spell = |spelled: i64, new: i64| if spelled < 0 { new - total } else { new };
-        let open = self.end.0 >= old as i64 || self.step < 0;
-        let start =
-            (self.step > 0 && self.start.0 < old as i64).then(|| spell(self.start.0, start));
-        [start, (!open).then(|| spell(self.end.0, end))]
+        if self.step < 0 {
+            return [None, None];
+        }
+        let new_end = match self.end.0.cmp(&(old as i64)) {
+            Ordering::Less => spell(self.end.0, end),
+            Ordering::Equal => total,
+            Ordering::Greater => self.end.0,
+        };
+        // The largest numbers mean "to the end" whatever they are computed from.
+        let open = self.end.0 >= i64::from(i32::MAX);
+        [Some(spell(self.start.0, start)), (!open).then_some(new_end)]
     }
 }
 

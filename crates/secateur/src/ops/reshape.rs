@@ -23,8 +23,6 @@ pub struct Target {
     pub place: Place,
     /// One expression per axis; `None` for an axis that is copied or inferred.
     pub exprs: Vec<Option<ExprId>>,
-    /// Whether an entry 0 means "as in the data".
-    pub zero_copies: bool,
 }
 
 impl Operator for Reshape {
@@ -48,14 +46,14 @@ impl Operator for Reshape {
     fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
         let Some(target) = &self.target else { return Vec::new() };
         let want = sizes.result(0);
-        let whole = self.whole(target, sizes, &want);
+        let whole = self.whole(sizes, &want);
         vec![Fit { place: target.place, exprs: target.exprs.clone(), want, whole }]
     }
 }
 
 impl Reshape {
     /// The target spelled anew: open sizes are copied where they stand in place, or inferred.
-    fn whole(&self, target: &Target, sizes: &NewSizes<'_>, want: &[i64]) -> Option<Vec<i64>> {
+    fn whole(&self, sizes: &NewSizes<'_>, want: &[i64]) -> Option<Vec<i64>> {
         let data = &sizes.rule.operands[0].dims;
         let result = &sizes.rule.results[0];
         let mut inferred = 0;
@@ -63,7 +61,7 @@ impl Reshape {
             if !self.shape[index].dynamic {
                 return want[index];
             }
-            if target.zero_copies && data.get(index) == Some(&result[index]) {
+            if data.get(index) == Some(&result[index]) {
                 return 0;
             }
             inferred += 1;
@@ -305,7 +303,9 @@ fn decode_reshape(cx: &mut Decoder<'_, '_>) -> Result<()> {
         }
         shape[index].size = all / rest;
     }
-    let target = Some(Target { place: Place::Input(1), exprs: kept, zero_copies });
+    // A target that is replaced as a whole copies sizes by 0, so `allowzero` must go.
+    let place = if zero_copies { Place::Input(1) } else { Place::InputFor(1, "allowzero") };
+    let target = Some(Target { place, exprs: kept });
     cx.node_over(1, Reshape { shape, target })
 }
 
