@@ -147,7 +147,8 @@ impl Cost {
     /// What scales with a group: the weights that carry it and the products that run over it.
     pub fn governed(&self, group: GroupId) -> Footprint {
         let axes = self.sizes(&|_| None);
-        let touched: Vec<bool> = self.axes.iter().map(|size| size.mentions(&|g| g == group)).collect();
+        let touched: Vec<bool> =
+            self.axes.iter().map(|size| size.mentions(&|g| g == group)).collect();
         let mut total = Footprint::default();
         for uses in &self.tensors {
             if let Some(using) = uses.iter().find(|using| using.elements.touches(&touched)) {
@@ -205,7 +206,9 @@ impl Size {
                 Some(group) if size > 1 => Size::Group { group, size },
                 _ => Size::Fixed(size as u64),
             },
-            Tree::Sum(parts) => Size::Sum(parts.iter().map(|part| Size::new(part, groups)).collect()),
+            Tree::Sum(parts) => {
+                Size::Sum(parts.iter().map(|part| Size::new(part, groups)).collect())
+            }
             Tree::Product(factors) => {
                 Size::Product(factors.iter().map(|factor| Size::new(factor, groups)).collect())
             }
@@ -216,7 +219,9 @@ impl Size {
         match self {
             &Size::Fixed(size) => size,
             &Size::Group { group, size } => sizes(group).unwrap_or(size) as u64,
-            Size::Sum(parts) => parts.iter().map(|part| part.value(sizes)).fold(0, u64::saturating_add),
+            Size::Sum(parts) => {
+                parts.iter().map(|part| part.value(sizes)).fold(0, u64::saturating_add)
+            }
             Size::Product(factors) => {
                 factors.iter().map(|factor| factor.value(sizes)).fold(1, u64::saturating_mul)
             }
@@ -278,12 +283,15 @@ fn is_weight(param: &Param) -> bool {
 }
 
 /// Per value, the parameters that alone determine it.
-fn weights_of_values(graph: &Graph) -> Vec<Vec<ParamId>> {
-    let mut weights: Vec<Vec<ParamId>> =
-        graph.values.iter().map(|value| match value.origin {
+pub(crate) fn weights_of_values(graph: &Graph) -> Vec<Vec<ParamId>> {
+    let mut weights: Vec<Vec<ParamId>> = graph
+        .values
+        .iter()
+        .map(|value| match value.origin {
             crate::graph::Origin::Param(param) => vec![param],
             _ => Vec::new(),
-        }).collect();
+        })
+        .collect();
     for node in &graph.nodes {
         let inputs = || node.inputs.iter().flatten();
         if inputs().all(|value| !weights[value.index()].is_empty()) {

@@ -12,17 +12,14 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-use serde::Serialize;
-
+use crate::Result;
 use crate::cost::{Cost, Footprint};
 use crate::criterion::Scores;
 use crate::graph::Graph;
 use crate::group::{GroupId, Groups, Keeps};
-use crate::{Error, Result};
 
 pub use options::{Amount, Schedule, Scope, SelectOptions, Target};
 
-use matching::Verdict;
 use rank::Ranking;
 
 /// What was selected.
@@ -73,7 +70,7 @@ pub fn select(
         let scores = scorer((step > 1).then_some(&keeps))?;
         let ranking = Ranking::new(graph, groups, &scores, &verdicts, &keeps, options);
         let progress = options.schedule.progress(step, options.steps);
-        let ratio = search::ratio(&ranking, cost, options, progress)?;
+        let ratio = search::ratio(&ranking, cost, options)?;
         keeps = ranking.keeps(ratio, progress);
         outcome = Some(ranking.entries(ratio, progress));
     }

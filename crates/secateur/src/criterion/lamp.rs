@@ -21,7 +21,13 @@ fn relative(scores: &mut [f64]) {
     let mut sorted = scores.to_vec();
     sorted.sort_by(|a, b| b.total_cmp(a));
     let mut sum = 0.0;
-    let sums: Vec<f64> = sorted.iter().map(|score| { sum += score; sum }).collect();
+    let sums: Vec<f64> = sorted
+        .iter()
+        .map(|score| {
+            sum += score;
+            sum
+        })
+        .collect();
     for score in scores {
         let not_smaller = sorted.partition_point(|other| other >= score);
         if let Some(&sum) = sums[..not_smaller].last().filter(|&&sum| sum > 0.0) {

@@ -21,6 +21,7 @@ use crate::graph::Graph;
 use crate::group::{Group, Role, Slice};
 
 pub use options::{Aggregation, Normalization, ScoreOptions};
+pub(crate) use options::{names, unknown};
 pub use score::{Scores, score};
 pub use statistics::{Measure, Statistics, Weights};
 

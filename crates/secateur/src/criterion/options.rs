@@ -56,13 +56,13 @@ macro_rules! names {
             }
         }
 
-        impl FromStr for $type {
-            type Err = Error;
+        impl std::str::FromStr for $type {
+            type Err = $crate::Error;
 
-            fn from_str(text: &str) -> Result<Self> {
+            fn from_str(text: &str) -> $crate::Result<Self> {
                 match text {
                     $($name => Ok($type::$variant),)*
-                    _ => Err(unknown($what, text, Self::NAMES)),
+                    _ => Err($crate::criterion::unknown($what, text, Self::NAMES)),
                 }
             }
         }

@@ -294,7 +294,8 @@ impl Distances {
         let reader = Reader { data: &view.data, width: view.dtype.size().unwrap_or(1), read };
         let inner: usize = view.dims[axis + 1..].iter().product();
         let runs = runs(&view.dims, axis, kept);
-        let width = members.first().map_or(0, Vec::len) * runs.iter().map(|run| run.1).sum::<usize>();
+        let width =
+            members.first().map_or(0, Vec::len) * runs.iter().map(|run| run.1).sum::<usize>();
         let mut rows = vec![0.0; members.len() * width];
         let stride = inner;
         let fill = |(row, positions): (&mut [f32], &Vec<u32>)| {
@@ -329,7 +330,8 @@ impl Distances {
             let end = (start + Self::COLUMNS).min(self.width);
             for (j, other) in self.rows.chunks_exact(self.width).enumerate() {
                 for (i, row) in block.chunks_exact(self.width).enumerate() {
-                    squares[i * self.count + j] += square_distance(&row[start..end], &other[start..end]);
+                    squares[i * self.count + j] +=
+                        square_distance(&row[start..end], &other[start..end]);
                 }
             }
         }

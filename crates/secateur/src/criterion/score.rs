@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use super::{Criterion, Measure, ScoreOptions, Statistic, Statistics, with_roles};
+use crate::Result;
 use crate::axis::Tree;
 use crate::graph::{Graph, ParamId};
 use crate::group::{Group, GroupId, Groups, Keeps, Role, Slice};
 use crate::tensor::Keep;
-use crate::Result;
 
 /// One score per index of every group that has them; higher means keep. An index that is removed
 /// already has the score `-∞`.
