@@ -214,6 +214,12 @@ impl Plan {
         let count = self.piece.min(split.len - start);
         buffer.resize(count * self.under, 0.0);
         reader.read((row * split.len + start) * self.under, buffer);
+        let mut under = 1;
+        for level in self.levels[self.split + 1..].iter().rev() {
+            level.clear(buffer, 0, under);
+            under *= level.len;
+        }
+        split.clear(buffer, start, under);
         for (level, sums) in self.levels.iter().zip(&mut *sums).skip(self.split + 1).rev() {
             level.fold(buffer, 0, level.len, sums);
         }
@@ -249,18 +255,25 @@ impl Level {
         self.mask.as_ref().is_none_or(|mask| mask[position])
     }
 
+    /// Zeroes what is removed; positions count from `start`, each with `under` elements.
+    fn clear(&self, buffer: &mut [f64], start: usize, under: usize) {
+        let Some(mask) = &self.mask else { return };
+        let kept = mask[start..].iter().chain(mask.iter().cycle());
+        for (elements, kept) in buffer.chunks_mut(under).zip(kept) {
+            if !kept {
+                elements.fill(0.0);
+            }
+        }
+    }
+
     /// Adds every run of `len` positions from `start` on to the sums of this level, and leaves one
     /// total per run in the buffer.
     fn fold(&self, buffer: &mut Vec<f64>, start: usize, len: usize, sums: &mut [f64]) {
         let runs = buffer.len() / len;
         for at in 0..runs {
-            let run = &mut buffer[at * len..][..len];
-            if let Some(mask) = &self.mask {
-                let removed = run.iter_mut().zip(&mask[start..]).filter(|(_, kept)| !**kept);
-                removed.for_each(|(number, _)| *number = 0.0);
-            }
+            let run = &buffer[at * len..][..len];
             if self.axis.is_some() {
-                sums[start..].iter_mut().zip(&*run).for_each(|(sum, number)| *sum += number);
+                sums[start..].iter_mut().zip(run).for_each(|(sum, number)| *sum += number);
             }
             buffer[at] = lanes_sum(run);
         }
