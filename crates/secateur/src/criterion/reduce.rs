@@ -38,11 +38,14 @@ pub(super) fn sums(
 /// Per level, per position, a sum; empty for levels whose positions are not asked for.
 type Sums = Vec<Vec<f64>>;
 
-/// Decodes a range of elements and measures each.
+/// Decodes elements, as many as there are places for, and measures each.
+type Read = fn(&[u8], &mut [f64]);
+
+/// Reads ranges of elements.
 struct Reader<'a> {
     data: &'a [u8],
     width: usize,
-    read: fn(&[u8], &mut [f64]),
+    read: Read,
 }
 
 impl<'a> Reader<'a> {
@@ -92,7 +95,7 @@ impl Function for Identity {
 }
 
 /// The loop for a type; `None` for those that are not numbers.
-fn decoder<F: Function>(dtype: DType) -> Option<fn(&[u8], &mut [f64])> {
+fn decoder<F: Function>(dtype: DType) -> Option<Read> {
     macro_rules! read {
         ($width:literal, $from:expr) => {
             |data: &[u8], out: &mut [f64]| {
