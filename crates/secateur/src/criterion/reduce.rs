@@ -4,6 +4,8 @@
 //! measured once, and folded from its innermost axis outward; tasks of a fixed number of blocks run
 //! in parallel and are added in order, so the result does not depend on the number of threads.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::Measure;
@@ -12,8 +14,10 @@ use crate::{DType, Error, Result};
 
 /// Elements per block: what is decoded at a time.
 const BLOCK: usize = 2048;
-/// Blocks per task.
+/// Blocks per task, at least.
 const TASK: usize = 512;
+/// Tasks per tensor, at most: each holds sums of its own.
+const TASKS: usize = 128;
 
 /// Per axis of `axes` and position, the sum of `measure` over what is kept.
 pub(super) fn sums(
@@ -24,8 +28,10 @@ pub(super) fn sums(
 ) -> Result<Vec<Vec<f64>>> {
     let reader = Reader::new(view, measure)?;
     let plan = Plan::new(&view.dims, axes, kept);
-    let blocks: Vec<usize> = (0..plan.blocks()).collect();
-    let parts: Vec<Sums> = blocks.par_chunks(TASK).map(|task| plan.task(&reader, task)).collect();
+    let blocks = plan.blocks();
+    let len = TASK.max(blocks.div_ceil(TASKS));
+    let task = |at: usize| plan.task(&reader, at * len..blocks.min((at + 1) * len));
+    let parts: Vec<Sums> = (0..blocks.div_ceil(len)).into_par_iter().map(task).collect();
     let mut totals = plan.zeros();
     for part in &parts {
         for (total, part) in totals.iter_mut().flatten().zip(part.iter().flatten()) {
@@ -174,11 +180,11 @@ impl Plan {
     }
 
     /// The sums over some blocks.
-    fn task(&self, reader: &Reader<'_>, blocks: &[usize]) -> Sums {
+    fn task(&self, reader: &Reader<'_>, blocks: Range<usize>) -> Sums {
         let mut sums = self.zeros();
         let mut buffer = Vec::new();
         let mut place = vec![0; self.split];
-        for &block in blocks {
+        for block in blocks {
             let (row, piece) = (block / self.pieces(), block % self.pieces());
             if !self.locate(row, &mut place) {
                 continue;
