@@ -16,6 +16,7 @@ pub mod refit;
 pub mod rule;
 pub mod size;
 pub mod tensor;
+pub mod why;
 
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
