@@ -1,0 +1,1 @@
+//! `mask`: a model with what a plan removes set to zero.
