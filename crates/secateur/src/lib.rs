@@ -2,6 +2,8 @@
 
 pub mod analysis;
 pub mod axis;
+pub mod cost;
+pub mod criterion;
 mod disk;
 mod dtype;
 mod error;
@@ -14,6 +16,7 @@ pub mod ops;
 pub mod plan;
 pub mod refit;
 pub mod rule;
+pub mod select;
 pub mod size;
 pub mod tensor;
 pub mod why;

@@ -71,11 +71,7 @@ pub fn explain(model: &Model, (param, axis): (ParamId, usize)) -> Explanation {
     let slot = (model.graph().param(param).value, axis);
     let map = Slots::new(model);
     let parts = tree.atoms().into_iter().map(|atom| map.part(slot, atom)).collect();
-    Explanation {
-        axis: map.name(slot),
-        tree: tree.describe(&|atom| describe(model, atom)),
-        parts,
-    }
+    Explanation { axis: map.name(slot), tree: tree.describe(&|atom| describe(model, atom)), parts }
 }
 
 /// Finds what ties two parameter axes; `None` where they are independent.
@@ -90,12 +86,7 @@ pub fn tie(model: &Model, a: (ParamId, usize), b: (ParamId, usize)) -> Option<Ti
     let (from, to) = (slot(a), slot(b));
     shared.into_iter().find_map(|atom| {
         let chain = map.chain(from, atom, &|_, reached| reached == to)?;
-        Some(Tie {
-            from: map.name(from),
-            to: map.name(to),
-            shared: describe(model, atom),
-            chain,
-        })
+        Some(Tie { from: map.name(from), to: map.name(to), shared: describe(model, atom), chain })
     })
 }
 
@@ -165,8 +156,11 @@ impl<'a> Slots<'a> {
 
     fn chain_to_pin(&self, from: Slot, atom: AxisId, pin: Pin) -> Option<Vec<Step>> {
         let graph = self.model.graph();
-        let ends: BTreeSet<ValueId> =
-            if pin.cause == MODEL { graph.outputs.iter().chain(&graph.inputs).copied().collect() } else { BTreeSet::new() };
+        let ends: BTreeSet<ValueId> = if pin.cause == MODEL {
+            graph.outputs.iter().chain(&graph.inputs).copied().collect()
+        } else {
+            BTreeSet::new()
+        };
         self.chain(from, atom, &|node, (value, _)| node.0 == pin.cause.0 || ends.contains(&value))
     }
 
@@ -238,9 +232,7 @@ impl<'a> Slots<'a> {
         let mut shared = BTreeSet::new();
         for (dims, value) in dims().filter(|(_, value)| *value == slot.0) {
             let here = dims.get(slot.1).into_iter().flat_map(|dim| dim.factors());
-            shared.extend(here.filter(|f| {
-                analysis.axes.atoms(factors[f.index()]).contains(&atom)
-            }));
+            shared.extend(here.filter(|f| analysis.axes.atoms(factors[f.index()]).contains(&atom)));
             debug_assert!(value == slot.0);
         }
         let mut slots = Vec::new();
