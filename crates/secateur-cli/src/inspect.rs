@@ -10,10 +10,10 @@ use secateur::onnx::proto::{Extent as Declared, ValueInfoProto};
 use secateur::{Model, Result};
 use serde::Serialize;
 
+use crate::number;
 use crate::output::Output;
 use crate::source::{self, Source};
 use crate::table::{self, Align};
-use crate::number;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -122,7 +122,8 @@ fn tensor(value: &Value, declared: Option<&ValueInfoProto>) -> Tensor {
     let extents = value.shape.as_deref();
     let info = declared.and_then(|info| info.r#type.as_ref()?.tensor_type.as_ref());
     let dims = info.and_then(|info| Some(&info.shape.as_ref()?.dim));
-    let shape = dims.map(|dims| dims.iter().map(|dim| Size::declared(dim.extent.as_ref())).collect());
+    let shape =
+        dims.map(|dims| dims.iter().map(|dim| Size::declared(dim.extent.as_ref())).collect());
     let dtype = info.and_then(|info| secateur::onnx::proto::dtype(info.elem_type)).or(value.dtype);
     Tensor {
         name: value.name.clone(),

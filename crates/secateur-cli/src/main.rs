@@ -11,6 +11,7 @@ mod mask;
 mod number;
 mod output;
 mod parameter;
+mod place;
 mod progress;
 mod prune;
 mod report;
@@ -23,7 +24,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Cli, Verb};
-use output::Output;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {

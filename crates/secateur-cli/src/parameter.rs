@@ -14,7 +14,9 @@ pub fn find(graph: &Graph, text: &str) -> Result<(ParamId, usize)> {
         let error = Error::argument(format!("`{text}` names no axis of a parameter"));
         return Err(error.hint(match by_name(graph, text) {
             Some(_) => format!("add the axis: `{text}:0`"),
-            None => format!("write PARAM:AXIS, such as `{}:0`", nearest(graph, text).join(":0`, `")),
+            None => {
+                format!("write PARAM:AXIS, such as `{}:0`", nearest(graph, text).join(":0`, `"))
+            }
         }));
     };
     let Some(param) = by_name(graph, name) else {

@@ -41,7 +41,8 @@ impl Source {
 
 /// Names may hold `=` and sizes not, so the last `=` divides.
 fn shape(text: &str) -> std::result::Result<(String, Vec<usize>), String> {
-    let (name, sizes) = text.rsplit_once('=').ok_or("expected NAME=SIZES, such as x=1x3x224x224")?;
+    let (name, sizes) =
+        text.rsplit_once('=').ok_or("expected NAME=SIZES, such as x=1x3x224x224")?;
     let size = |size: &str| match size.trim().parse() {
         Ok(0) | Err(_) => Err(format!("`{size}` is not a size; expected such as x=1x3x224x224")),
         Ok(size) => Ok(size),

@@ -48,6 +48,8 @@ pub fn run(args: &Why) -> Result<Output> {
     }
     Ok(Output::text(match tie {
         Some(tie) => tie.to_string(),
-        None => format!("{} and {} are independent", args.axis, args.other.as_deref().unwrap_or("")),
+        None => {
+            format!("{} and {} are independent", args.axis, args.other.as_deref().unwrap_or(""))
+        }
     }))
 }
