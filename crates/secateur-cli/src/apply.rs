@@ -49,14 +49,14 @@ pub fn run(args: &Apply) -> Result<Output> {
     let cost = Cost::new(model.graph(), model.analysis(), model.groups());
     let mut report = Report::new(&model, &cost, &keeps, None);
     let saved = model.write_pruned(&keeps, &args.output, &mut writing())?;
-    report.written(&args.output, saved.bytes);
+    report.written(&args.output, &saved);
     report.finish(start);
     if args.source.json {
         return Output::json(&report);
     }
     let detail = if args.verbose { Detail::Full } else { Detail::Short };
     let text = if args.quiet { String::new() } else { report.text(detail) };
-    Ok(Output::text(text).warn(report.warnings))
+    Ok(Output::text(text).warn(report.remarks()))
 }
 
 /// Opens a model as it was when the plan was made; shapes that are given come first.

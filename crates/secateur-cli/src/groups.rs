@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::number;
 use crate::output::Output;
+use crate::report::opaque_remark;
 use crate::source::Source;
 use crate::table::{self, Align};
 
@@ -66,6 +67,8 @@ struct Entry {
 #[derive(Serialize)]
 struct Slice {
     parameter: String,
+    /// The parameter's name in the framework that the model was made with.
+    label: String,
     axis: usize,
     role: &'static str,
     shape: Vec<usize>,
@@ -92,7 +95,8 @@ pub fn run(args: &Groups) -> Result<Output> {
         return Output::json(&listing);
     }
     let text = if args.verbose { details(&listing) } else { overview(&listing) };
-    Ok(Output::text(text + &totals(&listing)).warn(listing.warnings))
+    let remark = opaque_remark(&listing.warnings);
+    Ok(Output::text(text + &totals(&listing)).warn(remark.into_iter().collect()))
 }
 
 fn list(model: &Model, pattern: Option<&GlobMatcher>) -> Result<Listing> {
@@ -125,6 +129,7 @@ fn entry(model: &Model, cost: &Cost, id: GroupId, group: &Group) -> Entry {
         let param = model.graph().param(slice.param);
         Slice {
             parameter: param.name.clone(),
+            label: param.label.clone(),
             axis: slice.axis,
             role: slice.role.name(),
             shape: param.shape.clone(),
@@ -229,7 +234,7 @@ fn details(listing: &Listing) -> String {
             let shape: Vec<_> = slice.shape.iter().map(usize::to_string).collect();
             rows.add_row([
                 slice.role.to_string(),
-                format!("{}:{}", slice.parameter, slice.axis),
+                slice.name(),
                 format!("[{}]", shape.join(", ")),
                 slice.tree.clone(),
             ]);
@@ -242,6 +247,16 @@ fn details(listing: &Listing) -> String {
         text.push('\n');
     }
     text
+}
+
+impl Slice {
+    fn name(&self) -> String {
+        let Slice { parameter, label, axis, .. } = self;
+        match label == parameter {
+            true => format!("{parameter}:{axis}"),
+            false => format!("{parameter}:{axis} ({label})"),
+        }
+    }
 }
 
 fn totals(listing: &Listing) -> String {

@@ -182,11 +182,22 @@ fn text(model: &Model, inspection: &Inspection) -> String {
     table::push(&mut text, &mut rows, 2);
     if !inspection.opaque.is_empty() {
         let _ = writeln!(text, "\nNot understood");
-        for warning in &inspection.opaque {
-            let _ = writeln!(text, "  {warning}");
-        }
+        push_opaque(&mut text, &inspection.opaque);
     }
     text
+}
+
+/// Operators that only come after others that were not understood are in one line.
+fn push_opaque(text: &mut String, warnings: &[String]) {
+    let follows = |warning: &&String| warning.contains(": the shape of `");
+    for warning in warnings.iter().filter(|warning| !follows(warning)) {
+        let _ = writeln!(text, "  {warning}");
+    }
+    let kinds = warnings.iter().filter(follows).filter_map(|warning| warning.split('`').nth(1));
+    let kinds: Vec<&str> = kinds.collect();
+    if !kinds.is_empty() {
+        let _ = writeln!(text, "  behind these, some of: {}", kinds.join(", "));
+    }
 }
 
 fn facts(model: &Model, inspection: &Inspection) -> String {
@@ -202,7 +213,12 @@ fn facts(model: &Model, inspection: &Inspection) -> String {
     let assumed = source::assumed(model);
     let macs = match assumed.is_empty() {
         true => number::count(inspection.macs),
-        false => format!("{} at {assumed}", number::count(inspection.macs)),
+        false if model.imported().guessed.is_empty() => {
+            format!("{} at {assumed}", number::count(inspection.macs))
+        }
+        false => {
+            format!("{} at {assumed} (--shape gives other sizes)", number::count(inspection.macs))
+        }
     };
     let bytes = match inspection.data_files.as_slice() {
         [] => number::bytes(inspection.bytes),

@@ -9,6 +9,7 @@ mod groups;
 mod inspect;
 mod mask;
 mod number;
+mod options;
 mod output;
 mod parameter;
 mod place;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use secateur::Model;
 use secateur::cost::{Cost, Footprint};
 use secateur::group::{Group, GroupId, Keeps};
+use secateur::onnx::Saved;
 use secateur::select::Entry;
 use serde::Serialize;
 use serde_json::Value;
@@ -38,9 +39,14 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// The file that was written.
     pub output: Option<String>,
+    /// Its data file.
+    pub data: Option<String>,
     /// What was asked for and reached, for people.
     #[serde(skip)]
     pub summary: Option<String>,
+    /// How many of the warnings are about operators.
+    #[serde(skip)]
+    opaque: usize,
     #[serde(skip)]
     input: String,
     #[serde(skip)]
@@ -114,6 +120,8 @@ impl Report {
             milliseconds: 0.0,
             warnings: model.graph().warnings.clone(),
             output: None,
+            data: None,
+            opaque: model.graph().warnings.len(),
             summary: None,
             input: model.file().path().display().to_string(),
             assumed: source::assumed(model),
@@ -122,9 +130,10 @@ impl Report {
     }
 
     /// Notes the file that was written.
-    pub fn written(&mut self, path: &Path, bytes: u64) {
+    pub fn written(&mut self, path: &Path, saved: &Saved) {
         self.output = Some(path.display().to_string());
-        self.after.bytes = bytes;
+        self.data = saved.data.as_ref().map(|data| data.display().to_string());
+        self.after.bytes = saved.bytes;
     }
 
     /// Notes the end, and warns where nothing came of it.
@@ -141,13 +150,19 @@ impl Report {
         self.groups.iter().filter(|fate| fate.kept < fate.size)
     }
 
+    /// The warnings for people: what the reader could not follow is one.
+    pub fn remarks(&self) -> Vec<String> {
+        let (opaque, others) = self.warnings.split_at(self.opaque);
+        opaque_remark(opaque).into_iter().chain(others.iter().cloned()).collect()
+    }
+
     /// The fraction of the indices that went, of the groups that a ratio was asked of.
     pub fn removed(&self) -> f64 {
         let asked =
             || self.groups.iter().filter(|fate| fate.asked.is_some_and(|asked| asked > 0.0));
         let total: usize = asked().map(|fate| fate.size).sum();
         let kept: usize = asked().map(|fate| fate.kept).sum();
-        1.0 - kept as f64 / total.max(1) as f64
+        if total == 0 { 0.0 } else { 1.0 - kept as f64 / total as f64 }
     }
 
     /// The report for people.
@@ -161,14 +176,18 @@ impl Report {
             self.push_layers(&mut text);
         }
         self.push_sizes(&mut text);
+        text.push('\n');
         if let Some(summary) = &self.summary {
-            let _ = writeln!(text, "\n{summary}");
+            let _ = writeln!(text, "{summary}");
         }
         self.push_counts(&mut text);
         let milliseconds = self.milliseconds;
-        let _ = match &self.output {
-            Some(output) => writeln!(text, "Wrote `{output}` in {milliseconds:.0} ms."),
-            None => writeln!(text, "No model was written."),
+        let _ = match (&self.output, &self.data) {
+            (Some(output), Some(data)) => {
+                writeln!(text, "Wrote `{output}` and `{data}` in {milliseconds:.0} ms.")
+            }
+            (Some(output), None) => writeln!(text, "Wrote `{output}` in {milliseconds:.0} ms."),
+            (None, _) => writeln!(text, "No model was written."),
         };
         text
     }
@@ -204,20 +223,10 @@ impl Report {
             approximate => format!(", {exact} exact and {approximate} approximate"),
         };
         let _ = writeln!(text, "Cut {cut} of {} groups{exactness}.", self.groups.len());
-        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-        for fate in self.groups.iter().filter(|fate| fate.kept == fate.size) {
-            *reasons.entry(fate.why.as_deref().unwrap_or_default()).or_default() += 1;
-        }
-        if reasons.is_empty() {
-            return;
-        }
-        let mut reasons: Vec<_> = reasons.into_iter().collect();
-        reasons.sort_by_key(|&(reason, count)| (std::cmp::Reverse(count), reason));
-        let _ = writeln!(text, "Left alone:");
-        let mut rows = table::plain();
-        rows.add_rows(reasons.iter().map(|(why, count)| [count.to_string(), why.to_string()]));
-        table::align(&mut rows, [Align::Right, Align::Left].into_iter());
-        table::push(text, &mut rows, 2);
+        let left = |fate: &&Fate| fate.kept == fate.size;
+        push_reasons(text, "Left alone:", self.groups.iter().filter(left));
+        let short = |fate: &&Fate| fate.kept < fate.size && fate.why.is_some();
+        push_reasons(text, "Cut less than asked:", self.groups.iter().filter(short));
     }
 
     fn push_groups(&self, text: &mut String) {
@@ -237,7 +246,7 @@ impl Report {
                 fate.kind.to_string(),
                 fate.size.to_string(),
                 fate.kept.to_string(),
-                fate.asked.map(number::percent).unwrap_or_default(),
+                fate.asked.filter(|&asked| asked > 0.0).map(number::percent).unwrap_or_default(),
                 number::percent(fate.reached),
                 if fate.exact { "exact" } else { "approximate" }.to_string(),
                 fate.why.clone().unwrap_or_default(),
@@ -308,6 +317,37 @@ impl Fate {
             macs: governed.macs,
         }
     }
+}
+
+/// Reasons, the most frequent first.
+fn push_reasons<'a>(text: &mut String, title: &str, fates: impl Iterator<Item = &'a Fate>) {
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for fate in fates {
+        *reasons.entry(fate.why.as_deref().unwrap_or_default()).or_default() += 1;
+    }
+    if reasons.is_empty() {
+        return;
+    }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by_key(|&(reason, count)| (std::cmp::Reverse(count), reason));
+    let _ = writeln!(text, "{title}");
+    let mut rows = table::plain();
+    rows.add_rows(reasons.iter().map(|(why, count)| [count.to_string(), why.to_string()]));
+    table::align(&mut rows, [Align::Right, Align::Left].into_iter());
+    table::push(text, &mut rows, 2);
+}
+
+/// One line on what the reader could not follow: `inspect` has the details.
+pub fn opaque_remark(warnings: &[String]) -> Option<String> {
+    Some(match warnings {
+        [] => return None,
+        [only] => only.clone(),
+        _ => format!(
+            "{} kinds of operators are left as they are, with all that they touch: `secateur \
+             inspect` lists them",
+            warnings.len()
+        ),
+    })
 }
 
 fn layers(model: &Model, cost: &Cost, sizes: &impl Fn(GroupId) -> Option<usize>) -> Vec<Layer> {
