@@ -83,7 +83,8 @@ pub struct Value {
 pub struct Param {
     /// The source's name, unique among stored tensors.
     pub name: String,
-    /// The name in the framework that the model was made with, where the file records it.
+    /// What users know it by: its name, or, where that was made up by an exporter, the name in
+    /// the framework that the model was made with. Unique.
     pub label: String,
     /// Element type.
     pub dtype: DType,
@@ -178,6 +179,13 @@ impl Graph {
     /// All parameter ids, in order.
     pub fn param_ids(&self) -> impl Iterator<Item = ParamId> + use<> {
         (0..self.params.len()).map(ParamId::new)
+    }
+
+    /// The parameter of this name or label.
+    pub fn find_param(&self, name: &str) -> Option<ParamId> {
+        let by_name = self.params.iter().position(|param| param.name == name);
+        let found = by_name.or_else(|| self.params.iter().position(|param| param.label == name));
+        found.map(ParamId::new)
     }
 
     /// The parameter that a value is, if it is one.

@@ -127,7 +127,7 @@ pub struct Slice {
 /// A dimension that can be cut.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// Unique in the model: the parameter axis that makes the dimension, as `PARAM:AXIS`, with
+    /// Unique in the model: the parameter axis that makes the dimension, as `LABEL:AXIS`, with
     /// `#K` where the axis is made of several.
     pub name: String,
     /// The atom.
@@ -233,7 +233,7 @@ impl Groups {
 
     fn name(&self, graph: &Graph, analysis: &Analysis, atom: AxisId, slices: &[Slice]) -> String {
         let Slice { param, axis, .. } = primary(slices);
-        let base = format!("{}:{axis}", graph.param(param).name);
+        let base = format!("{}:{axis}", graph.param(param).label);
         let atoms = self.trees[param.index()][axis].atoms();
         let free: Vec<_> =
             atoms.into_iter().filter(|&atom| analysis.axes.pinned(atom).is_none()).collect();
@@ -256,7 +256,7 @@ impl Groups {
                 Kind::HeadWidth
             } else if above.is_some() {
                 Kind::GroupChannels
-            } else if has(&evidence.added) {
+            } else if has(&evidence.added) && self.producers(index) > 1 {
                 Kind::Residual
             } else if has(&evidence.grouped) {
                 Kind::ConvGroups
@@ -267,6 +267,11 @@ impl Groups {
             };
             self.groups[index].kind = kind;
         }
+    }
+
+    fn producers(&self, group: usize) -> usize {
+        let slices = self.groups[group].slices.iter();
+        slices.filter(|slice| slice.role == Role::Producer).count()
     }
 
     /// For every group that stands inside a product: the groups that stand before it there.

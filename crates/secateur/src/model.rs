@@ -160,7 +160,10 @@ impl Model {
         let edits = onnx::literal_edits(&self.file, &self.imported, refit);
         let mut plans: Vec<NodePlan> = edits
             .into_iter()
-            .map(|(node, change, values)| NodePlan { node, change, values })
+            .map(|(node, change, values)| {
+                let values = values.into_iter().map(|value| value as f64).collect();
+                NodePlan { node, change, values }
+            })
             .collect();
         plans.extend(refit.replacements.iter().map(|replacement| NodePlan {
             node: graph.node(replacement.node).name.clone(),
@@ -170,7 +173,7 @@ impl Model {
                     format!("input {slot}")
                 }
             },
-            values: replacement.values.clone(),
+            values: replacement.values.iter().map(|value| value.float()).collect(),
         }));
         plans
     }

@@ -68,14 +68,14 @@ pub struct SlicePlan {
 }
 
 /// Numbers of a node that change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodePlan {
     /// The node's name; of a constant that changes, its name.
     pub node: String,
     /// What changes: `attribute NAME`, `input K` or `value`.
     pub change: String,
     /// The numbers.
-    pub values: Vec<i64>,
+    pub values: Vec<f64>,
 }
 
 impl Plan {

@@ -4,23 +4,33 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::analysis::Analysis;
 use crate::axis::{AxisId, Cause, Pin};
-use crate::graph::{Graph, NodeId, ValueId};
+use crate::graph::{Graph, NodeId, Origin, ValueId};
 use crate::ops::{Fit, NewSizes, Place};
-use crate::size::{Expr, ExprId, Literal, Patches};
+use crate::size::{Expr, ExprId, Literal, Patches, Scalar};
 
-/// A vector of numbers that a source node gets in place of the one that it has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Numbers that a source node gets in place of those that it has.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Replacement {
     /// The node.
     pub node: NodeId,
-    /// Where it stands.
+    /// Where they stand.
     pub place: Place,
     /// The numbers.
-    pub values: Vec<i64>,
+    pub values: Vec<Scalar>,
+    /// The computed value that they stand for and have the shape and type of; else they are a
+    /// vector of integers.
+    pub held: Option<ValueId>,
+}
+
+impl Replacement {
+    /// The numbers as integers.
+    pub fn ints(&self) -> Vec<i64> {
+        self.values.iter().filter_map(|value| value.int()).collect()
+    }
 }
 
 /// The changes of literals that new sizes ask for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Refit {
     /// Numbers to change where they stand.
     pub patches: Patches,
@@ -128,14 +138,41 @@ impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
             }
             match &fit.whole {
                 Some(values) => {
-                    let (place, values) = (fit.place, values.clone());
-                    refit.replacements.push(Replacement { node, place, values });
+                    let values = values.iter().copied().map(Scalar::Int).collect();
+                    let place = fit.place;
+                    refit.replacements.push(Replacement { node, place, values, held: None });
                 }
                 None => misfits.push(self.misfit(node, &fit, &patches)),
             }
         }
+        self.hold(&patches, &mut refit.replacements);
         refit.patches = patches;
         if misfits.is_empty() { Ok(refit) } else { Err(misfits) }
+    }
+
+    /// A number that is computed from sizes and read as data keeps the value that it had: the
+    /// scale of attention stays that of the original's head width.
+    fn hold(&self, patches: &Patches, replacements: &mut Vec<Replacement>) {
+        let before = |value: ValueId, axis: u32| {
+            let extent = self.graph.shape(value).get(axis as usize)?;
+            Some(extent.size as i64)
+        };
+        let after = |value: ValueId, axis: u32| self.dim(value, axis);
+        for node in self.graph.node_ids() {
+            let inputs = self.graph.node(node).inputs.iter().enumerate();
+            for (slot, value) in inputs.filter_map(|(slot, value)| Some((slot, (*value)?))) {
+                let Origin::Sizes(exprs) = &self.graph.value(value).origin else { continue };
+                let sizes = &self.graph.sizes;
+                let old: Option<Vec<Scalar>> =
+                    exprs.iter().map(|&e| sizes.eval(e, &before, &Patches::new())).collect();
+                let new: Option<Vec<Scalar>> =
+                    exprs.iter().map(|&e| sizes.eval(e, &after, patches)).collect();
+                if let Some(values) = old.filter(|old| Some(old) != new.as_ref()) {
+                    let place = Place::Input(slot as u32);
+                    replacements.push(Replacement { node, place, values, held: Some(value) });
+                }
+            }
+        }
     }
 
     fn fits(&mut self, id: NodeId) -> Vec<Fit> {

@@ -16,6 +16,7 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 
+use crate::size::Scalar;
 use crate::{DType, Error, Result};
 
 /// The indices that stay, per axis; `None` keeps the whole axis.
@@ -71,6 +72,25 @@ impl TensorView {
 }
 
 impl TensorView {
+    /// A tensor of these numbers; `None` where the type cannot hold them.
+    pub fn from_scalars(dtype: DType, dims: Vec<usize>, values: &[Scalar]) -> Option<Self> {
+        let bytes = |value: &Scalar| -> Option<Vec<u8>> {
+            let float = value.float();
+            Some(match dtype {
+                DType::I64 => value.int()?.to_le_bytes().to_vec(),
+                DType::I32 => i32::try_from(value.int()?).ok()?.to_le_bytes().to_vec(),
+                DType::Bool => vec![u8::from(value.int()? != 0)],
+                DType::F64 => float.to_le_bytes().to_vec(),
+                DType::F32 => (float as f32).to_le_bytes().to_vec(),
+                DType::F16 => half::f16::from_f64(float).to_le_bytes().to_vec(),
+                DType::BF16 => half::bf16::from_f64(float).to_le_bytes().to_vec(),
+                _ => return None,
+            })
+        };
+        let data: Option<Vec<Vec<u8>>> = values.iter().map(bytes).collect();
+        TensorView::new(dtype, dims, data?.concat().into()).ok()
+    }
+
     /// The elements as `f64`; `None` unless they are floats of 16 bits or more.
     pub fn to_f64s(&self) -> Option<Vec<f64>> {
         let data = &self.data;

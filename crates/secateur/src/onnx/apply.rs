@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::changes::collect_names;
 use super::proto::attribute_type;
 use super::{AttributeEdit, Edits, Imported, OnnxFile, TensorEdit, TensorRef};
-use crate::Result;
 use crate::graph::{Param, ParamId};
 use crate::model::{Changes, Model};
 use crate::ops::Place;
-use crate::refit::Refit;
+use crate::refit::{Refit, Replacement};
 use crate::size::Literal;
-use crate::tensor::Keep;
+use crate::tensor::{Keep, TensorView};
+use crate::{DType, Error, Result};
 
 /// The edits that cut parameters, and let literals and declared shapes follow.
 pub(crate) fn pruning_edits(model: &Model, changes: &Changes) -> Result<Edits> {
@@ -26,16 +27,15 @@ pub(crate) fn pruning_edits(model: &Model, changes: &Changes) -> Result<Edits> {
     let mut names = Names::new(file);
     for replacement in &changes.refit.replacements {
         let node = model.graph().node(replacement.node).source;
-        let values = replacement.values.clone();
         match replacement.place {
             Place::Attribute(name) => {
-                let edit = attribute_edit(file, node, name, values);
+                let edit = attribute_edit(file, node, name, replacement.ints());
                 edits.attributes.push((node, name.to_string(), edit));
             }
             Place::Input(slot) | Place::InputFor(slot, _) => {
                 let base = &model.graph().node(replacement.node).name;
                 let name = names.fresh(&format!("{base}_sizes"));
-                edits.literals.push((name.clone(), vec![values.len()], values));
+                edits.literals.push((name.clone(), literal(model, replacement)?));
                 edits.inputs.push((node, slot, name));
             }
         }
@@ -45,6 +45,21 @@ pub(crate) fn pruning_edits(model: &Model, changes: &Changes) -> Result<Edits> {
     }
     edits.value_shapes = new_shapes(model, changes);
     Ok(edits)
+}
+
+/// The tensor that a replacement stands for.
+fn literal(model: &Model, replacement: &Replacement) -> Result<TensorView> {
+    let (dtype, dims) = match replacement.held {
+        None => (DType::I64, vec![replacement.values.len()]),
+        Some(value) => {
+            let dims = model.graph().shape(value).iter().map(|extent| extent.size).collect();
+            (model.graph().value(value).dtype.unwrap_or(DType::I64), dims)
+        }
+    };
+    TensorView::from_scalars(dtype, dims, &replacement.values).ok_or_else(|| {
+        let node = &model.graph().node(replacement.node).name;
+        Error::unsupported(format!("node `{node}`: a constant of type {dtype}"))
+    })
 }
 
 /// The edits that zero what pruning would remove.
@@ -191,11 +206,9 @@ struct Names(BTreeSet<String>);
 
 impl Names {
     fn new(file: &OnnxFile) -> Self {
-        let graph = file.graph();
-        let initializers = graph.initializer.iter().map(|tensor| &tensor.name);
-        let values = graph.input.iter().chain(&graph.value_info).map(|info| &info.name);
-        let nodes = graph.node.iter().flat_map(|node| node.input.iter().chain(&node.output));
-        Names(initializers.chain(values).chain(nodes).cloned().collect())
+        let mut names = BTreeSet::new();
+        collect_names(file.graph(), &mut names);
+        Names(names.into_iter().map(str::to_owned).collect())
     }
 
     fn fresh(&mut self, base: &str) -> String {

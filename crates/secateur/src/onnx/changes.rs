@@ -136,7 +136,8 @@ fn check_names(file: &OnnxFile, edits: &Edits) -> Result<()> {
     }
 }
 
-fn collect_names<'a>(graph: &'a GraphProto, names: &mut BTreeSet<&'a str>) {
+/// All names of values in a graph and its subgraphs.
+pub(super) fn collect_names<'a>(graph: &'a GraphProto, names: &mut BTreeSet<&'a str>) {
     names.extend(graph.input.iter().map(|value| value.name.as_str()));
     names.extend(graph.initializer.iter().map(|tensor| tensor.name.as_str()));
     let sparse = graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::tensor::Keep;
+use crate::tensor::{Keep, TensorView};
 
 /// A tensor of the main graph.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -47,8 +47,8 @@ pub struct Edits {
     pub tensors: BTreeMap<TensorRef, TensorEdit>,
     /// New initializers made from a tensor: name, source as it was read, change.
     pub copies: Vec<(String, TensorRef, TensorEdit)>,
-    /// New 64-bit integer initializers: name, shape, values.
-    pub literals: Vec<(String, Vec<usize>, Vec<i64>)>,
+    /// New initializers: name, tensor (of a type that ONNX has one of: no 8- or 4-bit floats).
+    pub literals: Vec<(String, TensorView)>,
     /// New input names: node, input, name. A short input list is extended with `""`.
     pub inputs: Vec<(u32, u32, String)>,
     /// Attributes to set or add: node, attribute name, value.

@@ -22,22 +22,32 @@ impl Known {
 /// `Shape` and `Size` of a value.
 pub(super) fn shape_of(graph: &mut Graph, value: ValueId, node: &NodeProto) -> Option<Known> {
     let rank = graph.value(value).shape.as_ref()?.len();
-    let mut dims: Vec<ExprId> =
-        (0..rank).map(|axis| graph.sizes.add(Expr::Dim(value, axis as u32))).collect();
+    let dims = (0..rank).map(|axis| graph.sizes.add(Expr::Dim(value, axis as u32))).collect();
+    Some(shape_from(graph, dims, node))
+}
+
+/// `Shape` and `Size` of a tensor that is evaluated itself.
+pub(super) fn shape_of_known(graph: &mut Graph, known: &Known, node: &NodeProto) -> Known {
+    let dims = known.dims.iter().map(|&size| graph.sizes.int(size as i64)).collect();
+    shape_from(graph, dims, node)
+}
+
+fn shape_from(graph: &mut Graph, mut dims: Vec<ExprId>, node: &NodeProto) -> Known {
     if node.op_type == "Size" {
         let one = graph.sizes.int(1);
         let product = |a, b| graph.sizes.add(Expr::Binary(Binary::Mul, a, b));
         let size = dims.into_iter().fold(one, product);
-        return Some(Known { dims: Vec::new(), exprs: vec![size], dtype: DType::I64 });
+        return Known { dims: Vec::new(), exprs: vec![size], dtype: DType::I64 };
     }
+    let rank = dims.len() as i64;
     let clamp = |value: i64| {
-        let value = if value < 0 { value + rank as i64 } else { value };
-        value.clamp(0, rank as i64) as usize
+        let value = if value < 0 { value + rank } else { value };
+        value.clamp(0, rank) as usize
     };
     let start = clamp(int(node, "start").unwrap_or(0));
-    let end = clamp(int(node, "end").unwrap_or(rank as i64));
+    let end = clamp(int(node, "end").unwrap_or(rank));
     let kept = if start < end { dims.drain(start..end).collect() } else { Vec::new() };
-    Some(Known::vector(kept))
+    Known::vector(kept)
 }
 
 /// The result of a node whose inputs are all known; `None` for one that is not evaluated.
@@ -83,6 +93,7 @@ impl Evaluator<'_> {
             "Gather" => self.gather(),
             "Concat" => self.concat(),
             "Slice" => self.slice(),
+            "Transpose" => self.transpose(),
             "Squeeze" => self.squeeze(),
             "Unsqueeze" => self.unsqueeze(),
             "Reshape" => self.reshape(),
@@ -218,28 +229,37 @@ impl Evaluator<'_> {
 
     fn slice(&mut self) -> Option<Known> {
         let data = self.input(0)?.clone();
-        if data.dims.len() != 1 {
-            return None;
-        }
-        let (start, end, step) = match ints(self.node, "starts") {
-            Some(starts) => (*starts.first()?, *ints(self.node, "ends")?.first()?, 1),
+        let rank = data.dims.len();
+        let spelled = ints(self.node, "starts").zip(ints(self.node, "ends"));
+        let (starts, ends, axes, steps) = match spelled {
+            Some((starts, ends)) => (starts, ends, ints(self.node, "axes"), None),
             None => {
-                let step = if self.input(4).is_some() { *self.ints(4)?.first()? } else { 1 };
-                (*self.ints(1)?.first()?, *self.ints(2)?.first()?, step)
+                let (starts, ends) = (self.ints(1)?, self.ints(2)?);
+                let axes = if self.input(3).is_some() { Some(self.ints(3)?) } else { None };
+                let steps = if self.input(4).is_some() { Some(self.ints(4)?) } else { None };
+                (starts, ends, axes, steps)
             }
         };
-        let size = data.exprs.len() as i64;
-        let place = |value: i64| if value < 0 { value.saturating_add(size) } else { value };
-        let exprs = if step > 0 {
-            let (start, end) = (place(start).clamp(0, size), place(end).clamp(0, size));
-            (start..end).step_by(step as usize).map(|i| data.exprs[i as usize]).collect()
-        } else if step == -1 {
-            let (start, end) = (place(start).clamp(-1, size - 1), place(end).clamp(-1, size - 1));
-            (end + 1..=start).rev().map(|i| data.exprs[i as usize]).collect()
-        } else {
-            return None;
+        let mut picked: Vec<Vec<usize>> =
+            data.dims.iter().map(|&size| (0..size).collect()).collect();
+        for (i, (&start, &end)) in starts.iter().zip(&ends).enumerate() {
+            let axis = axes.as_ref().map_or(Some(i as i64), |axes| axes.get(i).copied())?;
+            let axis = crate::ops::axis(axis, rank).ok()?;
+            let step = steps.as_ref().map_or(Some(1), |steps| steps.get(i).copied())?;
+            picked[axis] = positions(data.dims[axis], start, end, step)?;
+        }
+        data.pick(&picked, &(0..rank).collect::<Vec<_>>())
+    }
+
+    fn transpose(&mut self) -> Option<Known> {
+        let data = self.input(0)?.clone();
+        let rank = data.dims.len();
+        let order: Vec<usize> = match ints(self.node, "perm") {
+            None => (0..rank).rev().collect(),
+            Some(perm) => perm.iter().map(|&a| usize::try_from(a).ok()).collect::<Option<_>>()?,
         };
-        Some(Known { dtype: data.dtype, ..Known::vector(exprs) })
+        let all: Vec<Vec<usize>> = data.dims.iter().map(|&size| (0..size).collect()).collect();
+        data.pick(&all, &order)
     }
 
     fn squeeze(&mut self) -> Option<Known> {
@@ -350,6 +370,27 @@ impl Evaluator<'_> {
 }
 
 impl Known {
+    /// The elements at `picked` positions of every axis, with axes in another order.
+    fn pick(&self, picked: &[Vec<usize>], order: &[usize]) -> Option<Known> {
+        let dims: Vec<usize> =
+            order.iter().map(|&axis| Some(picked.get(axis)?.len())).collect::<Option<_>>()?;
+        if order.len() != self.dims.len() {
+            return None;
+        }
+        let mut exprs = Vec::new();
+        for index in 0..count(&dims)? {
+            let mut rest = index;
+            let mut place = vec![0; order.len()];
+            for (&axis, &size) in order.iter().zip(&dims).rev() {
+                place[axis] = picked[axis][rest % size];
+                rest /= size;
+            }
+            let flat = place.iter().zip(&self.dims).fold(0, |flat, (at, size)| flat * size + at);
+            exprs.push(*self.exprs.get(flat)?);
+        }
+        Some(Known { dims, exprs, dtype: self.dtype })
+    }
+
     /// The element that stands at flat position `index` once broadcast to `dims`.
     fn at(&self, dims: &[usize], index: usize) -> Option<ExprId> {
         let (mut rest, mut flat, mut stride) = (index, 0, 1);
@@ -365,6 +406,21 @@ impl Known {
         }
         self.exprs.get(flat).copied()
     }
+}
+
+/// The positions that a slice of an axis picks.
+fn positions(size: usize, start: i64, end: i64, step: i64) -> Option<Vec<usize>> {
+    let size = size as i64;
+    let place = |value: i64| if value < 0 { value.saturating_add(size) } else { value };
+    let picked: Vec<i64> = if step > 0 {
+        let (start, end) = (place(start).clamp(0, size), place(end).clamp(0, size));
+        (start..end).step_by(usize::try_from(step).ok()?).collect()
+    } else {
+        let (start, end) = (place(start).clamp(-1, size - 1), place(end).clamp(-1, size - 1));
+        let step = usize::try_from(step.checked_neg()?).ok().filter(|&step| step > 0)?;
+        (end + 1..=start).rev().step_by(step).collect()
+    };
+    picked.into_iter().map(|index| usize::try_from(index).ok()).collect()
 }
 
 /// The number of elements, if it is small enough to evaluate.

@@ -65,6 +65,7 @@ pub fn import(file: &OnnxFile, hints: &Hints) -> Result<Imported> {
         importer.add_node(index)?;
     }
     importer.add_outputs()?;
+    super::labels::add_labels(file, &mut importer.graph);
     let Importer { graph, tensors, guessed, .. } = importer;
     Ok(Imported { graph, tensors, guessed })
 }
@@ -276,11 +277,7 @@ impl<'a> Importer<'a> {
     fn add_evaluated(&mut self, node: &'a NodeProto) -> Result<bool> {
         let [name] = node.output.as_slice() else { return Ok(false) };
         let known = if matches!(node.op_type.as_str(), "Shape" | "Size") {
-            let Some(value) = node.input.first().map(|n| self.data(n, None)).transpose()?.flatten()
-            else {
-                return Ok(false);
-            };
-            eval::shape_of(&mut self.graph, value, node)
+            self.shape_of(node)?
         } else {
             let inputs: Option<Vec<Option<Known>>> = node
                 .input
@@ -297,6 +294,18 @@ impl<'a> Importer<'a> {
         };
         self.define(name, Binding { known: Some(known), ..Binding::default() })?;
         Ok(true)
+    }
+
+    /// `Shape` of a value, or of a computed tensor of sizes.
+    fn shape_of(&mut self, node: &'a NodeProto) -> Result<Option<Known>> {
+        let Some(name) = node.input.first() else { return Ok(None) };
+        let binding = self.names.get(name.as_str());
+        let computed = binding.filter(|b| b.value.is_none() && b.tensor.is_none());
+        if let Some(known) = computed.and_then(|binding| binding.known.clone()) {
+            return Ok(Some(eval::shape_of_known(&mut self.graph, &known, node)));
+        }
+        let value = self.data(name, None)?;
+        Ok(value.and_then(|value| eval::shape_of(&mut self.graph, value, node)))
     }
 
     fn add_opaque(&mut self, index: u32, node: &'a NodeProto, why: Option<Error>) -> Result<()> {
@@ -373,11 +382,15 @@ impl<'a> Importer<'a> {
             Error::malformed(format!("`{name}` is read before anything makes it"))
         })?;
         let separate = user.and_then(|user| self.separate.get(&user).copied());
+        if let Some(known) = &binding.known {
+            // A computed number that a node reads as data can be held; a stored one is frozen.
+            let held = binding.tensor.is_none() && user.is_some() && !self.is_open(&known.exprs);
+            if !held {
+                self.graph.frozen.extend(&known.exprs);
+            }
+        }
         if let Some(value) = binding.value.or(separate) {
             return Ok(Some(value));
-        }
-        if let Some(known) = &binding.known {
-            self.graph.frozen.extend(&known.exprs);
         }
         let value = match (binding.tensor, binding.known) {
             (Some(tensor), _) => {
@@ -402,6 +415,19 @@ impl<'a> Importer<'a> {
             binding.value = Some(value);
         }
         Ok(Some(value))
+    }
+
+    /// Whether expressions depend on a size that the source leaves open.
+    fn is_open(&self, exprs: &[ExprId]) -> bool {
+        let mut open = false;
+        for &expr in exprs {
+            self.graph.sizes.leaves(expr, &mut |leaf| {
+                if let Expr::Dim(value, axis) = leaf {
+                    open |= self.graph.shape(value).get(axis as usize).is_some_and(|e| e.dynamic);
+                }
+            });
+        }
+        open
     }
 
     /// Makes a parameter, and names the one use that it stands for, if it does not stand for all.

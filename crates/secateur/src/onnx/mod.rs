@@ -15,6 +15,7 @@ mod external;
 mod file;
 mod hints;
 mod import;
+mod labels;
 pub mod proto;
 mod rewrite;
 mod rope;

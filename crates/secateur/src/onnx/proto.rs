@@ -112,6 +112,17 @@ pub struct NodeProto {
     pub domain: String,
     #[prost(string, tag = "8")]
     pub overload: String,
+    #[prost(message, repeated, tag = "9")]
+    pub metadata_props: Vec<MetadataProto>,
+}
+
+/// A key and a text; the same message as [`StringStringEntryProto`], with the text left in place.
+#[derive(Clone, PartialEq, Message)]
+pub struct MetadataProto {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: Bytes,
 }
 
 /// A named value of a node. Which field holds it follows from `type`, 0 in very old models.
@@ -294,6 +305,13 @@ const DATA_TYPES: &[(i32, &str, Option<DType>)] = &[
 /// The element type of a `data_type` or `elem_type`; `None` for one that Secateur cannot read.
 pub fn dtype(data_type: i32) -> Option<DType> {
     DATA_TYPES.iter().find(|entry| entry.0 == data_type)?.2
+}
+
+/// The `data_type` of an element type; `None` where there are several.
+pub fn data_type(dtype: DType) -> Option<i32> {
+    let mut entries = DATA_TYPES.iter().filter(|entry| entry.2 == Some(dtype));
+    let only = entries.next()?;
+    entries.next().is_none().then_some(only.0)
 }
 
 /// The name of a `data_type` in the ONNX standard, or its number.

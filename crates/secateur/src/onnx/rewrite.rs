@@ -193,11 +193,16 @@ impl<'a> Rewriter<'a> {
                 graph.push_message(11, Rope::new(encode_value_info(name, data_type, &dims)));
             }
         }
-        for (name, dims, values) in &self.edits.literals {
-            let tensor = self.literal(name, dims, values)?;
+        for (name, view) in &self.edits.literals {
+            let data_type = proto::data_type(view.dtype).ok_or_else(|| {
+                Error::argument(format!("`{name}` cannot be made: its type is {}", view.dtype))
+            })?;
+            let (elements, len) = (Elements::Dense(view.data.clone()), view.data.len() as u64);
+            let payload = Payload { elements, cut: None, len };
+            let tensor = self.new_tensor(name, data_type, &view.dims, payload);
             graph.push_message(5, tensor);
             if declare {
-                graph.push_message(11, Rope::new(encode_value_info(name, proto::INT64, dims)));
+                graph.push_message(11, Rope::new(encode_value_info(name, data_type, &view.dims)));
             }
         }
         Ok(())
@@ -217,16 +222,9 @@ impl<'a> Rewriter<'a> {
             let data_type = decode::<TensorProto>(self.bytes(), &range)?.data_type;
             return Ok((self.tensor(range, Some(edit), Some(name))?, data_type, dims));
         }
-        let data_type = if view.dtype == DType::F32 { proto::FLOAT } else { proto::INT64 };
+        let data_type = proto::data_type(view.dtype).unwrap_or(proto::INT64);
         let payload = Change::new(&view, edit)?.payload(Elements::Dense(view.data.clone()));
         Ok((self.new_tensor(name, data_type, &dims, payload), data_type, dims))
-    }
-
-    fn literal(&mut self, name: &str, dims: &[usize], values: &[i64]) -> Result<Rope> {
-        let data = encode_ints(DType::I64, dims, values).map_err(|error| error.at(name))?;
-        let len = data.len() as u64;
-        let payload = Payload { elements: Elements::Dense(data.into()), cut: None, len };
-        Ok(self.new_tensor(name, proto::INT64, dims, payload))
     }
 
     fn new_tensor(&mut self, name: &str, data_type: i32, dims: &[usize], payload: Payload) -> Rope {

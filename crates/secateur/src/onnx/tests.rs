@@ -54,6 +54,11 @@ fn saved_within(file: &OnnxFile, edits: &Edits, message: u64) -> (TempDir, OnnxF
     (dir, written)
 }
 
+fn ints(dims: Vec<usize>, values: Vec<i64>) -> TensorView {
+    let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    TensorView::new(DType::I64, dims, data.into()).unwrap()
+}
+
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let mut names: Vec<_> =
@@ -317,7 +322,7 @@ fn onnx_zero_edits_keep_the_shape() {
 fn onnx_new_initializers_are_added() {
     let whole = TensorEdit::Keep(vec![None]);
     let half = TensorEdit::Keep(vec![Some(vec![5, 4, 3])]);
-    let literals = vec![("split".to_owned(), vec![2], vec![1, 2])];
+    let literals = vec![("split".to_owned(), ints(vec![2], vec![1, 2]))];
     for name in ["mlp", "external"] {
         let file = open(name);
         let edits = Edits {
@@ -356,7 +361,7 @@ fn onnx_old_models_declare_their_initializers() {
             (TensorRef::Initializer(1), TensorEdit::Ints(vec![2], vec![-1, 1])),
         ]
         .into(),
-        literals: vec![("n".to_owned(), vec![1], vec![5])],
+        literals: vec![("n".to_owned(), ints(vec![1], vec![5]))],
         ..Edits::default()
     };
     let (_dir, written) = saved(&file, &edits);
@@ -522,11 +527,11 @@ fn onnx_failed_saves_leave_everything_as_it_was() {
         ),
         (edit(TensorEdit::Ints(vec![1], vec![1])), "tensor `w1`: a f32 tensor takes no integers"),
         (
-            Edits { literals: vec![("h".to_owned(), vec![], vec![1])], ..Edits::default() },
+            Edits { literals: vec![("h".to_owned(), ints(vec![], vec![1]))], ..Edits::default() },
             "the name `h` is taken in this model",
         ),
         (
-            Edits { literals: vec![("n".to_owned(), vec![2], vec![1])], ..Edits::default() },
+            Edits { literals: vec![("n".to_owned(), ints(vec![2], vec![1]))], ..Edits::default() },
             "n: shape [2] takes 2 values, found 1",
         ),
         (

@@ -1,9 +1,10 @@
 //! Rows picked by index: embeddings, selections.
 
 use super::{Operator, Shapes, axis, letter, operand, ranked};
-use crate::Result;
+use crate::graph::Extent;
 use crate::onnx::Decode;
 use crate::rule::{Dim, Flow, Rule, Use};
+use crate::{Error, Result};
 
 /// Rows of the data (operand 0) along one axis, at the positions in operand 1.
 #[derive(Clone, Debug)]
@@ -42,8 +43,81 @@ impl Operator for Gather {
     }
 }
 
-/// How ONNX spells it.
-pub(crate) const ONNX: &[(&str, Decode)] = &[("Gather", |cx| {
-    let axis = cx.int("axis").unwrap_or(0);
-    cx.node(Gather { axis })
-})];
+/// Elements picked from, or put into, the data at computed places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// One element of the data (operand 0) per index (operand 1), along an axis.
+    Elements,
+    /// One slice of the data per index vector (the last axis of operand 1), after shared leading
+    /// axes.
+    Slices {
+        /// Number of shared leading axes.
+        batch: usize,
+    },
+    /// The data with elements replaced (operands 1: places, 2: elements).
+    Scatter,
+}
+
+impl Operator for Pick {
+    fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
+        const REASON: &str = "elements are picked by index";
+        let (data, indices) = (operand(shapes, 0)?, operand(shapes, 1)?);
+        let mut r = Rule::new("pick");
+        let mut fix = |r: &mut Rule, name: &str, shape: &[Extent]| -> Vec<Dim> {
+            let axes = shape.iter().enumerate();
+            axes.map(|(i, &e)| r.fixed(format!("{name}{i}"), e, REASON).into()).collect()
+        };
+        r.flow = Flow::Break;
+        match *self {
+            Pick::Elements => {
+                let dims = fix(&mut r, "d", data);
+                r.operand(Use::Data, dims);
+                let picked = fix(&mut r, "i", indices);
+                r.operand(Use::Data, picked.clone());
+                r.result(picked);
+            }
+            Pick::Slices { batch } => {
+                let depth = indices.last().map_or(0, |extent| extent.size);
+                let inner = batch.checked_add(depth).filter(|&inner| inner <= data.len());
+                let lead = indices.len().checked_sub(1).filter(|&lead| lead >= batch);
+                let (Some(inner), Some(lead)) = (inner, lead) else {
+                    return Err(Error::malformed("an index deeper than the data"));
+                };
+                let mut dims = fix(&mut r, "d", &data[..inner]);
+                let whole = data.iter().enumerate().skip(inner);
+                let rest: Vec<Dim> = whole.map(|(i, &e)| r.free(letter(i), e).into()).collect();
+                dims.extend(rest.iter().cloned());
+                r.operand(Use::Table, dims);
+                let places = fix(&mut r, "i", indices);
+                r.operand(Use::Data, places.clone());
+                r.result(places[..lead].iter().cloned().chain(rest).collect());
+                r.flow = Flow::product([0], []);
+            }
+            Pick::Scatter => {
+                let dims = fix(&mut r, "d", data);
+                r.operand(Use::Data, dims.clone());
+                for (name, index) in [("i", 1), ("u", 2)] {
+                    let other = fix(&mut r, name, operand(shapes, index)?);
+                    r.operand(Use::Data, other);
+                }
+                r.result(dims);
+            }
+        }
+        Ok(r)
+    }
+}
+
+/// How ONNX spells them.
+pub(crate) const ONNX: &[(&str, Decode)] = &[
+    ("Gather", |cx| {
+        let axis = cx.int("axis").unwrap_or(0);
+        cx.node(Gather { axis })
+    }),
+    ("GatherElements", |cx| cx.node(Pick::Elements)),
+    ("GatherND", |cx| {
+        let batch = usize::try_from(cx.int("batch_dims").unwrap_or(0)).unwrap_or(0);
+        cx.node(Pick::Slices { batch })
+    }),
+    ("ScatterElements", |cx| cx.node(Pick::Scatter)),
+    ("ScatterND", |cx| cx.node(Pick::Scatter)),
+];

@@ -104,6 +104,8 @@ operators! {
     Slice(join::Slice),
     /// Rows picked by index.
     Gather(gather::Gather),
+    /// Elements picked from or put at computed places.
+    Pick(gather::Pick),
     /// Constant or mirrored borders.
     Pad(pad::Pad),
     /// Interpolation.

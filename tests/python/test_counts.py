@@ -1,0 +1,11 @@
+"""MACs and parameters agree with PyTorch's."""
+
+from pathlib import Path
+
+import counts
+import tool
+
+
+def test_resnet18_counts_agree_with_pytorch(binary: Path) -> None:
+    found = counts.count("resnet18", binary, tool.ROOT / "target" / "zoo")
+    assert found.ok, counts.row(found)
