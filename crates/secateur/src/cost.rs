@@ -276,8 +276,8 @@ fn footprint_of_uses(uses: &[Stored], axes: &[u64]) -> Footprint {
     first_whole.chain(cut).map(|using| using.footprint(axes)).fold(Footprint::default(), Add::add)
 }
 
-/// Whether elements of this type are counted as weights.
-fn is_weight(param: &Param) -> bool {
+/// Whether a parameter counts as a weight: not shapes, indices and masks.
+pub(crate) fn is_weight(param: &Param) -> bool {
     let quantized = matches!(param.dtype, DType::I8 | DType::U8 | DType::Packed4);
     param.dtype.is_float() || quantized
 }
@@ -379,5 +379,105 @@ impl Builder<'_> {
             places.insert(id, (tensor, position));
         }
         (tensors, places)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::proto;
+    use crate::testing::{Builder, Opened};
+
+    /// `x → a (4 channels) → b (6 channels, 2 groups) → linear`, on 5 × 5 pixels.
+    fn model() -> Opened {
+        Builder::default()
+            .input("x", &[1, 3, 5, 5])
+            .weight("a", &[4, 3, 3, 3])
+            .weight("a_bias", &[4])
+            .weight("b", &[6, 4, 1, 1])
+            .weight("fc", &[10, 150])
+            .node("Conv", &["x", "a", "a_bias"], "ya", &[("pads", &[1, 1, 1, 1])])
+            .node("Relu", &["ya"], "r", &[])
+            .node("Conv", &["r", "b"], "yb", &[])
+            .node("Flatten", &["yb"], "flat", &[])
+            .node("Gemm", &["flat", "fc"], "y", &[("#transB", &[1])])
+            .output("y", &[1, 10])
+            .open()
+    }
+
+    #[test]
+    fn cost_counts_parameters_bytes_and_macs() {
+        let parameters = 4 * 27 + 4 + 24 + 1500;
+        let macs = 25 * 4 * 27 + 25 * 24 + 1500;
+        let expected = Footprint { parameters, macs, bytes: 4 * parameters };
+        assert_eq!(model().cost.now(), expected);
+    }
+
+    #[test]
+    fn cost_follows_the_sizes_of_groups() {
+        let model = model();
+        let (a, b) = (model.group("a:0").0, model.group("b:0").0);
+        let sizes = |group| (group == a).then_some(3).or((group == b).then_some(2));
+        let parameters = 3 * 27 + 3 + 6 + 500;
+        let macs = 25 * 3 * 27 + 25 * 6 + 500;
+        let expected = Footprint { parameters, macs, bytes: 4 * parameters };
+        assert_eq!(model.cost.with(&sizes), expected);
+        let layers: Vec<_> =
+            model.cost.layers(&sizes).iter().map(|layer| (layer.parameters, layer.macs)).collect();
+        assert_eq!(layers, [(84, 25 * 81), (6, 150), (500, 500)]);
+    }
+
+    #[test]
+    fn cost_tells_what_a_group_governs() {
+        let model = model();
+        let (a, b) = (model.group("a:0").0, model.group("b:0").0);
+        let parameters = 4 * 27 + 4 + 24;
+        let macs = 25 * 4 * 27 + 25 * 24;
+        let expected = Footprint { parameters, macs, bytes: 4 * parameters };
+        assert_eq!(model.cost.governed(a), expected);
+        assert_eq!(model.cost.coverage([a, b].into_iter()), 1.0);
+        assert_eq!(model.cost.coverage([a].into_iter()), 136.0 / 1636.0);
+        assert_eq!(model.cost.coverage([].into_iter()), 0.0);
+    }
+
+    #[test]
+    fn cost_packs_four_bit_weights_and_skips_indices() {
+        const INT4: i32 = 22;
+        let model = Builder::default()
+            .input("x", &[1, 3])
+            .raw("q", &[3, 5], INT4, vec![0; 8])
+            .floats("scale", &[], &[0.5])
+            .ints("shape", &[5, 1])
+            .node("DequantizeLinear", &["q", "scale"], "w", &[])
+            .node("MatMul", &["x", "w"], "h", &[])
+            .node("Reshape", &["h", "shape"], "y", &[])
+            .output("y", &[5, 1])
+            .open();
+        let now = model.cost.now();
+        assert_eq!((now.parameters, now.bytes), (16, 8 + 4));
+    }
+
+    #[test]
+    fn cost_counts_a_shared_weight_once() {
+        let model = Builder::default()
+            .input("x", &[1, 4])
+            .raw("w", &[4, 4], proto::FLOAT, vec![0; 64])
+            .node("MatMul", &["x", "w"], "h", &[])
+            .node("MatMul", &["h", "w"], "y", &[])
+            .output("y", &[1, 4])
+            .open();
+        assert_eq!(model.cost.now(), Footprint { parameters: 16, macs: 32, bytes: 64 });
+    }
+
+    #[test]
+    fn cost_counts_uses_that_are_cut_apart_as_copies() {
+        let using =
+            |term, whole| Stored { param: ParamId(0), elements: term, whole, dtype: DType::F16 };
+        let term = |axis| Term { coefficient: 2, axes: vec![axis] };
+        let uses = [using(term(0), 8), using(term(1), 8)];
+        let parameters = |axes: &[u64]| footprint_of_uses(&uses, axes).parameters;
+        assert_eq!(parameters(&[4, 4]), 8);
+        assert_eq!(parameters(&[3, 4]), 14);
+        assert_eq!(parameters(&[3, 2]), 10);
     }
 }

@@ -19,6 +19,8 @@ pub mod rule;
 pub mod select;
 pub mod size;
 pub mod tensor;
+#[cfg(test)]
+mod testing;
 pub mod why;
 
 pub use dtype::DType;

@@ -53,8 +53,8 @@ pub struct Entry {
 /// indices were removed; it is called once per step.
 ///
 /// # Errors
-/// When an option is out of range or a pattern matches nothing, when a target cannot be reached or
-/// is reached already, and what `scorer` gives.
+/// When an option is out of range or a pattern matches nothing, when no group can be cut, when a
+/// target cannot be reached or is reached already, and what `scorer` gives.
 pub fn select(
     graph: &Graph,
     groups: &Groups,
@@ -69,6 +69,7 @@ pub fn select(
     for step in 1..=options.steps {
         let scores = scorer((step > 1).then_some(&keeps))?;
         let ranking = Ranking::new(graph, groups, &scores, &verdicts, &keeps, options);
+        ranking.check()?;
         let progress = options.schedule.progress(step, options.steps);
         let ratio = search::ratio(&ranking, cost, options)?;
         keeps = ranking.keeps(ratio, progress);

@@ -1,8 +1,10 @@
 //! Scales of normalizations.
 
-use super::{Criterion, Measure, Normalization, Statistic};
-use crate::graph::Graph;
-use crate::group::{Group, Role, Slice};
+use std::collections::BTreeSet;
+
+use super::{Criterion, Measure, Normalization, Roles, Statistic, weights};
+use crate::graph::{Graph, ValueId};
+use crate::group::{Groups, Role, Slice};
 use crate::ops::Op;
 
 /// `|γ|` of the normalizations that follow the group. Liu et al., "Learning Efficient Convolutional
@@ -22,13 +24,13 @@ pub const CRITERION: Criterion = Criterion {
 /// The operand that is the scale, after the data.
 const SCALE: usize = 1;
 
-fn scales(graph: &Graph, group: &Group) -> Vec<Slice> {
-    let is_scale = |slice: &&Slice| {
-        let value = graph.param(slice.param).value;
-        graph.nodes.iter().any(|node| {
-            matches!(node.op, Op::Norm(_)) && node.inputs.get(SCALE) == Some(&Some(value))
-        })
-    };
-    let affine = group.slices.iter().filter(|slice| slice.role == Role::Affine);
-    affine.filter(is_scale).copied().collect()
+fn scales(graph: &Graph, groups: &Groups, roles: Roles<'_>) -> Vec<Vec<Slice>> {
+    let norms = graph.nodes.iter().filter(|node| matches!(node.op, Op::Norm(_)));
+    let scales: BTreeSet<ValueId> =
+        norms.filter_map(|node| node.inputs.get(SCALE).copied().flatten()).collect();
+    let mut slices = weights(graph, groups, roles, &[Role::Affine]);
+    for slices in &mut slices {
+        slices.retain(|slice| scales.contains(&graph.param(slice.param).value));
+    }
+    slices
 }

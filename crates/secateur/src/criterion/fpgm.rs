@@ -1,8 +1,8 @@
 //! Distance to the geometric median.
 
-use super::{Criterion, NO_SLICES, Normalization, Statistic, matrices, with_roles};
+use super::{Criterion, NO_SLICES, Normalization, Roles, Statistic, weights};
 use crate::graph::Graph;
-use crate::group::{Group, Role, Slice};
+use crate::group::{Groups, Role, Slice};
 
 /// `Σ_j ‖w_i − w_j‖₂` over the other filters: the closer to their geometric median, the better the
 /// others can stand in. He et al., "Filter Pruning via Geometric Median for Deep Convolutional
@@ -18,7 +18,6 @@ pub const CRITERION: Criterion = Criterion {
     normalization: Normalization::Mean,
 };
 
-fn producers(graph: &Graph, group: &Group) -> Vec<Slice> {
-    let found = with_roles(group, &[Role::Producer]);
-    if found.is_empty() { matrices(graph, group) } else { found }
+fn producers(graph: &Graph, groups: &Groups, roles: Roles<'_>) -> Vec<Vec<Slice>> {
+    weights(graph, groups, roles, &[Role::Producer])
 }

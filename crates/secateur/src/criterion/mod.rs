@@ -17,8 +17,12 @@ mod statistics;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::cost::is_weight;
 use crate::graph::Graph;
-use crate::group::{Group, Role, Slice};
+use crate::group::{Group, GroupId, Groups, Role, Slice};
 
 pub use options::{Aggregation, Normalization, ScoreOptions};
 pub(crate) use options::{names, unknown};
@@ -54,8 +58,8 @@ pub struct Criterion {
     pub about: &'static str,
     /// What it wants to know of every slice.
     pub statistic: Statistic,
-    /// The slices of a group that count when no roles are asked for.
-    pub slices: fn(&Graph, &Group) -> Vec<Slice>,
+    /// The slices that count, per group: those with the roles that are asked for, or its own choice.
+    pub slices: fn(&Graph, &Groups, Roles<'_>) -> Vec<Vec<Slice>>,
     /// Why a group without such slices has no scores.
     pub missing: &'static str,
     /// From the statistic of one index in one slice to a score.
@@ -80,21 +84,35 @@ impl PartialEq for Criterion {
     }
 }
 
-impl std::fmt::Debug for Criterion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Criterion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
 }
 
-/// The slices of a group with one of these roles.
-fn with_roles(group: &Group, roles: &[Role]) -> Vec<Slice> {
-    group.slices.iter().filter(|slice| roles.contains(&slice.role)).copied().collect()
+/// The roles that were asked for, if any.
+pub type Roles<'a> = Option<&'a BTreeSet<Role>>;
+
+/// Per group its weights with the roles that are asked for; without such, those with the `usual`
+/// ones, and where a group has none of them all of its weights.
+fn weights(graph: &Graph, groups: &Groups, roles: Roles<'_>, usual: &[Role]) -> Vec<Vec<Slice>> {
+    let of_group = |(_, group): (GroupId, &Group)| {
+        let all = group.slices.iter().filter(|slice| is_weight(graph.param(slice.param)));
+        let with = |has: &dyn Fn(Role) -> bool| -> Vec<Slice> {
+            all.clone().filter(|slice| has(slice.role)).copied().collect()
+        };
+        match (roles, with(&|role| usual.contains(&role))) {
+            (Some(roles), _) => with(&|role| roles.contains(&role)),
+            (None, found) if found.is_empty() => with(&|_| true),
+            (None, found) => found,
+        }
+    };
+    groups.iter().map(of_group).collect()
 }
 
-/// Producers and consumers; all slices of a group that has neither.
-fn matrices(_: &Graph, group: &Group) -> Vec<Slice> {
-    let found = with_roles(group, &[Role::Producer, Role::Consumer]);
-    if found.is_empty() { group.slices.clone() } else { found }
+/// Producers and consumers, unless roles are asked for.
+fn matrices(graph: &Graph, groups: &Groups, roles: Roles<'_>) -> Vec<Vec<Slice>> {
+    weights(graph, groups, roles, &[Role::Producer, Role::Consumer])
 }
 
-const NO_SLICES: &str = "no parameter of it counts for this criterion";
+const NO_SLICES: &str = "no weight of it counts";

@@ -12,8 +12,8 @@ use crate::{DType, Error, Result};
 
 /// Elements per block: what is decoded at a time.
 const BLOCK: usize = 2048;
-/// Elements per task.
-const TASK: usize = 1 << 20;
+/// Blocks per task.
+const TASK: usize = 512;
 
 /// Per axis of `axes` and position, the sum of `measure` over what is kept.
 pub(super) fn sums(
@@ -24,12 +24,8 @@ pub(super) fn sums(
 ) -> Result<Vec<Vec<f64>>> {
     let reader = Reader::new(view, measure)?;
     let plan = Plan::new(&view.dims, axes, kept);
-    let outer = plan.outer_len();
-    let rows = (TASK / plan.inner_len.max(1)).max(1);
-    let tasks: Vec<(usize, usize)> =
-        (0..outer).step_by(rows).map(|start| (start, (start + rows).min(outer))).collect();
-    let parts: Vec<Vec<Vec<f64>>> =
-        tasks.into_par_iter().map(|(start, end)| plan.task(&reader, start, end)).collect();
+    let blocks: Vec<usize> = (0..plan.blocks()).collect();
+    let parts: Vec<Sums> = blocks.par_chunks(TASK).map(|task| plan.task(&reader, task)).collect();
     let mut totals = plan.zeros();
     for part in &parts {
         for (total, part) in totals.iter_mut().flatten().zip(part.iter().flatten()) {
@@ -38,6 +34,9 @@ pub(super) fn sums(
     }
     Ok(plan.by_axis(totals, axes))
 }
+
+/// Per level, per position, a sum; empty for levels whose positions are not asked for.
+type Sums = Vec<Vec<f64>>;
 
 /// Decodes a range of elements and measures each.
 struct Reader<'a> {
@@ -124,51 +123,44 @@ struct Level {
     mask: Option<Vec<bool>>,
 }
 
-/// How a shape is traversed: an index over the outer levels, then contiguous inner ones.
+/// How a shape is traversed: block by block. A block is whole in the inner levels, and covers a
+/// piece of the one outside of them, `split`; the levels before that have one position each.
 struct Plan {
+    /// At least one.
     levels: Vec<Level>,
-    /// How many levels are outer.
-    outer: usize,
-    /// Elements under one position of the outer levels.
-    inner_len: usize,
+    split: usize,
+    /// Positions of the split level in a block.
+    piece: usize,
+    /// Elements under one position of the split level.
+    under: usize,
 }
 
 impl Plan {
     fn new(dims: &[usize], axes: &[usize], kept: &Keep) -> Self {
-        let mut levels: Vec<Level> = Vec::new();
-        for (axis, &len) in dims.iter().enumerate() {
-            let mask = kept.get(axis).and_then(Option::as_deref).map(|kept| {
-                let mut mask = vec![false; len];
-                kept.iter().for_each(|&position| mask[position as usize] = true);
-                mask
-            });
-            let level = Level { len, axis: axes.contains(&axis).then_some(axis), mask };
-            match levels.last_mut() {
-                _ if len == 1 && level.is_plain() => {}
-                Some(last) if last.is_plain() && level.is_plain() => last.len *= len,
-                _ => levels.push(level),
-            }
+        let levels = levels(dims, axes, kept);
+        let (mut split, mut under) = (levels.len() - 1, 1);
+        while split > 0 && under * levels[split].len <= BLOCK {
+            under *= levels[split].len;
+            split -= 1;
         }
-        let mut outer = levels.len();
-        let mut inner_len = 1;
-        while outer > 0 && (inner_len == 1 || inner_len * levels[outer - 1].len <= BLOCK) {
-            outer -= 1;
-            inner_len *= levels[outer].len;
-        }
-        Plan { levels, outer, inner_len }
+        Plan { levels, split, piece: (BLOCK / under.max(1)).max(1), under }
     }
 
-    fn outer_len(&self) -> usize {
-        self.levels[..self.outer].iter().map(|level| level.len).product()
+    fn pieces(&self) -> usize {
+        self.levels[self.split].len.div_ceil(self.piece)
     }
 
-    /// One list per level, empty for those whose positions are not asked for.
-    fn zeros(&self) -> Vec<Vec<f64>> {
+    fn blocks(&self) -> usize {
+        let outer: usize = self.levels[..self.split].iter().map(|level| level.len).product();
+        if self.under == 0 { 0 } else { outer * self.pieces() }
+    }
+
+    fn zeros(&self) -> Sums {
         let len = |level: &Level| level.axis.map_or(0, |_| level.len);
         self.levels.iter().map(|level| vec![0.0; len(level)]).collect()
     }
 
-    fn by_axis(&self, totals: Vec<Vec<f64>>, axes: &[usize]) -> Vec<Vec<f64>> {
+    fn by_axis(&self, totals: Sums, axes: &[usize]) -> Vec<Vec<f64>> {
         let mut by_axis = vec![Vec::new(); axes.len()];
         for (level, total) in self.levels.iter().zip(totals) {
             if let Some(place) = axes.iter().position(|&axis| level.axis == Some(axis)) {
@@ -178,14 +170,18 @@ impl Plan {
         by_axis
     }
 
-    /// The sums over a range of positions of the outer levels.
-    fn task(&self, reader: &Reader<'_>, start: usize, end: usize) -> Vec<Vec<f64>> {
+    /// The sums over some blocks.
+    fn task(&self, reader: &Reader<'_>, blocks: &[usize]) -> Sums {
         let mut sums = self.zeros();
         let mut buffer = Vec::new();
-        for row in start..end {
-            let Some(position) = self.position(row) else { continue };
-            let total = self.row(reader, row * self.inner_len, &mut buffer, &mut sums);
-            for (sums, position) in sums.iter_mut().zip(position) {
+        let mut place = vec![0; self.split];
+        for &block in blocks {
+            let (row, piece) = (block / self.pieces(), block % self.pieces());
+            if !self.locate(row, &mut place) {
+                continue;
+            }
+            let total = self.block(reader, row, piece * self.piece, &mut buffer, &mut sums);
+            for (sums, &position) in sums.iter_mut().zip(&place) {
                 if let Some(sum) = sums.get_mut(position) {
                     *sum += total;
                 }
@@ -194,41 +190,60 @@ impl Plan {
         sums
     }
 
-    /// Where a row stands in the outer levels; `None` where it is removed.
-    fn position(&self, mut row: usize) -> Option<Vec<usize>> {
-        let mut position = vec![0; self.outer];
-        for (level, place) in self.levels[..self.outer].iter().zip(&mut position).rev() {
-            *place = row % level.len;
+    /// Where a row stands in the outer levels; whether it is kept.
+    fn locate(&self, mut row: usize, place: &mut [usize]) -> bool {
+        let mut kept = true;
+        for (level, position) in self.levels.iter().zip(place).rev() {
+            *position = row % level.len;
             row /= level.len;
-            if !level.keeps(*place) {
-                return None;
-            }
+            kept &= level.keeps(*position);
         }
-        Some(position)
+        kept
     }
 
-    /// Adds one row to the sums of the inner levels; returns its total.
-    fn row(
+    /// Adds one block to the sums of the split and the inner levels; returns its total.
+    fn block(
         &self,
         reader: &Reader<'_>,
+        row: usize,
         start: usize,
         buffer: &mut Vec<f64>,
-        sums: &mut [Vec<f64>],
+        sums: &mut Sums,
     ) -> f64 {
-        let mut total = 0.0;
-        let whole = self.levels.len() - self.outer > 1;
-        let step = if whole { self.inner_len } else { BLOCK };
-        for offset in (0..self.inner_len).step_by(step) {
-            let len = step.min(self.inner_len - offset);
-            buffer.resize(len, 0.0);
-            reader.read(start + offset, buffer);
-            for (level, sums) in self.levels.iter().zip(sums.iter_mut()).skip(self.outer).rev() {
-                level.fold(buffer, offset, sums);
-            }
-            total += lanes_sum(buffer);
+        let split = &self.levels[self.split];
+        let count = self.piece.min(split.len - start);
+        buffer.resize(count * self.under, 0.0);
+        reader.read((row * split.len + start) * self.under, buffer);
+        let mut under = 1;
+        for level in self.levels[self.split + 1..].iter().rev() {
+            level.clear(buffer, 0, under);
+            under *= level.len;
         }
-        total
+        split.clear(buffer, start, under);
+        for (level, sums) in self.levels.iter().zip(&mut *sums).skip(self.split + 1).rev() {
+            level.fold(buffer, 0, level.len, sums);
+        }
+        split.fold(buffer, start, count, &mut sums[self.split]);
+        buffer.iter().sum()
     }
+}
+
+/// Joins neighboring axes that are treated alike.
+fn levels(dims: &[usize], axes: &[usize], kept: &Keep) -> Vec<Level> {
+    let mut levels = vec![Level { len: 1, axis: None, mask: None }];
+    for (axis, &len) in dims.iter().enumerate() {
+        let mask = kept.get(axis).and_then(Option::as_deref).map(|kept| {
+            let mut mask = vec![false; len];
+            kept.iter().for_each(|&position| mask[position as usize] = true);
+            mask
+        });
+        let level = Level { len, axis: axes.contains(&axis).then_some(axis), mask };
+        match levels.last_mut() {
+            Some(last) if level.is_plain() && (last.is_plain() || len == 1) => last.len *= len,
+            _ => levels.push(level),
+        }
+    }
+    levels
 }
 
 impl Level {
@@ -240,22 +255,27 @@ impl Level {
         self.mask.as_ref().is_none_or(|mask| mask[position])
     }
 
-    /// Adds every run of this level in the buffer to its sums, and leaves one total per run. The
-    /// buffer holds whole runs, or a piece of one that starts at `offset`.
-    fn fold(&self, buffer: &mut Vec<f64>, offset: usize, sums: &mut [f64]) {
-        let offset = if buffer.len() < self.len { offset } else { 0 };
-        let run = self.len.min(buffer.len());
-        let runs = buffer.len() / run.max(1);
+    /// Zeroes what is removed; positions count from `start`, each with `under` elements.
+    fn clear(&self, buffer: &mut [f64], start: usize, under: usize) {
+        let Some(mask) = &self.mask else { return };
+        let kept = mask[start..].iter().chain(mask.iter().cycle());
+        for (elements, kept) in buffer.chunks_mut(under).zip(kept) {
+            if !kept {
+                elements.fill(0.0);
+            }
+        }
+    }
+
+    /// Adds every run of `len` positions from `start` on to the sums of this level, and leaves one
+    /// total per run in the buffer.
+    fn fold(&self, buffer: &mut Vec<f64>, start: usize, len: usize, sums: &mut [f64]) {
+        let runs = buffer.len() / len;
         for at in 0..runs {
-            let numbers = &mut buffer[at * run..][..run];
-            if let Some(mask) = &self.mask {
-                let removed = numbers.iter_mut().zip(&mask[offset..]).filter(|(_, kept)| !**kept);
-                removed.for_each(|(number, _)| *number = 0.0);
-            }
+            let run = &buffer[at * len..][..len];
             if self.axis.is_some() {
-                sums[offset..].iter_mut().zip(&*numbers).for_each(|(sum, number)| *sum += number);
+                sums[start..].iter_mut().zip(run).for_each(|(sum, number)| *sum += number);
             }
-            buffer[at] = lanes_sum(&buffer[at * run..][..run]);
+            buffer[at] = lanes_sum(run);
         }
         buffer.truncate(runs);
     }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
-use super::{Criterion, Measure, ScoreOptions, Statistic, Statistics, with_roles};
+use super::{Criterion, Measure, ScoreOptions, Statistic, Statistics};
 use crate::Result;
 use crate::axis::Tree;
 use crate::graph::{Graph, ParamId};
-use crate::group::{Group, GroupId, Groups, Keeps, Role, Slice};
+use crate::group::{Group, GroupId, Groups, Keeps, Slice};
 use crate::tensor::Keep;
 
 /// One score per index of every group that has them; higher means keep. An index that is removed
@@ -48,10 +48,10 @@ pub fn score<S: Statistics + ?Sized>(
     kept: Option<&Keeps>,
 ) -> Result<Scores> {
     let scorer = Scorer { graph, groups, options, kept };
-    let slices: Vec<Vec<Slice>> = groups.iter().map(|(_, group)| scorer.slices(group)).collect();
     let criterion = options.criterion;
+    let slices = (criterion.slices)(graph, groups, options.roles.as_ref());
     let measured = match criterion.statistic {
-        Statistic::Noise => scorer.noise(),
+        Statistic::Noise => scorer.noise(&slices),
         Statistic::Sum(measure) => scorer.sums(statistics, measure, &slices)?,
         Statistic::Distances => scorer.distances(statistics, &slices)?,
     };
@@ -75,13 +75,6 @@ impl Scorer<'_> {
         self.options.criterion
     }
 
-    fn slices(&self, group: &Group) -> Vec<Slice> {
-        match &self.options.roles {
-            None => (self.criterion().slices)(self.graph, group),
-            Some(roles) => with_roles(group, &roles.iter().copied().collect::<Vec<Role>>()),
-        }
-    }
-
     /// The kept positions of every axis of a parameter.
     fn keep(&self, param: ParamId) -> Keep {
         let trees = self.groups.trees(param).iter();
@@ -100,14 +93,15 @@ impl Scorer<'_> {
 
     /// The numbers of a group depend on the seed and its position only, so they stay the same in
     /// every step of an iterative schedule.
-    fn noise(&self) -> Measured {
+    fn noise(&self, slices: &[Vec<Slice>]) -> Measured {
         const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-        let noise = |(id, group): (GroupId, &Group)| {
+        let noise = |((id, group), slices): ((GroupId, &Group), &Vec<Slice>)| {
             let offset = (id.index() as u64 + 1).wrapping_mul(GOLDEN);
             let mut rng = fastrand::Rng::with_seed(self.options.seed.wrapping_add(offset));
-            vec![(0..group.size).map(|_| rng.f64()).collect()]
+            let draw = |_| (0..group.size).map(|_| rng.f64()).collect();
+            slices.iter().take(1).map(draw).collect()
         };
-        self.groups.iter().map(noise).collect()
+        self.groups.iter().zip(slices).map(noise).collect()
     }
 
     /// Every parameter is read once for all of its axes.

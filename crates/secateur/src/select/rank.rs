@@ -8,6 +8,7 @@ use super::{Entry, Scope, SelectOptions};
 use crate::criterion::Scores;
 use crate::graph::Graph;
 use crate::group::{Group, GroupId, Groups, Keeps, Kind, Role};
+use crate::{Error, Result};
 
 /// The groups that may be cut, in classes that are ranked together.
 pub(super) struct Ranking<'a> {
@@ -94,7 +95,7 @@ impl<'a> Ranking<'a> {
         scores: &Scores,
         verdict: &Verdict,
         keeps: &Keeps,
-    ) -> Result<(Member, Option<f64>), String> {
+    ) -> std::result::Result<(Member, Option<f64>), String> {
         let ratio = match verdict {
             Verdict::Cut(ratio) => *ratio,
             Verdict::Leave(why) => return Err(why.clone()),
@@ -127,6 +128,28 @@ impl<'a> Ranking<'a> {
         }
         order.sort();
         order.into_iter().map(|(_, member)| member).collect()
+    }
+
+    /// Whether something can be cut.
+    ///
+    /// # Errors
+    /// When every group is left alone; why.
+    pub(super) fn check(&self) -> Result<()> {
+        if !self.members.is_empty() {
+            return Ok(());
+        }
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for why in self.left.values() {
+            *counts.entry(why).or_default() += 1;
+        }
+        let reasons: Vec<String> = counts.iter().map(|(why, n)| format!("{why} ({n})")).collect();
+        Err(match reasons.is_empty() {
+            true => Error::unreachable("the model has no group that can be cut"),
+            false => Error::unreachable(format!("no group can be cut: {}", reasons.join("; ")))
+                .hint(
+                    "keep less with --keep, allow more with --kinds, or choose another --criterion",
+                ),
+        })
     }
 
     /// How many indices every member keeps. `progress` scales all ratios.
