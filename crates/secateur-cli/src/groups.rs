@@ -208,6 +208,7 @@ fn overview(listing: &Listing) -> String {
     let mut text = String::new();
     if !listing.groups.is_empty() {
         table::push(&mut text, &mut rows, 0);
+        text.push('\n');
     }
     text
 }
@@ -254,7 +255,7 @@ impl Slice {
         let Slice { parameter, label, axis, .. } = self;
         match label == parameter {
             true => format!("{parameter}:{axis}"),
-            false => format!("{parameter}:{axis} ({label})"),
+            false => format!("{label}:{axis} ({parameter})"),
         }
     }
 }
@@ -270,7 +271,7 @@ fn totals(listing: &Listing) -> String {
     };
     let _ = writeln!(
         text,
-        "\n{shown}{} groups ({} exact, {} approximate) govern {} of {} parameters.",
+        "{shown}{} groups ({} exact, {} approximate) govern {} of {} parameters.",
         listing.count,
         listing.exact,
         listing.count - listing.exact,

@@ -52,8 +52,10 @@ fn nearest<'g>(graph: &'g Graph, name: &str) -> Vec<&'g str> {
         let holds = !name.is_empty() && other.contains(name);
         (!holds, strsim::damerau_levenshtein(name, other))
     };
-    let matrices = graph.params.iter().filter(|param| !param.shape.is_empty());
-    let mut names: Vec<_> = matrices.map(|p| (distance(&p.name), p.name.as_str())).collect();
+    let params = graph.params.iter().filter(|param| !param.shape.is_empty());
+    let names = params.flat_map(|param| [param.name.as_str(), param.label.as_str()]);
+    let mut names: Vec<_> = names.map(|name| (distance(name), name)).collect();
     names.sort_unstable();
+    names.dedup();
     names.into_iter().take(3).map(|(_, name)| name).collect()
 }

@@ -80,6 +80,7 @@ pub fn run(args: &Prune) -> Result<Output> {
     }
     if let Some(plan) = plan {
         plan.commit()?;
+        report.plan = args.plan.as_ref().map(|plan| plan.display().to_string());
     }
     args.summarize(&mut report);
     report.finish(start);

@@ -41,6 +41,8 @@ pub struct Report {
     pub output: Option<String>,
     /// Its data file.
     pub data: Option<String>,
+    /// The plan that was written.
+    pub plan: Option<String>,
     /// What was asked for and reached, for people.
     #[serde(skip)]
     pub summary: Option<String>,
@@ -121,6 +123,7 @@ impl Report {
             warnings: model.graph().warnings.clone(),
             output: None,
             data: None,
+            plan: None,
             opaque: model.graph().warnings.len(),
             summary: None,
             input: model.file().path().display().to_string(),
@@ -189,6 +192,9 @@ impl Report {
             (Some(output), None) => writeln!(text, "Wrote `{output}` in {milliseconds:.0} ms."),
             (None, _) => writeln!(text, "No model was written."),
         };
+        if let Some(plan) = &self.plan {
+            let _ = writeln!(text, "Wrote the plan `{plan}`.");
+        }
         text
     }
 

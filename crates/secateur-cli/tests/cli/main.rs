@@ -1,0 +1,7 @@
+//! The command as its users see it: text, JSON, errors and files.
+
+mod errors;
+mod files;
+mod help;
+mod support;
+mod text;
