@@ -11,8 +11,8 @@ use prost::Message;
 use super::changes::{Change, Changes};
 use super::data_file::DataFile;
 use super::encode::{
-    encode_attribute, encode_dims, encode_ints, encode_more_inputs, encode_numbers, encode_string,
-    encode_value, encode_value_info,
+    encode_attribute, encode_dims, encode_more_inputs, encode_numbers, encode_string, encode_value,
+    encode_value_info,
 };
 use super::file::{Numeric, OnnxFile, numeric_kind};
 use super::proto::{self, AttributeProto, TensorProto};
