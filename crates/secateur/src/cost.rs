@@ -307,6 +307,9 @@ pub(crate) fn weights_of_values(graph: &Graph) -> Vec<Vec<ParamId>> {
     weights
 }
 
+/// Per parameter, the position of its tensor in [`Cost::tensors`] and of its use there.
+type Places = BTreeMap<ParamId, (usize, usize)>;
+
 struct Builder<'a> {
     analysis: &'a Analysis,
     groups: &'a Groups,
@@ -354,8 +357,7 @@ impl Builder<'_> {
     }
 
     /// Per stored tensor the uses that are cut differently, and where each parameter went.
-    #[allow(clippy::type_complexity)]
-    fn tensors(&mut self, graph: &Graph) -> (Vec<Vec<Stored>>, BTreeMap<ParamId, (usize, usize)>) {
+    fn tensors(&mut self, graph: &Graph) -> (Vec<Vec<Stored>>, Places) {
         let mut numbers: BTreeMap<u32, usize> = BTreeMap::new();
         let mut tensors: Vec<Vec<Stored>> = Vec::new();
         let mut places = BTreeMap::new();

@@ -33,7 +33,7 @@ impl Builder {
 
     pub(crate) fn weight(self, name: &str, dims: &[i64]) -> Self {
         let count = dims.iter().product::<i64>() as usize;
-        let seed = name.bytes().fold(7, |seed: u64, byte| seed * 31 + u64::from(byte));
+        let seed = name.bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31) + u64::from(byte));
         let mut rng = fastrand::Rng::with_seed(seed);
         let values: Vec<f32> = (0..count).map(|_| rng.f32() - 0.5).collect();
         self.floats(name, dims, &values)
@@ -109,14 +109,10 @@ impl Builder {
 }
 
 fn info(name: &str, dims: &[i64]) -> ValueInfoProto {
-    let dim = |&value: &i64| Dimension { extent: Some(Extent::Value(value)), ..Default::default() };
+    let dim = |&value: &i64| Dimension { extent: Some(Extent::Value(value)) };
     let shape = TensorShapeProto { dim: dims.iter().map(dim).collect() };
     let tensor = TensorTypeProto { elem_type: proto::FLOAT, shape: Some(shape) };
-    ValueInfoProto {
-        name: name.to_string(),
-        r#type: Some(TypeProto { tensor_type: Some(tensor) }),
-        ..Default::default()
-    }
+    ValueInfoProto { name: name.to_string(), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
 }
 
 /// A model that was read and analyzed.

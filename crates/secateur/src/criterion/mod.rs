@@ -5,12 +5,14 @@
 //! [`Statistics`]. To add one, write its file and its line in [`CRITERIA`].
 
 mod bn_scale;
+mod distance;
 mod fpgm;
 mod l1;
 mod l2;
 mod lamp;
 mod options;
 mod random;
+mod read;
 mod reduce;
 mod score;
 mod statistics;

@@ -1,6 +1,7 @@
 //! Where numbers about slices come from.
 
-use super::reduce::{self, Distances};
+use super::distance::Distances;
+use super::reduce;
 use crate::graph::ParamId;
 use crate::tensor::{Keep, TensorView};
 use crate::{Error, Result};

@@ -5,7 +5,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use super::SelectOptions;
 use crate::cost::weights_of_values;
 use crate::graph::{Graph, NodeId};
-use crate::group::{Group, Groups};
+use crate::group::{Group, Groups, Role};
 use crate::{Error, Result};
 
 /// What the options say of a group.
@@ -31,7 +31,7 @@ pub(super) fn verdicts(
         names.check(pattern, groups)?;
     }
     let verdict = |group: &Group| {
-        if let Some(pattern) = keep.iter().find(|pattern| names.matches(pattern, group)) {
+        if let Some(pattern) = keep.iter().find(|pattern| names.matches(pattern, group, carries)) {
             return Verdict::Leave(format!("kept by --keep `{}`", pattern.text));
         }
         if !options.kinds.contains(&group.kind) {
@@ -41,10 +41,20 @@ pub(super) fn verdicts(
             return Verdict::Leave("approximate, and only exact groups were asked for".into());
         }
         let mut own = ratios.iter().zip(&options.ratio_for).rev();
-        let found = own.find(|(pattern, _)| names.matches(pattern, group));
+        let found = own.find(|(pattern, _)| names.matches(pattern, group, makes));
         Verdict::Cut(found.map(|(_, (_, ratio))| *ratio))
     };
     Ok(groups.iter().map(|(_, group)| verdict(group)).collect())
+}
+
+/// Every parameter of a group is never cut.
+fn carries(_: Role) -> bool {
+    true
+}
+
+/// A ratio is for the layers that make a dimension, not for those that only read it.
+fn makes(role: Role) -> bool {
+    role != Role::Consumer
 }
 
 struct Pattern<'a> {
@@ -77,9 +87,9 @@ impl<'a> Names<'a> {
         Names { graph, readers: readers(graph) }
     }
 
-    fn matches(&self, pattern: &Pattern<'_>, group: &Group) -> bool {
+    fn matches(&self, pattern: &Pattern<'_>, group: &Group, counts: fn(Role) -> bool) -> bool {
         pattern.matches(&group.name)
-            || group.slices.iter().any(|slice| {
+            || group.slices.iter().filter(|slice| counts(slice.role)).any(|slice| {
                 let param = self.graph.param(slice.param);
                 let mut readers = self.readers[slice.param.index()].iter();
                 pattern.matches(&param.name)

@@ -15,10 +15,11 @@ pub struct SelectOptions {
     pub target: Target,
     /// What is ranked together. Default: every group by itself.
     pub scope: Scope,
-    /// Patterns with a ratio of their own; the last that matches a group wins. With a target in
-    /// parameters, MACs or bytes these ratios are fixed and the other groups do the rest.
+    /// Patterns with a ratio of their own; the last that matches a group wins. They are matched as
+    /// those of `keep` are, but not with parameters that only read what the group makes. With a
+    /// target in parameters, MACs or bytes these ratios are fixed and the other groups do the rest.
     pub ratio_for: Vec<(String, f64)>,
-    /// Patterns of what is never cut.
+    /// Patterns of what is never cut: neither what a matching layer makes nor what it reads.
     ///
     /// Patterns are globs (`*`, `?`, `[a-z]`, `{a,b}`) over whole names; `*` matches dots and slashes
     /// too. They are matched with the group's name, the names and labels of its parameters, and the
