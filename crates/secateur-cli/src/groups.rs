@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::number;
 use crate::output::Output;
-use crate::report::opaque_remark;
+use crate::report::opaque_remarks;
 use crate::source::Source;
 use crate::table::{self, Align};
 
@@ -95,8 +95,8 @@ pub fn run(args: &Groups) -> Result<Output> {
         return Output::json(&listing);
     }
     let text = if args.verbose { details(&listing) } else { overview(&listing) };
-    let remark = opaque_remark(&listing.warnings);
-    Ok(Output::text(text + &totals(&listing)).warn(remark.into_iter().collect()))
+    let remarks = opaque_remarks(&listing.warnings);
+    Ok(Output::text(text + &totals(&listing)).warn(remarks))
 }
 
 fn list(model: &Model, pattern: Option<&GlobMatcher>) -> Result<Listing> {
@@ -119,8 +119,11 @@ fn list(model: &Model, pattern: Option<&GlobMatcher>) -> Result<Listing> {
 }
 
 fn matches(model: &Model, group: &Group, pattern: &GlobMatcher) -> bool {
-    let name = |slice: &secateur::group::Slice| &model.graph().param(slice.param).name;
-    pattern.is_match(&group.name) || group.slices.iter().any(|slice| pattern.is_match(name(slice)))
+    pattern.is_match(&group.name)
+        || group.slices.iter().any(|slice| {
+            let param = model.graph().param(slice.param);
+            pattern.is_match(&param.name) || pattern.is_match(&param.label)
+        })
 }
 
 fn entry(model: &Model, cost: &Cost, id: GroupId, group: &Group) -> Entry {

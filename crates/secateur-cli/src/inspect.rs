@@ -182,22 +182,11 @@ fn text(model: &Model, inspection: &Inspection) -> String {
     table::push(&mut text, &mut rows, 2);
     if !inspection.opaque.is_empty() {
         let _ = writeln!(text, "\nNot understood");
-        push_opaque(&mut text, &inspection.opaque);
+        for warning in &inspection.opaque {
+            let _ = writeln!(text, "  {warning}");
+        }
     }
     text
-}
-
-/// Operators that only come after others that were not understood are in one line.
-fn push_opaque(text: &mut String, warnings: &[String]) {
-    let follows = |warning: &&String| warning.contains(": the shape of `");
-    for warning in warnings.iter().filter(|warning| !follows(warning)) {
-        let _ = writeln!(text, "  {warning}");
-    }
-    let kinds = warnings.iter().filter(follows).filter_map(|warning| warning.split('`').nth(1));
-    let kinds: Vec<&str> = kinds.collect();
-    if !kinds.is_empty() {
-        let _ = writeln!(text, "  behind these, some of: {}", kinds.join(", "));
-    }
 }
 
 fn facts(model: &Model, inspection: &Inspection) -> String {

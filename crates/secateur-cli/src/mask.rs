@@ -62,7 +62,7 @@ pub fn run(args: &Mask) -> Result<Output> {
         return Ok(Output::default());
     }
     Ok(Output::text(format!(
-        "{} -> {output}\n\nSet {} slices of {} groups to zero ({}) in {} ms.",
+        "{} -> {output}\n\nSet {} slices of {} groups to zero.\nWrote `{output}` ({}) in {} ms.",
         args.source.path.display(),
         plan.slices.len(),
         keeps.len(),

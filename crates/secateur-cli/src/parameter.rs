@@ -6,37 +6,30 @@ use secateur::{Error, Result};
 /// Finds a parameter axis. Names may hold colons: the last one divides. The name of a group, which
 /// may end in `#K`, names the axis that it is in.
 pub fn find(graph: &Graph, text: &str) -> Result<(ParamId, usize)> {
-    let parts = text.rsplit_once(':').and_then(|(name, axis)| {
-        let axis = axis.split_once('#').map_or(axis, |(axis, _)| axis);
-        Some((name, axis.parse::<usize>().ok()?))
-    });
-    let Some((name, axis)) = parts else {
-        let error = Error::argument(format!("`{text}` names no axis of a parameter"));
-        return Err(error.hint(match by_name(graph, text) {
-            Some(_) => format!("add the axis: `{text}:0`"),
-            None => {
-                format!("write PARAM:AXIS, such as `{}:0`", nearest(graph, text).join(":0`, `"))
-            }
-        }));
-    };
-    let Some(param) = by_name(graph, name) else {
-        let names = nearest(graph, name);
-        let error = Error::argument(format!("the model has no parameter `{name}`"));
-        return Err(match names.is_empty() {
-            true => error,
-            false => error.hint(format!("did you mean `{}`?", names.join("`, `"))),
-        });
-    };
-    let rank = graph.param(param).shape.len();
-    if axis >= rank {
-        let shape = &graph.param(param).shape;
-        let error = format!("parameter `{name}` has no axis {axis}: its shape is {shape:?}");
-        return Err(Error::argument(error).hint(match rank {
-            0 => "name a parameter that is no scalar".to_string(),
-            _ => format!("name an axis from 0 to {}", rank - 1),
-        }));
+    if by_name(graph, text).is_some() {
+        let error = Error::argument(format!("`{text}` is a parameter, and names no axis of it"));
+        return Err(error.hint(format!("add the axis: `{text}:0`")));
     }
-    Ok((param, axis))
+    let (name, axis) = text.rsplit_once(':').unwrap_or((text, "0"));
+    let param = by_name(graph, name).ok_or_else(|| {
+        let error = Error::argument(format!("the model has no parameter `{name}`"));
+        match nearest(graph, name).as_slice() {
+            [] => error,
+            names => error.hint(format!("did you mean `{}`?", names.join("`, `"))),
+        }
+    })?;
+    let shape = &graph.param(param).shape;
+    let number = axis.split_once('#').map_or(axis, |(axis, _)| axis).parse();
+    number.ok().filter(|&axis: &usize| axis < shape.len()).map(|axis| (param, axis)).ok_or_else(
+        || {
+            let text = format!("parameter `{name}` has no axis `{axis}`: its shape is {shape:?}");
+            Error::argument(text).hint(match shape.len() {
+                0 => "name a parameter that is no scalar".to_string(),
+                1 => "its only axis is 0".to_string(),
+                rank => format!("name an axis from 0 to {}", rank - 1),
+            })
+        },
+    )
 }
 
 fn by_name(graph: &Graph, name: &str) -> Option<ParamId> {

@@ -78,7 +78,10 @@ fn check_folder(path: &Path) -> Result<()> {
     let folder = folder(path);
     match fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(Error::argument(format!("`{}` is not a folder", folder.display()))),
+        Ok(_) => {
+            let error = Error::argument(format!("`{}` is not a folder", folder.display()));
+            Err(error.hint("name a file in a folder"))
+        }
         Err(error) => Err(Error::io(folder, error).hint("make the folder first")),
     }
 }

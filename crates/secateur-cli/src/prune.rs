@@ -6,9 +6,10 @@ use std::time::Instant;
 use clap::Args;
 use secateur::cost::Cost;
 use secateur::criterion::score;
+use secateur::group::Keeps;
 use secateur::onnx::StoredWeights;
 use secateur::select::{Amount, Selection, select};
-use secateur::{Model, Result};
+use secateur::{ErrorKind, Model, Result};
 use serde_json::json;
 
 use crate::number;
@@ -71,8 +72,9 @@ pub fn run(args: &Prune) -> Result<Output> {
     let model = args.source.open()?;
     let places = args.places(&model)?;
     let cost = Cost::new(model.graph(), model.analysis(), model.groups());
-    let selection = args.select(&model, &cost)?;
+    let (selection, stuck) = args.select(&model, &cost)?;
     let mut report = Report::new(&model, &cost, &selection.keeps, Some(&selection.entries));
+    report.stuck = stuck;
     let plan = places.map(|plans| plans.prepare(&model.plan(&selection.keeps)?)).transpose()?;
     if let (Some(output), false) = (&args.output, args.dry_run) {
         let saved = model.write_pruned(&selection.keeps, output, &mut writing())?;
@@ -100,7 +102,8 @@ impl Prune {
         plan.map(|plan| Plans::new(model, plan, self.output.as_deref())).transpose()
     }
 
-    fn select(&self, model: &Model, cost: &Cost) -> Result<Selection> {
+    /// What is kept; with a ratio, which removes nothing where no group can be cut, why so.
+    fn select(&self, model: &Model, cost: &Cost) -> Result<(Selection, Option<String>)> {
         let _spinner = Spinner::new("scoring");
         let weights = StoredWeights {
             file: model.file(),
@@ -111,7 +114,14 @@ impl Prune {
         let (graph, groups) = (model.graph(), model.groups());
         let mut scorer = |kept: Option<&_>| score(graph, groups, &weights, &options, kept);
         let target = self.target.target(model, cost)?;
-        select(graph, groups, cost, &mut scorer, &self.choice.options(target))
+        match select(graph, groups, cost, &mut scorer, &self.choice.options(target)) {
+            Err(error) if error.kind() == ErrorKind::Unreachable && self.target.ratio.is_some() => {
+                let (before, after) = (cost.now(), cost.now());
+                let nothing = Selection { keeps: Keeps::new(), entries: Vec::new(), before, after };
+                Ok((nothing, Some(error.to_string())))
+            }
+            selected => selected.map(|selection| (selection, None)),
+        }
     }
 
     /// Says what was asked for and what came of it.

@@ -49,6 +49,9 @@ pub struct Report {
     /// How many of the warnings are about operators.
     #[serde(skip)]
     opaque: usize,
+    /// Why no group can be cut.
+    #[serde(skip)]
+    pub stuck: Option<String>,
     #[serde(skip)]
     input: String,
     #[serde(skip)]
@@ -109,9 +112,15 @@ impl Report {
         let (now, then) = (cost.now(), cost.with(&sizes));
         let asked: BTreeMap<GroupId, &Entry> =
             entries.unwrap_or_default().iter().map(|entry| (entry.group, entry)).collect();
+        let stuck = entries.is_some_and(<[Entry]>::is_empty);
         let fate = |(id, group): (GroupId, &Group)| {
             let kept = sizes(id).unwrap_or(group.size);
-            Fate::new(group, kept, cost.governed(id), entries.map(|_| asked.get(&id).copied()))
+            let entry = entries.map(|_| asked.get(&id).copied());
+            let mut fate = Fate::new(group, kept, cost.governed(id), entry);
+            if stuck {
+                fate.why = Some("no group can be cut".to_string());
+            }
+            fate
         };
         Report {
             before: Size::new(now, file),
@@ -126,6 +135,7 @@ impl Report {
             plan: None,
             opaque: model.graph().warnings.len(),
             summary: None,
+            stuck: None,
             input: model.file().path().display().to_string(),
             assumed: source::assumed(model),
             layers: layers(model, cost, &sizes),
@@ -145,7 +155,8 @@ impl Report {
         if self.groups.is_empty() {
             self.warnings.push("nothing was pruned: the model has no group".to_string());
         } else if self.cut().count() == 0 {
-            self.warnings.push("nothing was pruned: every group is left alone".to_string());
+            let why = self.stuck.as_deref().unwrap_or("every group is left alone");
+            self.warnings.push(format!("nothing was pruned: {why}"));
         }
     }
 
@@ -156,7 +167,7 @@ impl Report {
     /// The warnings for people: what the reader could not follow is one.
     pub fn remarks(&self) -> Vec<String> {
         let (opaque, others) = self.warnings.split_at(self.opaque);
-        opaque_remark(opaque).into_iter().chain(others.iter().cloned()).collect()
+        [opaque_remarks(opaque), others.to_vec()].concat()
     }
 
     /// The fraction of the indices that went, of the groups that a ratio was asked of.
@@ -316,13 +327,18 @@ impl Fate {
             size: group.size,
             kept,
             exact: group.is_exact(),
-            asked: entry.flatten().map(|entry| entry.asked),
-            reached: 1.0 - kept as f64 / group.size.max(1) as f64,
+            asked: entry.flatten().map(|entry| rounded(entry.asked)),
+            reached: rounded(1.0 - kept as f64 / group.size.max(1) as f64),
             why,
             parameters: governed.parameters,
             macs: governed.macs,
         }
     }
+}
+
+/// A fraction without the noise of a search.
+fn rounded(fraction: f64) -> f64 {
+    (fraction * 1e6).round() / 1e6
 }
 
 /// Reasons, the most frequent first.
@@ -343,17 +359,16 @@ fn push_reasons<'a>(text: &mut String, title: &str, fates: impl Iterator<Item = 
     table::push(text, &mut rows, 2);
 }
 
-/// One line on what the reader could not follow: `inspect` has the details.
-pub fn opaque_remark(warnings: &[String]) -> Option<String> {
-    Some(match warnings {
-        [] => return None,
-        [only] => only.clone(),
-        _ => format!(
-            "{} kinds of operators are left as they are, with all that they touch: `secateur \
-             inspect` lists them",
-            warnings.len()
-        ),
-    })
+/// At most two lines on what the reader could not follow: `inspect` has the details.
+pub fn opaque_remarks(warnings: &[String]) -> Vec<String> {
+    match warnings {
+        [_, _, _, ..] => vec![format!(
+            "{} and {} more remarks on operators: `secateur inspect` lists them",
+            warnings[0],
+            warnings.len() - 1
+        )],
+        few => few.to_vec(),
+    }
 }
 
 fn layers(model: &Model, cost: &Cost, sizes: &impl Fn(GroupId) -> Option<usize>) -> Vec<Layer> {
