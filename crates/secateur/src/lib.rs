@@ -49,6 +49,12 @@ pub mod tensor;
 mod testing;
 pub mod why;
 
+#[cfg(test)]
+extern crate self as secateur;
+#[cfg(test)]
+#[path = "../tests/text/mod.rs"]
+mod text;
+
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
 pub use model::{Changes, Model};
