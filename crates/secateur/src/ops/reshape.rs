@@ -136,7 +136,37 @@ fn align(r: &mut Rule, from: &[Extent], to: &[Extent]) -> (Vec<Dim>, Vec<Dim>) {
         left.outer[a].push(factor);
         right.outer[b].push(factor);
     }
-    (left.dims(r, from), right.dims(r, to))
+    let (mut left, mut right) = (left.dims(r, from), right.dims(r, to));
+    add_units(r, (from, &mut left), (to, &mut right));
+    (left, right)
+}
+
+/// An open axis whose factors do not say so (a batch that is analyzed at size 1) gets a factor of
+/// size 1 that does.
+fn add_units(
+    r: &mut Rule,
+    (from, left): (&[Extent], &mut [Dim]),
+    (to, right): (&[Extent], &mut [Dim]),
+) {
+    let unit = |r: &mut Rule| {
+        let open = Extent { size: 1, dynamic: true };
+        r.free(letter(r.factors.len()), open)
+    };
+    let mut units = Vec::new();
+    for (extent, dim) in from.iter().zip(left) {
+        if extent.dynamic && !r.extent(dim).dynamic {
+            let factor = unit(r);
+            units.push(factor);
+            dim.0[0].insert(0, factor);
+        }
+    }
+    let mut units = units.into_iter();
+    for (extent, dim) in to.iter().zip(right) {
+        if extent.dynamic && !r.extent(dim).dynamic {
+            let factor = units.next().unwrap_or_else(|| unit(r));
+            dim.0[0].insert(0, factor);
+        }
+    }
 }
 
 /// Axes in another order.
