@@ -93,9 +93,10 @@ impl Groups {
         }
         let mut groups = Groups { groups: Vec::new(), by_atom: HashMap::new(), trees };
         let mut found: Vec<_> = slices.into_iter().collect();
-        found.sort_by_key(|(atom, slices)| {
-            let first = primary(slices);
-            (first.param, first.axis, *atom)
+        found.sort_by_cached_key(|(atom, slices)| {
+            let Slice { param, axis, .. } = primary(slices);
+            let atoms = groups.trees[param.index()][axis].atoms();
+            (param, axis, atoms.iter().position(|other| other == atom))
         });
         let evidence = Evidence::new(graph, analysis);
         for (atom, slices) in found {
@@ -169,7 +170,7 @@ impl Groups {
 
     fn producers(&self, group: usize) -> usize {
         let slices = self.groups[group].slices.iter();
-        slices.filter(|slice| slice.role == Role::Producer).count()
+        slices.filter(|slice| matches!(slice.role, Role::Producer | Role::Table)).count()
     }
 
     /// For every atom that stands inside a product: the atoms that stand before it there.

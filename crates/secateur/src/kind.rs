@@ -98,9 +98,10 @@ impl Evidence {
             () if self.batch.contains(&atom) && in_heads && inside => Kind::QueriesPerHead,
             () if self.batch.contains(&atom) => Kind::Heads,
             () if in_heads => Kind::HeadWidth,
+            // After a channel shuffle they are the inner factor, and still the coarse one.
+            () if self.grouped.contains(&atom) => Kind::ConvGroups,
             () if inside => Kind::GroupChannels,
             () if added => Kind::Residual,
-            () if self.grouped.contains(&atom) => Kind::ConvGroups,
             () if self.convolved.contains(&atom) => Kind::Channels,
             () => Kind::Features,
         }

@@ -162,13 +162,12 @@ impl<'d, 'a> Decoder<'d, 'a> {
         values.ok_or_else(|| Error::unsupported(format!("input {slot} is not defined")))
     }
 
-    /// The one number in input `slot`, if it is known.
-    pub fn number(&self, slot: usize) -> Option<f64> {
+    /// The one number in input `slot`, if it is known; it does not follow sizes.
+    pub fn number(&mut self, slot: usize) -> Option<f64> {
         let known = self.importer.known(self.node.input.get(slot)?)?;
-        match known.exprs[..] {
-            [expr] => self.scalar(expr).map(Scalar::float),
-            _ => None,
-        }
+        let [expr] = known.exprs[..] else { return None };
+        self.importer.freeze(&[expr]);
+        self.scalar(expr).map(Scalar::float)
     }
 
     fn scalar(&self, expr: ExprId) -> Option<Scalar> {

@@ -117,7 +117,7 @@ pub(crate) const ONNX_SPECIAL: &[(&str, Decode)] =
     &[("Clip", decode_clip), ("Pow", decode_pow), ("Dropout", decode_dropout)];
 
 fn decode_clip(cx: &mut Decoder<'_, '_>) -> Result<()> {
-    let bound = |cx: &Decoder<'_, '_>, slot: usize, name: &str| match cx.has(slot) {
+    let bound = |cx: &mut Decoder<'_, '_>, slot: usize, name: &str| match cx.has(slot) {
         true => cx.number(slot),
         false => Some(cx.float(name).map_or(0.0, f64::from)),
     };

@@ -63,7 +63,7 @@ impl Operator for Pick {
         const REASON: &str = "elements are picked by index";
         let (data, indices) = (operand(shapes, 0)?, operand(shapes, 1)?);
         let mut r = Rule::new("pick");
-        let mut fix = |r: &mut Rule, name: &str, shape: &[Extent]| -> Vec<Dim> {
+        let fix = |r: &mut Rule, name: &str, shape: &[Extent]| -> Vec<Dim> {
             let axes = shape.iter().enumerate();
             axes.map(|(i, &e)| r.fixed(format!("{name}{i}"), e, REASON).into()).collect()
         };

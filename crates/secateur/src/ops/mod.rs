@@ -16,6 +16,8 @@ pub mod pool;
 pub mod reduce;
 pub mod reshape;
 pub mod resize;
+#[cfg(test)]
+mod tests;
 
 use crate::graph::Extent;
 use crate::rule::{Dim, FactorId, Rule};

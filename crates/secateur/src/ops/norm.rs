@@ -25,7 +25,7 @@ pub enum Norm {
     },
     /// Data `[n, c, …]`, statistics over the axes after `c`; scale and bias `[c]`.
     Instance,
-    /// Data `[n, g·c, …]`, statistics over `c` and the axes after it; scale and bias `[g·c]`.
+    /// Data `[n, g·i, …]`, statistics over `i` and the axes after it; scale and bias `[g·i]`.
     Group {
         /// Number of groups.
         groups: usize,
@@ -141,10 +141,10 @@ fn group(shapes: &Shapes<'_>, groups: usize) -> Result<Rule> {
     let n = r.free("n", data[0]);
     let g = r.free("g", Extent::fixed(groups));
     let inner = Extent::fixed(data[1].size / groups);
-    let c = r.factor("c", inner, Kind::Coupled(STATISTICS));
-    let mut dims = vec![n.into(), Dim::product([g, c])];
-    for (i, &extent) in data.iter().enumerate().skip(2) {
-        dims.push(r.factor(letter(i), extent, Kind::Coupled(STATISTICS)).into());
+    let i = r.factor("i", inner, Kind::Coupled(STATISTICS));
+    let mut dims = vec![n.into(), Dim::product([g, i])];
+    for (axis, &extent) in data.iter().enumerate().skip(2) {
+        dims.push(r.factor(letter(axis), extent, Kind::Coupled(STATISTICS)).into());
     }
     r.operand(Use::Data, dims.clone());
     affine(&mut r, shapes, &dims[1..2])?;

@@ -3,7 +3,7 @@
 use super::{Fit, NewSizes, Operator, Place, Shapes, agree, axis, letter, operand};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
-use crate::rule::{Dim, Rule, Use};
+use crate::rule::{Dim, Flow, Rule, Use};
 use crate::size::ExprId;
 use crate::{Error, Result};
 
@@ -14,8 +14,19 @@ pub struct Pad {
     pub borders: Vec<(usize, [i64; 2])>,
     /// Where the source spells the borders (all near ones, then all far ones), and how.
     pub target: (Place, Vec<ExprId>),
-    /// Whether borders are zero, so that they are segments of their own.
-    pub zero: bool,
+    /// What stands in the borders.
+    pub border: Border,
+}
+
+/// What stands in the borders of a [`Pad`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Border {
+    /// Zeros: segments of their own.
+    Zero,
+    /// Copies of the data: its edge, mirrored or wrapped.
+    Copied,
+    /// Another number, or one that is not known.
+    Other,
 }
 
 impl Operator for Pad {
@@ -35,7 +46,7 @@ impl Operator for Pad {
             }
             let total = (extent.size as i64).saturating_add(near).saturating_add(far);
             let size = usize::try_from(total).map_err(|_| Error::malformed("a negative size"))?;
-            if near < 0 || far < 0 || !self.zero {
+            if near < 0 || far < 0 || self.border != Border::Zero {
                 let reason = "its border is not zero";
                 dims.push(r.fixed(name.clone(), extent, reason).into());
                 let to = Extent { size, dynamic: extent.dynamic };
@@ -56,6 +67,10 @@ impl Operator for Pad {
         }
         r.operand(Use::Data, dims);
         r.result(result);
+        let padded = self.borders.iter().any(|(_, border)| *border != [0, 0]);
+        if padded && self.border == Border::Other {
+            r.flow = Flow::Break;
+        }
         Ok(r)
     }
 
@@ -96,12 +111,16 @@ fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let constant = matches!(cx.string("mode").as_deref(), None | Some("constant"));
     let value =
         if cx.has(2) { cx.number(2) } else { Some(f64::from(cx.float("value").unwrap_or(0.0))) };
-    let zero = constant && value == Some(0.0);
+    let border = match value {
+        _ if !constant => Border::Copied,
+        Some(0.0) => Border::Zero,
+        _ => Border::Other,
+    };
     let mut borders = Vec::new();
     for (index, &along) in axes.iter().enumerate() {
         let (near, _) = cx.eval(target.1[index])?;
         let (far, _) = cx.eval(target.1[axes.len() + index])?;
         borders.push((axis(along, rank)?, [near, far]));
     }
-    cx.node_over(1, Pad { borders, target, zero })
+    cx.node_over(1, Pad { borders, target, border })
 }

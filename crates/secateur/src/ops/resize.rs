@@ -81,7 +81,7 @@ fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
     agree("scales and axes", scales.len(), axes.len())?;
     for (&along, &scale) in axes.iter().zip(&scales) {
         let size = (data[along].size as f64 * scale).floor();
-        if !(size >= 1.0 && size < 1e9) {
+        if !(1.0..1e9).contains(&size) {
             return Err(Error::malformed(format!("a size of {size}")));
         }
         shape[along].size = size as usize;

@@ -1,0 +1,1283 @@
+//! Every operator's rule over representative shapes, from its ONNX spelling.
+//!
+//! A line is an operator applied to shapes and constants, and the shapes that its results must
+//! have; `Op@11` is opset 11. What comes back is the rule, the sizes of its factors, where zeros
+//! go (`0·1 + 2`: a product of operands 0 and 1 plus operand 2) and the multiply-accumulates.
+
+use expect_test::{Expect, expect};
+
+use crate::graph::{Extent, Graph, Node};
+use crate::onnx::{Hints, import};
+use crate::rule::{Flow, Rule};
+use crate::text;
+
+#[allow(clippy::needless_pass_by_value)]
+fn check(line: &str, rule: Expect) {
+    let (call, shapes) = line.rsplit_once(" -> ").unwrap();
+    let shapes: Vec<&str> = shapes.split(", ").collect();
+    let graph = graph_of(call, shapes.len());
+    assert_eq!(graph.warnings, [""; 0], "{line}");
+    for node in &graph.nodes {
+        check_rule(&graph, node);
+    }
+    let found: Vec<String> = graph.outputs.iter().map(|&out| show(graph.shape(out))).collect();
+    assert_eq!(found, shapes, "{line}");
+    rule.assert_eq(&graph.nodes.iter().map(describe).collect::<Vec<_>>().join("\n"));
+}
+
+/// The reason for which an operator is left alone; `-> ?, ?` asks for two results.
+#[allow(clippy::needless_pass_by_value)]
+fn check_refused(line: &str, reason: Expect) {
+    let (call, results) = line.rsplit_once(" -> ").unwrap_or((line, ""));
+    let graph = graph_of(call, results.split(", ").count());
+    let [warning] = graph.warnings.as_slice() else { panic!("{line}: {:?}", graph.warnings) };
+    let reason_text = warning.strip_suffix(" (first at node `r0`)").unwrap();
+    reason.assert_eq(reason_text);
+}
+
+/// The law of every rule: it spells the operands' shapes, and keeps its own notation.
+fn check_rule(graph: &Graph, node: &Node) {
+    let rule = node.rule.as_ref().unwrap();
+    let shapes: Vec<Option<&[Extent]>> =
+        node.inputs.iter().map(|input| input.map(|value| graph.shape(value))).collect();
+    assert_eq!(rule.check(&shapes), Ok(()), "{rule}");
+}
+
+fn graph_of(call: &str, results: usize) -> Graph {
+    let (head, rest) = call.split_once('(').unwrap();
+    let (operands, attributes) = rest.rsplit_once(')').unwrap();
+    let (kind, opset) = head.split_once('@').unwrap_or((head, "18"));
+    let mut lines = format!("opset {opset}\n");
+    let mut names = Vec::new();
+    for (index, operand) in operands.split("; ").filter(|o| !o.is_empty()).enumerate() {
+        let name = format!("v{index}");
+        match operand {
+            "_" => {
+                names.push("_".to_string());
+                continue;
+            }
+            constant if constant.contains('[') || constant.contains('(') => {
+                lines += &format!("{name} = {constant}\n");
+            }
+            shape => lines += &format!("{name}: f32 {shape}\n"),
+        }
+        names.push(name);
+    }
+    let outputs: Vec<String> = (0..results).map(|index| format!("r{index}")).collect();
+    let (inputs, outputs) = (names.join(", "), outputs.join(", "));
+    lines += &format!("{outputs} = {kind}({inputs}) {attributes}\n-> {}", outputs.replace(',', ""));
+    import(&text::parse(&lines), &Hints::new()).unwrap().graph
+}
+
+fn show(shape: &[Extent]) -> String {
+    let sizes: Vec<String> = shape.iter().map(|extent| extent.size.to_string()).collect();
+    if sizes.is_empty() { "scalar".to_string() } else { sizes.join("x") }
+}
+
+fn describe(node: &Node) -> String {
+    let rule = node.rule.as_ref().unwrap();
+    let sizes: Vec<String> =
+        rule.factors.iter().map(|f| format!("{}={}", f.name, f.extent.size)).collect();
+    let mut text = format!("{rule}\n  {}   zero: {}", sizes.join(" "), zeros(&rule.flow));
+    if !rule.macs.is_empty() {
+        text += &format!("   macs: {}", macs(rule));
+    }
+    text
+}
+
+fn zeros(flow: &Flow) -> String {
+    let join = |operands: &[usize], by: &str| -> String {
+        operands.iter().map(ToString::to_string).collect::<Vec<_>>().join(by)
+    };
+    match flow {
+        Flow::Carry => "moved".to_string(),
+        Flow::Break => "lost".to_string(),
+        Flow::Product { factors, terms, divisors } => {
+            let mut parts = vec![join(factors, "·"), join(terms, " + ")];
+            parts.retain(|part| !part.is_empty());
+            let by = if divisors.is_empty() { String::new() } else { join(divisors, "·") };
+            parts.join(" + ") + &if by.is_empty() { by } else { format!(" / {by}") }
+        }
+    }
+}
+
+fn macs(rule: &Rule) -> usize {
+    let size = |product: &Vec<crate::rule::FactorId>| -> usize {
+        product.iter().map(|factor| rule.factors[factor.index()].extent.size).product()
+    };
+    rule.macs.iter().map(size).sum()
+}
+
+#[test]
+fn convolution_sums_over_input_channels() {
+    check(
+        "Conv(2x3x8x8; 16x3x3x3) -> 2x16x6x6",
+        expect![[r#"
+        conv [n, g i, h, w], [g o, i, kh, kw] -> [n, g o, h', w']   free: n g o   summed: i   fixed: h w kh kw h' w'
+          n=2 g=1 o=16 i=3 h=8 w=8 kh=3 kw=3 h'=6 w'=6   zero: 0·1   macs: 31104"#]],
+    );
+    check(
+        "Conv(2x3x8x8; 16x3x3x3; 16) pads=[1,1,1,1] strides=[2,2] -> 2x16x4x4",
+        expect![[r#"
+        conv [n, g i, h, w], [g o, i, kh, kw], [g o] -> [n, g o, h', w']   free: n g o   summed: i   fixed: h w kh kw h' w'
+          n=2 g=1 o=16 i=3 h=8 w=8 kh=3 kw=3 h'=4 w'=4   zero: 0·1 + 2   macs: 13824"#]],
+    );
+    check(
+        "Conv(2x3x8x8; 16x3x3x3) dilations=[2,2] -> 2x16x4x4",
+        expect![[r#"
+        conv [n, g i, h, w], [g o, i, kh, kw] -> [n, g o, h', w']   free: n g o   summed: i   fixed: h w kh kw h' w'
+          n=2 g=1 o=16 i=3 h=8 w=8 kh=3 kw=3 h'=4 w'=4   zero: 0·1   macs: 13824"#]],
+    );
+    check(
+        "Conv(2x3x7x7; 16x3x3x3) auto_pad=SAME_UPPER strides=[2,2] -> 2x16x4x4",
+        expect![[r#"
+        conv [n, g i, h, w], [g o, i, kh, kw] -> [n, g o, h', w']   free: n g o   summed: i   fixed: h w kh kw h' w'
+          n=2 g=1 o=16 i=3 h=7 w=7 kh=3 kw=3 h'=4 w'=4   zero: 0·1   macs: 13824"#]],
+    );
+}
+
+#[test]
+fn grouped_convolution_shares_groups_between_data_and_kernel() {
+    check(
+        "Conv(2x16x8x8; 24x4x3x3; 24) group=4 -> 2x24x6x6",
+        expect![[r#"
+        conv [n, g i, h, w], [g o, i, kh, kw], [g o] -> [n, g o, h', w']   free: n g o   summed: i   fixed: h w kh kw h' w'
+          n=2 g=4 o=6 i=4 h=8 w=8 kh=3 kw=3 h'=6 w'=6   zero: 0·1 + 2   macs: 62208"#]],
+    );
+}
+
+#[test]
+fn depthwise_convolution_is_all_groups() {
+    check(
+        "Conv(1x8x5x5; 8x1x3x3) group=8 -> 1x8x3x3",
+        expect![[r#"
+        conv [n, g i, h, w], [g o, i, kh, kw] -> [n, g o, h', w']   free: n g o   summed: i   fixed: h w kh kw h' w'
+          n=1 g=8 o=1 i=1 h=5 w=5 kh=3 kw=3 h'=3 w'=3   zero: 0·1   macs: 648"#]],
+    );
+    check(
+        "Conv(1x8x5x5; 16x1x3x3) group=8 -> 1x16x3x3",
+        expect![[r#"
+        conv [n, g i, h, w], [g o, i, kh, kw] -> [n, g o, h', w']   free: n g o   summed: i   fixed: h w kh kw h' w'
+          n=1 g=8 o=2 i=1 h=5 w=5 kh=3 kw=3 h'=3 w'=3   zero: 0·1   macs: 1296"#]],
+    );
+}
+
+#[test]
+fn transposed_convolution_has_the_channels_of_its_kernel_swapped() {
+    check(
+        "ConvTranspose(2x12x4x4; 12x10x2x2) strides=[2,2] -> 2x10x8x8",
+        expect![[r#"
+        conv_transpose [n, g i, h, w], [g i, o, kh, kw] -> [n, g o, h', w']   free: n g o   summed: i   fixed: h w kh kw h' w'
+          n=2 g=1 o=10 i=12 h=4 w=4 kh=2 kw=2 h'=8 w'=8   zero: 0·1   macs: 15360"#]],
+    );
+    check(
+        "ConvTranspose(2x12x4x4; 12x4x2x2; 16) group=4 strides=[2,2] -> 2x16x8x8",
+        expect![[r#"
+        conv_transpose [n, g i, h, w], [g i, o, kh, kw], [g o] -> [n, g o, h', w']   free: n g o   summed: i   fixed: h w kh kw h' w'
+          n=2 g=4 o=4 i=3 h=4 w=4 kh=2 kw=2 h'=8 w'=8   zero: 0·1 + 2   macs: 6144"#]],
+    );
+    check(
+        "ConvTranspose(1x4x5; 4x2x3) pads=[1,1] output_padding=[1] strides=[2] -> 1x2x10",
+        expect![[r#"
+        conv_transpose [n, g i, h], [g i, o, kh] -> [n, g o, h']   free: n g o   summed: i   fixed: h kh h'
+          n=1 g=1 o=2 i=4 h=5 kh=3 h'=10   zero: 0·1   macs: 120"#]],
+    );
+}
+
+#[test]
+fn convolution_has_one_to_three_spatial_axes() {
+    check(
+        "Conv(2x4x24; 16x4x5) pads=[4,4] dilations=[2] -> 2x16x24",
+        expect![[r#"
+        conv [n, g i, h], [g o, i, kh] -> [n, g o, h']   free: n g o   summed: i   fixed: h kh h'
+          n=2 g=1 o=16 i=4 h=24 kh=5 h'=24   zero: 0·1   macs: 15360"#]],
+    );
+    check(
+        "Conv(1x2x4x6x6; 8x2x3x3x3) pads=[1,1,1,1,1,1] -> 1x8x4x6x6",
+        expect![[r#"
+        conv [n, g i, h, w, d], [g o, i, kh, kw, kd] -> [n, g o, h', w', d']   free: n g o   summed: i   fixed: h w d kh kw kd h' w' d'
+          n=1 g=1 o=8 i=2 h=4 w=6 d=6 kh=3 kw=3 kd=3 h'=4 w'=6 d'=6   zero: 0·1   macs: 62208"#]],
+    );
+}
+
+#[test]
+fn matmul_broadcasts_leading_axes() {
+    check(
+        "MatMul(3x8; 8x5) -> 3x5",
+        expect![[r#"
+        matmul [m, k], [k, n] -> [m, n]   free: m n   summed: k
+          m=3 n=5 k=8   zero: 0·1   macs: 120"#]],
+    );
+    check(
+        "MatMul(2x6x8; 8x5) -> 2x6x5",
+        expect![[r#"
+        matmul [a, m, k], [k, n] -> [a, m, n]   free: a m n   summed: k
+          a=2 m=6 n=5 k=8   zero: 0·1   macs: 480"#]],
+    );
+    check(
+        "MatMul(2x4x6x8; 2x4x8x6) -> 2x4x6x6",
+        expect![[r#"
+        matmul [a, b, m, k], [a, b, k, n] -> [a, b, m, n]   free: a b m n   summed: k
+          a=2 b=4 m=6 n=6 k=8   zero: 0·1   macs: 2304"#]],
+    );
+    check(
+        "MatMul(2x1x6x8; 4x8x5) -> 2x4x6x5",
+        expect![[r#"
+        matmul [a, 1, m, k], [b, k, n] -> [a, b, m, n]   free: a b m n   summed: k
+          a=2 b=4 m=6 n=5 k=8   zero: 0·1   macs: 1920"#]],
+    );
+}
+
+#[test]
+fn matmul_takes_vectors() {
+    check(
+        "MatMul(8; 8x5) -> 5",
+        expect![[r#"
+        matmul [k], [k, n] -> [n]   free: n   summed: k
+          n=5 k=8   zero: 0·1   macs: 40"#]],
+    );
+    check(
+        "MatMul(3x8; 8) -> 3",
+        expect![[r#"
+        matmul [m, k], [k] -> [m]   free: m   summed: k
+          m=3 k=8   zero: 0·1   macs: 24"#]],
+    );
+    check(
+        "MatMul(8; 8) -> scalar",
+        expect![[r#"
+        matmul [k], [k] -> []   summed: k
+          k=8   zero: 0·1   macs: 8"#]],
+    );
+    check(
+        "MatMul(8; 2x8x5) -> 2x5",
+        expect![[r#"
+        matmul [k], [a, k, n] -> [a, n]   free: a n   summed: k
+          a=2 n=5 k=8   zero: 0·1   macs: 80"#]],
+    );
+}
+
+#[test]
+fn gemm_reads_either_matrix_transposed() {
+    check(
+        "Gemm(3x8; 8x5) -> 3x5",
+        expect![[r#"
+        gemm [m, k], [k, n] -> [m, n]   free: m n   summed: k
+          m=3 n=5 k=8   zero: 0·1   macs: 120"#]],
+    );
+    check(
+        "Gemm(3x8; 5x8; 5) transB=1 -> 3x5",
+        expect![[r#"
+        gemm [m, k], [n, k], [n] -> [m, n]   free: m n   summed: k
+          m=3 n=5 k=8   zero: 0·1 + 2   macs: 120"#]],
+    );
+    check(
+        "Gemm(8x3; 8x5; 3x1) transA=1 -> 3x5",
+        expect![[r#"
+        gemm [k, m], [k, n], [m, 1] -> [m, n]   free: m n   summed: k
+          m=3 n=5 k=8   zero: 0·1 + 2   macs: 120"#]],
+    );
+    check(
+        "Gemm(8x3; 5x8; 3x5) transA=1 transB=1 -> 3x5",
+        expect![[r#"
+        gemm [k, m], [n, k], [m, n] -> [m, n]   free: m n   summed: k
+          m=3 n=5 k=8   zero: 0·1 + 2   macs: 120"#]],
+    );
+    check(
+        "Gemm(3x8; 8x5; _) -> 3x5",
+        expect![[r#"
+        gemm [m, k], [k, n], [] -> [m, n]   free: m n   summed: k
+          m=3 n=5 k=8   zero: 0·1   macs: 120"#]],
+    );
+    check(
+        "Gemm(3x8; 8x5; scalar) -> 3x5",
+        expect![[r#"
+        gemm [m, k], [k, n], [] -> [m, n]   free: m n   summed: k
+          m=3 n=5 k=8   zero: 0·1 + 2   macs: 120"#]],
+    );
+}
+
+#[test]
+fn einsum_sums_over_letters_that_the_result_lacks() {
+    check(
+        "Einsum(2x6x16; 4x16x8) equation=bnc,hcd->bhnd -> 2x4x6x8",
+        expect![[r#"
+        einsum [b, n, c], [h, c, d] -> [b, h, n, d]   free: b n h d   summed: c
+          b=2 n=6 c=16 h=4 d=8   zero: 0·1   macs: 6144"#]],
+    );
+    check(
+        "Einsum(2x4x6x8; 4x16x8) equation=bhnd,hcd->bnc -> 2x6x16",
+        expect![[r#"
+        einsum [b, h, n, d], [h, c, d] -> [b, n, c]   free: b n c   summed: h d
+          b=2 h=4 n=6 d=8 c=16   zero: 0·1   macs: 6144"#]],
+    );
+    check(
+        "Einsum(4x4) equation=ii->i -> 4",
+        expect![[r#"
+        einsum [i, i] -> [i]   free: i
+          i=4   zero: 0   macs: 4"#]],
+    );
+    check(
+        "Einsum(3x4) equation=ij->ji -> 4x3",
+        expect![[r#"
+        einsum [i, j] -> [j, i]   free: i j
+          i=3 j=4   zero: 0   macs: 12"#]],
+    );
+}
+
+#[test]
+fn batch_norm_keeps_channels_independent() {
+    check(
+        "BatchNormalization(2x8x5x5; 8; 8; 8; 8) -> 2x8x5x5",
+        expect![[r#"
+        batch_norm [a, b, c, d], [b], [b], [b], [b] -> [a, b, c, d]   free: a b c d
+          a=2 b=8 c=5 d=5   zero: 1 + 2"#]],
+    );
+}
+
+#[test]
+fn layer_norm_couples_what_its_statistics_run_over() {
+    check(
+        "LayerNormalization(2x6x16; 16; 16) -> 2x6x16",
+        expect![[r#"
+        layer_norm [a, b, c], [c], [c] -> [a, b, c]   free: a b   coupled: c
+          a=2 b=6 c=16   zero: 1 + 2"#]],
+    );
+    check(
+        "LayerNormalization(2x6x16; 6x16) axis=-2 -> 2x6x16",
+        expect![[r#"
+        layer_norm [a, b, c], [b, c] -> [a, b, c]   free: a   coupled: b c
+          a=2 b=6 c=16   zero: 1"#]],
+    );
+    check(
+        "LayerNormalization(2x6x16; 16; _) axis=2 -> 2x6x16",
+        expect![[r#"
+        layer_norm [a, b, c], [c], [] -> [a, b, c]   free: a b   coupled: c
+          a=2 b=6 c=16   zero: 1"#]],
+    );
+    check(
+        "RMSNormalization@23(2x6x16; 16) -> 2x6x16",
+        expect![[r#"
+        rms_norm [a, b, c], [c] -> [a, b, c]   free: a b   coupled: c
+          a=2 b=6 c=16   zero: 0·1"#]],
+    );
+}
+
+#[test]
+fn instance_and_group_norm_couple_pixels() {
+    check(
+        "InstanceNormalization(2x8x5x5; 8; 8) -> 2x8x5x5",
+        expect![[r#"
+        instance_norm [a, b, c, d], [b], [b] -> [a, b, c, d]   free: a b   coupled: c d
+          a=2 b=8 c=5 d=5   zero: 0·1 + 2"#]],
+    );
+    check(
+        "GroupNormalization@21(2x16x5x5; 16; 16) num_groups=4 -> 2x16x5x5",
+        expect![[r#"
+        group_norm [n, g i, c, d], [g i], [g i] -> [n, g i, c, d]   free: n g   coupled: i c d
+          n=2 g=4 i=4 c=5 d=5   zero: 1 + 2"#]],
+    );
+}
+
+#[test]
+fn pools_slide_over_pixels() {
+    check(
+        "MaxPool(2x8x7x7) kernel_shape=[3,3] strides=[2,2] pads=[1,1,1,1] -> 2x8x4x4",
+        expect![[r#"
+        pool [n, c, h, w] -> [n, c, h', w']   free: n c   fixed: h w h' w'
+          n=2 c=8 h=7 w=7 h'=4 w'=4   zero: moved"#]],
+    );
+    check(
+        "MaxPool(2x8x6x6) kernel_shape=[3,3] strides=[2,2] ceil_mode=1 -> 2x8x3x3",
+        expect![[r#"
+        pool [n, c, h, w] -> [n, c, h', w']   free: n c   fixed: h w h' w'
+          n=2 c=8 h=6 w=6 h'=3 w'=3   zero: moved"#]],
+    );
+    check(
+        "MaxPool(2x8x6) kernel_shape=[2] strides=[2] -> 2x8x3, 2x8x3",
+        expect![[r#"
+        pool [n, c, h] -> [n, c, h'], [n, c, h']   free: n c   fixed: h h'
+          n=2 c=8 h=6 h'=3   zero: lost"#]],
+    );
+    check(
+        "AveragePool(1x8x4x6x6) kernel_shape=[2,2,2] -> 1x8x3x5x5",
+        expect![[r#"
+        pool [n, c, h, w, d] -> [n, c, h', w', d']   free: n c   fixed: h w d h' w' d'
+          n=1 c=8 h=4 w=6 d=6 h'=3 w'=5 d'=5   zero: moved"#]],
+    );
+}
+
+#[test]
+fn global_pools_reduce_all_pixels() {
+    check(
+        "GlobalAveragePool(2x8x7x7) -> 2x8x1x1",
+        expect![[r#"
+        reduce [a, b, c, d] -> [a, b, 1, 1]   free: a b   coupled: c d
+          a=2 b=8 c=7 d=7   zero: 0"#]],
+    );
+    check(
+        "GlobalMaxPool(2x8x7) -> 2x8x1",
+        expect![[r#"
+        reduce [a, b, c] -> [a, b, 1]   free: a b   coupled: c
+          a=2 b=8 c=7   zero: 0"#]],
+    );
+}
+
+#[test]
+fn reductions_keep_or_drop_their_axes() {
+    check(
+        "ReduceMean(2x6x16; i64[-1]) -> 2x6x1",
+        expect![[r#"
+        reduce [a, b, c] -> [a, b, 1]   free: a b   coupled: c
+          a=2 b=6 c=16   zero: 0"#]],
+    );
+    check(
+        "ReduceMean@13(2x6x16) axes=[1] keepdims=0 -> 2x16",
+        expect![[r#"
+        reduce [a, b, c] -> [a, c]   free: a c   coupled: b
+          a=2 b=6 c=16   zero: 0"#]],
+    );
+    check(
+        "ReduceSum(2x6x16; i64[1, 2]) keepdims=0 -> 2",
+        expect![[r#"
+        reduce [a, b, c] -> [a]   free: a   summed: b c
+          a=2 b=6 c=16   zero: 0"#]],
+    );
+    check(
+        "ReduceMax(2x6x16) keepdims=0 -> scalar",
+        expect![[r#"
+        reduce [a, b, c] -> []   coupled: a b c
+          a=2 b=6 c=16   zero: 0"#]],
+    );
+    check(
+        "ReduceLogSumExp(2x6; i64[1]) -> 2x1",
+        expect![[r#"
+        reduce [a, b] -> [a, 1]   free: a   coupled: b
+          a=2 b=6   zero: lost"#]],
+    );
+    check(
+        "ArgMax(2x6x16) axis=1 keepdims=0 -> 2x16",
+        expect![[r#"
+        reduce [a, b, c] -> [a, c]   free: a c   fixed: b
+          a=2 b=6 c=16   zero: lost"#]],
+    );
+}
+
+#[test]
+fn softmax_runs_along_one_axis_since_opset_13_and_over_the_rest_before() {
+    check(
+        "Softmax@13(2x6x16) -> 2x6x16",
+        expect![[r#"
+        softmax [a, b, c] -> [a, b, c]   free: a b   fixed: c
+          a=2 b=6 c=16   zero: lost"#]],
+    );
+    check(
+        "Softmax@11(2x6x16) -> 2x6x16",
+        expect![[r#"
+        softmax [a, b, c] -> [a, b, c]   free: a   fixed: b c
+          a=2 b=6 c=16   zero: lost"#]],
+    );
+    check(
+        "LogSoftmax(2x6x16) axis=1 -> 2x6x16",
+        expect![[r#"
+        softmax [a, b, c] -> [a, b, c]   free: a c   fixed: b
+          a=2 b=6 c=16   zero: lost"#]],
+    );
+}
+
+#[test]
+fn operators_along_an_axis_leave_the_others_free() {
+    check(
+        "TopK(2x16; i64[5]) -> 2x5, 2x5",
+        expect![[r#"
+        topk [a, b] -> [a, b'], [a, b']   free: a   fixed: b b'
+          a=2 b=16 b'=5   zero: lost"#]],
+    );
+    check(
+        "CumSum(2x16; i64(1)) -> 2x16",
+        expect![[r#"
+        cumsum [a, b] -> [a, b]   free: a   fixed: b
+          a=2 b=16   zero: moved"#]],
+    );
+    check(
+        "Trilu(2x6x6) -> 2x6x6",
+        expect![[r#"
+        trilu [a, b, c] -> [a, b, c]   free: a   fixed: b c
+          a=2 b=6 c=6   zero: moved"#]],
+    );
+    check(
+        "LRN(2x8x5x5) size=3 -> 2x8x5x5",
+        expect![[r#"
+        lrn [a, b, c, d] -> [a, b, c, d]   free: a c d   fixed: b
+          a=2 b=8 c=5 d=5   zero: moved"#]],
+    );
+}
+
+#[test]
+fn elementwise_operators_broadcast() {
+    check(
+        "Relu(2x8) -> 2x8",
+        expect![[r#"
+        elementwise [a, b] -> [a, b]   free: a b
+          a=2 b=8   zero: 0"#]],
+    );
+    check(
+        "Add(2x8x5x5; 8x1x1) -> 2x8x5x5",
+        expect![[r#"
+        elementwise [a, b, c, d], [b, 1, 1] -> [a, b, c, d]   free: a b c d
+          a=2 b=8 c=5 d=5   zero: 0 + 1"#]],
+    );
+    check(
+        "Mul(2x8x5x5; 2x8x1x1) -> 2x8x5x5",
+        expect![[r#"
+        elementwise [a, b, c, d], [a, b, 1, 1] -> [a, b, c, d]   free: a b c d
+          a=2 b=8 c=5 d=5   zero: 0·1"#]],
+    );
+    check(
+        "Mul(2x1x5x5; 2x8x1x1) -> 2x8x5x5",
+        expect![[r#"
+        elementwise [a, 1, c, d], [a, b, 1, 1] -> [a, b, c, d]   free: a b c d
+          a=2 b=8 c=5 d=5   zero: 0·1"#]],
+    );
+    check(
+        "Sub(2x8; scalar) -> 2x8",
+        expect![[r#"
+        elementwise [a, b], [] -> [a, b]   free: a b
+          a=2 b=8   zero: 0 + 1"#]],
+    );
+    check(
+        "Div(2x6x16; 2x6x1) -> 2x6x16",
+        expect![[r#"
+        elementwise [a, b, c], [a, b, 1] -> [a, b, c]   free: a b c
+          a=2 b=6 c=16   zero: 0 / 1"#]],
+    );
+    check(
+        "Where(6x6; 2x4x6x6; scalar) -> 2x4x6x6",
+        expect![[r#"
+        elementwise [c, d], [a, b, c, d], [] -> [a, b, c, d]   free: a b c d
+          a=2 b=4 c=6 d=6   zero: 1 + 2"#]],
+    );
+    check(
+        "Sum(2x8; 8; 1x8) -> 2x8",
+        expect![[r#"
+        elementwise [a, b], [b], [1, b] -> [a, b]   free: a b
+          a=2 b=8   zero: 0 + 1 + 2"#]],
+    );
+}
+
+#[test]
+fn activations_say_what_becomes_of_zero() {
+    check(
+        "Sigmoid(2x8) -> 2x8",
+        expect![[r#"
+        elementwise [a, b] -> [a, b]   free: a b
+          a=2 b=8   zero: lost"#]],
+    );
+    check(
+        "Clip(2x8; f32(0); f32(6)) -> 2x8",
+        expect![[r#"
+        elementwise [a, b] -> [a, b]   free: a b
+          a=2 b=8   zero: 0"#]],
+    );
+    check(
+        "Clip(2x8; f32(0.5); f32(6)) -> 2x8",
+        expect![[r#"
+        elementwise [a, b] -> [a, b]   free: a b
+          a=2 b=8   zero: lost"#]],
+    );
+    check(
+        "Clip@6(2x8) min=-1.0 max=1.0 -> 2x8",
+        expect![[r#"
+        elementwise [a, b] -> [a, b]   free: a b
+          a=2 b=8   zero: 0"#]],
+    );
+    check(
+        "Pow(2x8; f32(2)) -> 2x8",
+        expect![[r#"
+        elementwise [a, b] -> [a, b]   free: a b
+          a=2 b=8   zero: 0"#]],
+    );
+    check(
+        "Pow(2x8; f32(-0.5)) -> 2x8",
+        expect![[r#"
+        elementwise [a, b], [] -> [a, b]   free: a b
+          a=2 b=8   zero: lost"#]],
+    );
+    check(
+        "Dropout(2x8; f32(0.1)) -> 2x8, 2x8",
+        expect![[r#"
+        elementwise [a, b] -> [a, b], [a, b]   free: a b
+          a=2 b=8   zero: 0"#]],
+    );
+}
+
+#[test]
+fn reshape_flattens_in_common_factors() {
+    check(
+        "Reshape(2x8x7x7; i64[2, -1]) -> 2x392",
+        expect![[r#"
+        reshape [d, c, b, a] -> [d, c b a]   free: a b c d
+          a=7 b=7 c=8 d=2   zero: moved"#]],
+    );
+    check(
+        "Flatten(2x8x7x7) -> 2x392",
+        expect![[r#"
+        reshape [d, c, b, a] -> [d, c b a]   free: a b c d
+          a=7 b=7 c=8 d=2   zero: moved"#]],
+    );
+    check(
+        "Flatten(2x8x7x7) axis=0 -> 1x784",
+        expect![[r#"
+        reshape [d, c, b, a] -> [1, d c b a]   free: a b c d
+          a=7 b=7 c=8 d=2   zero: moved"#]],
+    );
+}
+
+#[test]
+fn reshape_splits_and_merges_heads() {
+    check(
+        "Reshape(2x6x16; i64[0, 0, 4, -1]) -> 2x6x4x4",
+        expect![[r#"
+        reshape [d, c, b a] -> [d, c, b, a]   free: a b c d
+          a=4 b=4 c=6 d=2   zero: moved"#]],
+    );
+    check(
+        "Reshape(2x6x4x4; i64[2, 6, 16]) -> 2x6x16",
+        expect![[r#"
+        reshape [d, c, b, a] -> [d, c, b a]   free: a b c d
+          a=4 b=4 c=6 d=2   zero: moved"#]],
+    );
+    check(
+        "Reshape(2x6x48; i64[0, 0, 3, 4, 4]) -> 2x6x3x4x4",
+        expect![[r#"
+        reshape [e, d, c b a] -> [e, d, c, b, a]   free: a b c d e
+          a=4 b=4 c=3 d=6 e=2   zero: moved"#]],
+    );
+}
+
+#[test]
+fn reshape_without_common_factors_is_fixed() {
+    check(
+        "Reshape(2x3; i64[3, 2]) -> 3x2",
+        expect![[r#"
+        reshape [a, b] -> [c, d]   fixed: a b c d
+          a=2 b=3 c=3 d=2   zero: moved"#]],
+    );
+    check(
+        "Reshape(5x2x3; i64[5, 3, 2]) -> 5x3x2",
+        expect![[r#"
+        reshape [a, b, c] -> [a, d, e]   free: a   fixed: b c d e
+          a=5 b=2 c=3 d=3 e=2   zero: moved"#]],
+    );
+    check(
+        "Reshape(2x3x5; i64[3, 2, 5]) -> 3x2x5",
+        expect![[r#"
+        reshape [b, c, a] -> [d, e, a]   free: a   fixed: b c d e
+          a=5 b=2 c=3 d=3 e=2   zero: moved"#]],
+    );
+    check(
+        "Reshape(4x6; i64[6, 4]) -> 6x4",
+        expect![[r#"
+        reshape [a, b] -> [c, d]   fixed: a b c d
+          a=4 b=6 c=6 d=4   zero: moved"#]],
+    );
+}
+
+#[test]
+fn squeeze_and_unsqueeze_move_axes_of_size_one() {
+    check(
+        "Squeeze(2x8x1x1; i64[2, 3]) -> 2x8",
+        expect![[r#"
+        reshape [b, a, 1, 1] -> [b, a]   free: a b
+          a=8 b=2   zero: moved"#]],
+    );
+    check(
+        "Squeeze(2x1x8x1) -> 2x8",
+        expect![[r#"
+        reshape [b, 1, a, 1] -> [b, a]   free: a b
+          a=8 b=2   zero: moved"#]],
+    );
+    check(
+        "Unsqueeze(2x8; i64[0, -1]) -> 1x2x8x1",
+        expect![[r#"
+        reshape [b, a] -> [1, b, a, 1]   free: a b
+          a=8 b=2   zero: moved"#]],
+    );
+    check(
+        "Unsqueeze@11(2x8) axes=[1] -> 2x1x8",
+        expect![[r#"
+        reshape [b, a] -> [b, 1, a]   free: a b
+          a=8 b=2   zero: moved"#]],
+    );
+}
+
+#[test]
+fn transpose_permutes() {
+    check(
+        "Transpose(2x6x4x8) perm=[0,2,1,3] -> 2x4x6x8",
+        expect![[r#"
+        transpose [a, b, c, d] -> [a, c, b, d]   free: a b c d
+          a=2 b=6 c=4 d=8   zero: moved"#]],
+    );
+    check(
+        "Transpose(2x3) -> 3x2",
+        expect![[r#"
+        transpose [a, b] -> [b, a]   free: a b
+          a=2 b=3   zero: moved"#]],
+    );
+}
+
+#[test]
+fn expand_and_tile_repeat() {
+    check(
+        "Expand(2x1x8; i64[2, 4, 8]) -> 2x4x8",
+        expect![[r#"
+        expand [a, 1, c] -> [a, b, c]   free: a b c
+          a=2 b=4 c=8   zero: moved"#]],
+    );
+    check(
+        "Expand(8; i64[3, 1]) -> 3x8",
+        expect![[r#"
+        expand [b] -> [a, b]   free: a b
+          a=3 b=8   zero: moved"#]],
+    );
+    check(
+        "Tile(2x8; i64[3, 1]) -> 6x8",
+        expect![[r#"
+        tile [a, b] -> [ra a, rb b]   free: ra a rb b
+          ra=3 a=2 rb=1 b=8   zero: moved"#]],
+    );
+}
+
+#[test]
+fn pixel_shuffles_are_reshape_transpose_reshape() {
+    check(
+        "DepthToSpace(1x32x4x4) blocksize=2 -> 1x8x8x8",
+        expect![[r#"
+        reshape [1, e d c, b, a] -> [1, e, d, c, b, a]   free: a b c d e
+          a=4 b=4 c=8 d=2 e=2   zero: moved
+        transpose [a, b, c, d, e, f] -> [a, d, e, b, f, c]   free: a b c d e f
+          a=1 b=2 c=2 d=8 e=4 f=4   zero: moved
+        reshape [1, e, d, c, b, a] -> [1, e, d c, b a]   free: a b c d e
+          a=2 b=4 c=2 d=4 e=8   zero: moved"#]],
+    );
+    check(
+        "DepthToSpace(1x32x4x4) blocksize=2 mode=CRD -> 1x8x8x8",
+        expect![[r#"
+        reshape [1, e d c, b, a] -> [1, e, d, c, b, a]   free: a b c d e
+          a=4 b=4 c=2 d=2 e=8   zero: moved
+        transpose [a, b, c, d, e, f] -> [a, b, e, c, f, d]   free: a b c d e f
+          a=1 b=8 c=2 d=2 e=4 f=4   zero: moved
+        reshape [1, e, d, c, b, a] -> [1, e, d c, b a]   free: a b c d e
+          a=2 b=4 c=2 d=4 e=8   zero: moved"#]],
+    );
+    check(
+        "SpaceToDepth(1x8x4x4) blocksize=2 -> 1x32x2x2",
+        expect![[r#"
+        reshape [1, e, d c, b a] -> [1, e, d, c, b, a]   free: a b c d e
+          a=2 b=2 c=2 d=2 e=8   zero: moved
+        transpose [a, b, c, d, e, f] -> [a, d, f, b, c, e]   free: a b c d e f
+          a=1 b=8 c=2 d=2 e=2 f=2   zero: moved
+        reshape [1, e, d, c, b, a] -> [1, e d c, b, a]   free: a b c d e
+          a=2 b=2 c=8 d=2 e=2   zero: moved"#]],
+    );
+}
+
+#[test]
+fn concat_lays_segments_end_to_end() {
+    check(
+        "Concat(2x3x5; 2x4x5) axis=1 -> 2x7x5",
+        expect![[r#"
+        concat [a, b, c], [a, b1, c] -> [a, b ++ b1, c]   free: a b c b1
+          a=2 b=3 c=5 b1=4   zero: moved"#]],
+    );
+    check(
+        "Concat(2x3; 2x3; 2x3) axis=-1 -> 2x9",
+        expect![[r#"
+        concat [a, b], [a, b1], [a, b2] -> [a, b ++ b1 ++ b2]   free: a b b1 b2
+          a=2 b=3 b1=3 b2=3   zero: moved"#]],
+    );
+}
+
+#[test]
+fn split_takes_segments_apart() {
+    check(
+        "Split(2x20; i64[12, 8]) axis=1 -> 2x12, 2x8",
+        expect![[r#"
+        split [a, b0 ++ b1] -> [a, b0], [a, b1]   free: a b0 b1
+          a=2 b0=12 b1=8   zero: moved"#]],
+    );
+    check(
+        "Split(2x8) axis=-1 num_outputs=2 -> 2x4, 2x4",
+        expect![[r#"
+        split [a, b0 ++ b1] -> [a, b0], [a, b1]   free: a b0 b1
+          a=2 b0=4 b1=4   zero: moved"#]],
+    );
+    check(
+        "Split(7x2) num_outputs=3 -> 3x2, 3x2, 1x2",
+        expect![[r#"
+        split [a0 ++ a1 ++ a2, b] -> [a0, b], [a1, b], [a2, b]   free: a0 a1 a2 b
+          a0=3 a1=3 a2=1 b=2   zero: moved"#]],
+    );
+    check(
+        "Split@11(2x6) axis=1 split=[1,2,3] -> 2x1, 2x2, 2x3",
+        expect![[r#"
+        split [a, b0 ++ b1 ++ b2] -> [a, b0], [a, b1], [a, b2]   free: a b0 b1 b2
+          a=2 b0=1 b1=2 b2=3   zero: moved"#]],
+    );
+}
+
+#[test]
+fn slice_keeps_a_segment_or_a_phase() {
+    check(
+        "Slice(2x16; i64[4]; i64[12]; i64[1]) -> 2x8",
+        expect![[r#"
+        slice [a, b< ++ b ++ b>] -> [a, b]   free: a b b< b>
+          a=2 b=8 b<=4 b>=4   zero: moved"#]],
+    );
+    check(
+        "Slice(2x16; i64[0]; i64[8]; i64[1]) -> 2x8",
+        expect![[r#"
+        slice [a, b ++ b>] -> [a, b]   free: a b b>
+          a=2 b=8 b>=8   zero: moved"#]],
+    );
+    check(
+        "Slice(2x16; i64[-4]; i64[9223372036854775807]; i64[1]) -> 2x4",
+        expect![[r#"
+        slice [a, b< ++ b] -> [a, b]   free: a b b<
+          a=2 b=4 b<=12   zero: moved"#]],
+    );
+    check(
+        "Slice(2x16; i64[0]; i64[16]; i64[1]) -> 2x16",
+        expect![[r#"
+        slice [a, b] -> [a, b]   free: a b
+          a=2 b=16   zero: moved"#]],
+    );
+    check(
+        "Slice(2x16; i64[1]; i64[16]; i64[1]; i64[2]) -> 2x8",
+        expect![[r#"
+        slice [a, b b%] -> [a, b]   free: a b   fixed: b%
+          a=2 b=8 b%=2   zero: moved"#]],
+    );
+    check(
+        "Slice(2x16; i64[0]; i64[16]; i64[1]; i64[3]) -> 2x6",
+        expect![[r#"
+        slice [a, b] -> [a, b']   free: a   fixed: b b'
+          a=2 b=16 b'=6   zero: moved"#]],
+    );
+    check(
+        "Slice(2x16; i64[3]; i64[9]; i64[1]; i64[2]) -> 2x3",
+        expect![[r#"
+        slice [a, b] -> [a, b']   free: a   fixed: b b'
+          a=2 b=16 b'=3   zero: moved"#]],
+    );
+    check(
+        "Slice(2x16; i64[-1]; i64[-9223372036854775808]; i64[1]; i64[-1]) -> 2x16",
+        expect![[r#"
+        slice [a, b] -> [a, b']   free: a   fixed: b b'
+          a=2 b=16 b'=16   zero: moved"#]],
+    );
+    check(
+        "Slice(2x16; i64[10]; i64[4]; i64[1]; i64[-2]) -> 2x3",
+        expect![[r#"
+        slice [a, b] -> [a, b']   free: a   fixed: b b'
+          a=2 b=16 b'=3   zero: moved"#]],
+    );
+    check(
+        "Slice(4x16; i64[1, 8]; i64[3, 16]; i64[0, 1]) -> 2x8",
+        expect![[r#"
+        slice [a< ++ a ++ a>, b< ++ b] -> [a, b]   free: a a< a> b b<
+          a=2 a<=1 a>=1 b=8 b<=8   zero: moved"#]],
+    );
+    check(
+        "Slice@9(4x16) starts=[1,8] ends=[3,16] -> 2x8",
+        expect![[r#"
+        slice [a< ++ a ++ a>, b< ++ b] -> [a, b]   free: a a< a> b b<
+          a=2 a<=1 a>=1 b=8 b<=8   zero: moved"#]],
+    );
+}
+
+#[test]
+fn gather_picks_rows() {
+    check(
+        "Gather(32x16; 2x6) -> 2x6x16",
+        expect![[r#"
+        gather [rows, b], [i0, i1] -> [i0, i1, b]   free: i0 i1 b   fixed: rows
+          rows=32 i0=2 i1=6 b=16   zero: 0"#]],
+    );
+    check(
+        "Gather(2x3x4x8; i64(1)) axis=1 -> 2x4x8",
+        expect![[r#"
+        gather [a, rows, c, d], [] -> [a, c, d]   free: a c d   fixed: rows
+          rows=3 a=2 c=4 d=8   zero: 0"#]],
+    );
+    check(
+        "GatherElements(2x6; 2x3) axis=1 -> 2x3",
+        expect![[r#"
+        pick [d0, d1], [i0, i1] -> [i0, i1]   fixed: d0 d1 i0 i1
+          d0=2 d1=6 i0=2 i1=3   zero: lost"#]],
+    );
+    check(
+        "GatherND(4x5x16; 7x2) -> 7x16",
+        expect![[r#"
+        pick [d0, d1, c], [i0, i1] -> [i0, c]   free: c   fixed: d0 d1 i0 i1
+          d0=4 d1=5 c=16 i0=7 i1=2   zero: 0"#]],
+    );
+    check(
+        "GatherND(2x5x16; 2x7x1) batch_dims=1 -> 2x7x16",
+        expect![[r#"
+        pick [d0, d1, c], [i0, i1, i2] -> [i0, i1, c]   free: c   fixed: d0 d1 i0 i1 i2
+          d0=2 d1=5 c=16 i0=2 i1=7 i2=1   zero: 0"#]],
+    );
+    check(
+        "ScatterND(8x16; 3x1; 3x16) -> 8x16",
+        expect![[r#"
+        pick [d0, d1], [i0, i1], [u0, u1] -> [d0, d1]   fixed: d0 d1 i0 i1 u0 u1
+          d0=8 d1=16 i0=3 i1=1 u0=3 u1=16   zero: lost"#]],
+    );
+}
+
+#[test]
+fn zero_borders_are_segments_and_others_are_fixed() {
+    check(
+        "Pad(2x8; i64[0, 1, 0, 2]) -> 2x11",
+        expect![[r#"
+        pad [a, b] -> [a, b< ++ b ++ b>]   free: a b< b b>
+          a=2 b<=1 b=8 b>=2   zero: moved"#]],
+    );
+    check(
+        "Pad(2x8; i64[0, 1, 0, 0]; f32(1)) -> 2x9",
+        expect![[r#"
+        pad [a, b] -> [a, b']   free: a   fixed: b b'
+          a=2 b=8 b'=9   zero: lost"#]],
+    );
+    check(
+        "Pad(2x8; i64[0, -1, 0, 0]) -> 2x7",
+        expect![[r#"
+        pad [a, b] -> [a, b']   free: a   fixed: b b'
+          a=2 b=8 b'=7   zero: moved"#]],
+    );
+    check(
+        "Pad(2x8; i64[0, 0, 0, 0]) -> 2x8",
+        expect![[r#"
+        pad [a, b] -> [a, b]   free: a b
+          a=2 b=8   zero: moved"#]],
+    );
+    check(
+        "Pad(2x8; i64[0, 1, 0, 1]) mode=reflect -> 2x10",
+        expect![[r#"
+        pad [a, b] -> [a, b']   free: a   fixed: b b'
+          a=2 b=8 b'=10   zero: moved"#]],
+    );
+    check(
+        "Pad(2x8x5; i64[2, 3]; f32(0); i64[-1]) -> 2x8x10",
+        expect![[r#"
+        pad [a, b, c] -> [a, b, c< ++ c ++ c>]   free: a b c< c c>
+          a=2 b=8 c<=2 c=5 c>=3   zero: moved"#]],
+    );
+}
+
+#[test]
+fn resize_fixes_only_what_it_interpolates() {
+    check(
+        "Resize(2x8x4x4; _; f32[1, 1, 2, 2]) -> 2x8x8x8",
+        expect![[r#"
+        resize [a, b, c, d] -> [a, b, c', d']   free: a b   fixed: c c' d d'
+          a=2 b=8 c=4 c'=8 d=4 d'=8   zero: moved"#]],
+    );
+    check(
+        "Resize(2x8x4x4; _; _; i64[2, 8, 6, 4]) -> 2x8x6x4",
+        expect![[r#"
+        resize [a, b, c, d] -> [a, b, c', d]   free: a b d   fixed: c c'
+          a=2 b=8 c=4 c'=6 d=4   zero: moved"#]],
+    );
+    check(
+        "Resize(2x8x4x4; _; _; i64[6, 6]) axes=[2,3] -> 2x8x6x6",
+        expect![[r#"
+        resize [a, b, c, d] -> [a, b, c', d']   free: a b   fixed: c c' d d'
+          a=2 b=8 c=4 c'=6 d=4 d'=6   zero: moved"#]],
+    );
+    check(
+        "Upsample@9(2x8x4x4; f32[1, 1, 2, 2]) -> 2x8x8x8",
+        expect![[r#"
+        resize [a, b, c, d] -> [a, b, c', d']   free: a b   fixed: c c' d d'
+          a=2 b=8 c=4 c'=8 d=4 d'=8   zero: moved"#]],
+    );
+}
+
+#[test]
+fn attention_separates_heads_and_widths() {
+    check(
+        "Attention@23(2x4x6x8; 2x4x5x8; 2x4x5x7) -> 2x4x6x7",
+        expect![[r#"
+        attention [b, kv rep, t, d], [b, kv, s, d], [b, kv, s, e] -> [b, kv rep, t, e]   free: b kv rep t e   coupled: d   fixed: s
+          b=2 kv=4 rep=1 t=6 s=5 d=8 e=7   zero: 2   macs: 3600"#]],
+    );
+    check(
+        "Attention@23(2x6x16; 2x5x16; 2x5x12) q_num_heads=4 kv_num_heads=4 scale=0.5 -> 2x6x12",
+        expect![[r#"
+        attention [b, t, kv rep d], [b, s, kv d], [b, s, kv e] -> [b, t, kv rep e]   free: b kv rep t e   summed: d   fixed: s
+          b=2 kv=4 rep=1 t=6 s=5 d=4 e=3   zero: 2   macs: 1680"#]],
+    );
+    check(
+        "Attention@23(2x8x6x4; 2x2x5x4; 2x2x5x4; 6x5) -> 2x8x6x4",
+        expect![[r#"
+        attention [b, kv rep, t, d], [b, kv, s, d], [b, kv, s, e], [t, s] -> [b, kv rep, t, e]   free: b kv rep t e   coupled: d   fixed: s
+          b=2 kv=2 rep=4 t=6 s=5 d=4 e=4   zero: 2   macs: 3840"#]],
+    );
+    check(
+        "Attention@23(2x6x32; 2x6x8; 2x6x8) q_num_heads=8 kv_num_heads=2 -> 2x6x32",
+        expect![[r#"
+        attention [b, t, kv rep d], [b, s, kv d], [b, s, kv e] -> [b, t, kv rep e]   free: b kv rep t e   coupled: d   fixed: s
+          b=2 kv=2 rep=4 t=6 s=6 d=4 e=4   zero: 2   macs: 4608"#]],
+    );
+}
+
+#[test]
+fn fill_makes_free_axes() {
+    check(
+        "ConstantOfShape(i64[2, 16]) -> 2x16",
+        expect![[r#"
+        fill  -> [a, b]   free: a b
+          a=2 b=16   zero: lost"#]],
+    );
+}
+
+#[test]
+fn sizes_that_do_not_fit_are_refused() {
+    check_refused(
+        "Conv(2x3x8x8; 16x4x3x3)",
+        expect![
+            "operator `Conv` is left as it is: channels of data and kernel do not agree: 3 and 4"
+        ],
+    );
+    check_refused(
+        "Conv(2x6x8x8; 16x1x3x3) group=4",
+        expect!["operator `Conv` is left as it is: 6 channels in 4 groups"],
+    );
+    check_refused(
+        "Conv(2x8x8x8; 6x2x3x3) group=4",
+        expect!["operator `Conv` is left as it is: 6 kernels in 4 groups"],
+    );
+    check_refused(
+        "Conv(2x3x8x8; 16x3x3)",
+        expect!["operator `Conv` is left as it is: ranks of data and kernel do not agree: 4 and 3"],
+    );
+    check_refused(
+        "Conv(2x3x2x2; 16x3x3x3)",
+        expect!["operator `Conv` is left as it is: a window of 3 over 2 with pads 0"],
+    );
+    check_refused(
+        "Conv(2x3x8x8; 16x3x3x3) group=0",
+        expect!["operator `Conv` is left as it is: 3 channels in 0 groups"],
+    );
+    check_refused(
+        "Conv(2x3x8x8; 16x3x3x3) strides=[0,1]",
+        expect!["operator `Conv` is left as it is: a stride is not positive"],
+    );
+    check_refused(
+        "Conv(2x3x8x8; 16x3x3x3) pads=[1,1]",
+        expect!["operator `Conv` is left as it is: pads and spatial ends do not agree: 2 and 4"],
+    );
+    check_refused(
+        "ConvTranspose(2x12x4x4; 10x12x2x2)",
+        expect![
+            "operator `ConvTranspose` is left as it is: channels of data and kernel do not agree: 12 and 10"
+        ],
+    );
+    check_refused(
+        "MatMul(3x8; 7x5)",
+        expect![
+            "operator `MatMul` is left as it is: inner sizes of the product do not agree: 8 and 7"
+        ],
+    );
+    check_refused(
+        "MatMul(2x6x8; 3x8x5)",
+        expect!["operator `MatMul` is left as it is: broadcast sizes do not agree: 2 and 3"],
+    );
+    check_refused(
+        "MatMul(scalar; 3)",
+        expect!["operator `MatMul` is left as it is: operand 0 has 0 axes, not 1"],
+    );
+    check_refused(
+        "Gemm(3x8; 5x7) transB=1",
+        expect![
+            "operator `Gemm` is left as it is: inner sizes of the product do not agree: 8 and 7"
+        ],
+    );
+    check_refused(
+        "Einsum(2x3; 4x5) equation=ij,jk->ik",
+        expect!["operator `Einsum` is left as it is: sizes under one letter do not agree: 3 and 4"],
+    );
+    check_refused(
+        "Einsum(2x3; 3x5) equation=ij,jkl->ik",
+        expect!["operator `Einsum` is left as it is: letters and axes do not agree: 3 and 2"],
+    );
+    check_refused(
+        "Einsum(2x3) equation=ij->ijk",
+        expect!["operator `Einsum` is left as it is: a letter from nowhere"],
+    );
+    check_refused(
+        "BatchNormalization(2x8x5x5; 7; 7; 7; 7)",
+        expect![
+            "operator `BatchNormalization` is left as it is: operand 1 is [7], its rule says [8]"
+        ],
+    );
+    check_refused(
+        "LayerNormalization(2x6x16; 15)",
+        expect![
+            "operator `LayerNormalization` is left as it is: operand 1 is [15], its rule says [16]"
+        ],
+    );
+    check_refused(
+        "LayerNormalization(2x6x16; 16) axis=3",
+        expect!["operator `LayerNormalization` is left as it is: axis 3 of a tensor with 3 axes"],
+    );
+    check_refused(
+        "GroupNormalization@21(2x16x5x5; 16; 16) num_groups=3",
+        expect!["operator `GroupNormalization` is left as it is: 16 channels in 3 groups"],
+    );
+    check_refused(
+        "MaxPool(2x8x7x7) kernel_shape=[3]",
+        expect![
+            "operator `MaxPool` is left as it is: kernel and spatial axes do not agree: 1 and 2"
+        ],
+    );
+    check_refused(
+        "ReduceSum(2x6x16; i64[3])",
+        expect!["operator `ReduceSum` is left as it is: axis 3 of a tensor with 3 axes"],
+    );
+    check_refused(
+        "Add(2x8; 7)",
+        expect!["operator `Add` is left as it is: sizes 8 and 7 do not broadcast"],
+    );
+    check_refused(
+        "Reshape(2x8; i64[3, 5])",
+        expect!["operator `Reshape` is left as it is: numbers of elements do not agree: 16 and 15"],
+    );
+    check_refused(
+        "Reshape(2x8; i64[3, -1])",
+        expect!["operator `Reshape` is left as it is: 16 elements cannot be laid out in 3s"],
+    );
+    check_refused(
+        "Reshape(2x8; i64[0, 0, 0])",
+        expect!["operator `Reshape` is left as it is: entry 2 of the target copies no axis"],
+    );
+    check_refused(
+        "Transpose(2x3) perm=[0,0]",
+        expect!["operator `Transpose` is left as it is: [0, 0] is no order of axes"],
+    );
+    check_refused(
+        "Expand(2x3; i64[2, 4])",
+        expect!["operator `Expand` is left as it is: size 3 cannot be expanded to 4"],
+    );
+    check_refused(
+        "Tile(2x3; i64[2])",
+        expect!["operator `Tile` is left as it is: repeats and axes do not agree: 1 and 2"],
+    );
+    check_refused(
+        "DepthToSpace(1x30x4x4) blocksize=4",
+        expect![
+            "operator `DepthToSpace` is left as it is: channels and blocks do not agree: 16 and 30"
+        ],
+    );
+    check_refused(
+        "Concat(2x3; 3x3) axis=1",
+        expect!["operator `Concat` is left as it is: sizes of axis 0 do not agree: 2 and 3"],
+    );
+    check_refused(
+        "Split(2x20; i64[12, 9]) axis=1 -> ?, ?",
+        expect!["operator `Split` is left as it is: segments and size do not agree: 21 and 20"],
+    );
+    check_refused(
+        "Slice(2x16; i64[0]; i64[4]; i64[2])",
+        expect!["operator `Slice` is left as it is: axis 2 of a tensor with 2 axes"],
+    );
+    check_refused(
+        "Slice(2x16; i64[0, 1]; i64[4, 5]; i64[1, 1])",
+        expect!["operator `Slice` is left as it is: axis 1 is sliced twice or by step 0"],
+    );
+    check_refused(
+        "GatherND(4x5; 7x3)",
+        expect!["operator `GatherND` is left as it is: an index deeper than the data"],
+    );
+    check_refused(
+        "Pad(2x8; i64[0, 1, 0])",
+        expect!["operator `Pad` is left as it is: borders and axes do not agree: 3 and 4"],
+    );
+    check_refused(
+        "Pad(2x8; i64[0, -9, 0, 0])",
+        expect!["operator `Pad` is left as it is: a negative size"],
+    );
+    check_refused(
+        "Resize(2x8; _; f32[1, 2, 2])",
+        expect!["operator `Resize` is left as it is: scales and axes do not agree: 3 and 2"],
+    );
+    check_refused(
+        "Resize(2x8; _; f32[1, 0])",
+        expect!["operator `Resize` is left as it is: a size of 0"],
+    );
+    check_refused(
+        "Attention@23(2x4x6x8; 2x4x5x7; 2x4x5x7)",
+        expect![
+            "operator `Attention` is left as it is: widths of queries and keys do not agree: 8 and 7"
+        ],
+    );
+    check_refused(
+        "Attention@23(2x6x16; 2x6x16; 2x6x16)",
+        expect!["operator `Attention` is left as it is: operands are not divided into heads"],
+    );
+    check_refused(
+        "Attention@23(2x8x6x4; 2x3x5x4; 2x3x5x4)",
+        expect!["operator `Attention` is left as it is: 8 heads over 3 key heads"],
+    );
+}
+
+#[test]
+fn what_is_not_followed_is_refused() {
+    check_refused(
+        "BatchNormalization(2x8x5x5; 8; 8; 8; 8) training_mode=1",
+        expect!["operator `BatchNormalization` is left as it is: training mode"],
+    );
+    check_refused(
+        "ConvTranspose(2x12x4x4; 12x10x2x2) output_shape=[9,9]",
+        expect!["operator `ConvTranspose` is left as it is: `output_shape`"],
+    );
+    check_refused(
+        "Einsum(2x3; 3x4) equation=...ij,jk->...ik",
+        expect!["operator `Einsum` is left as it is: the equation `...ij,jk->...ik`"],
+    );
+    check_refused(
+        "Reshape(2x8; 2)",
+        expect!["operator `Reshape` is left as it is: input 1 is computed from data"],
+    );
+    check_refused(
+        "Split(2x6; i64[0, 6]) axis=1 -> ?, ?",
+        expect!["operator `Split` is left as it is: an empty segment"],
+    );
+    check_refused(
+        "Slice(2x16; i64[4]; i64[4]; i64[1])",
+        expect!["operator `Slice` is left as it is: an empty slice"],
+    );
+    check_refused(
+        "ReduceSum(2x6) noop_with_empty_axes=1",
+        expect!["operator `ReduceSum` is left as it is: `noop_with_empty_axes`"],
+    );
+    check_refused(
+        "Resize(2x8x4x4; _; _; i64[2, 8, 6, 4]) keep_aspect_ratio_policy=not_larger",
+        expect!["operator `Resize` is left as it is: `keep_aspect_ratio_policy`"],
+    );
+    check_refused(
+        "GroupNormalization(2x16x5x5; 4; 4) num_groups=4",
+        expect![
+            "operator `GroupNormalization` is left as it is: one scale per group instead of per channel"
+        ],
+    );
+    check_refused(
+        "Attention@23(2x4x6x8; 2x4x5x8; 2x4x5x8; _; 2x4x3x8; 2x4x3x8)",
+        expect!["operator `Attention` is left as it is: attention with a cache"],
+    );
+    check_refused(
+        "NonZero(2x3)",
+        expect!["operator `NonZero` is unknown: what it touches is left as it is"],
+    );
+}
