@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use secateur::cost::Cost;
 use secateur::plan::Plan;
 use secateur::{Error, ErrorKind, Model, Result};
 
@@ -46,7 +45,7 @@ pub fn run(args: &Apply) -> Result<Output> {
     let model = open(&args.source, &plan)?;
     place::check_output(&model, &args.output)?;
     let keeps = model.replay(&plan)?;
-    let cost = Cost::new(model.graph(), model.analysis(), model.groups());
+    let cost = model.cost();
     let mut report = Report::new(&model, &cost, &keeps, None);
     let saved = model.write_pruned(&keeps, &args.output, &mut writing())?;
     report.written(&args.output, &saved);

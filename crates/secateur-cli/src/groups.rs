@@ -100,7 +100,7 @@ pub fn run(args: &Groups) -> Result<Output> {
 }
 
 fn list(model: &Model, pattern: Option<&GlobMatcher>) -> Result<Listing> {
-    let cost = Cost::new(model.graph(), model.analysis(), model.groups());
+    let cost = model.cost();
     let all = || model.groups().iter();
     let chosen = all().filter(|(_, group)| pattern.is_none_or(|p| matches(model, group, p)));
     let groups: Vec<Entry> = chosen.map(|(id, group)| entry(model, &cost, id, group)).collect();

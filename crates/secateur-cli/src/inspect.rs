@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use clap::Args;
-use secateur::cost::Cost;
 use secateur::graph::{Extent, Value, ValueId};
 use secateur::onnx::proto::{Extent as Declared, ValueInfoProto};
 use secateur::{Model, Result};
@@ -77,7 +76,7 @@ pub fn run(args: &Inspect) -> Result<Output> {
 fn inspect(model: &Model) -> Inspection {
     let proto = model.file().proto();
     let graph = model.file().graph();
-    let footprint = Cost::new(model.graph(), model.analysis(), model.groups()).now();
+    let footprint = model.cost().now();
     let mut operators = BTreeMap::new();
     for node in &graph.node {
         *operators.entry(full_name(&node.domain, &node.op_type)).or_default() += 1;

@@ -62,11 +62,11 @@ pub fn run(args: &Mask) -> Result<Output> {
         return Ok(Output::default());
     }
     Ok(Output::text(format!(
-        "{} -> {output}\n\nSet {} slices of {} groups to zero.\nWrote `{output}` ({}) in {} ms.",
+        "{} -> {output}\n\nSet {} slices of {} groups to zero.\nWrote `{output}` ({}) in {}.",
         args.source.path.display(),
         plan.slices.len(),
         keeps.len(),
         number::bytes(saved.bytes),
-        start.elapsed().as_millis(),
+        number::duration(start.elapsed().as_secs_f64() * 1e3),
     )))
 }

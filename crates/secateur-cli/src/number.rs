@@ -24,6 +24,14 @@ pub fn change(before: u64, after: u64) -> String {
     format!("{:+.1} %", fraction * 100.0)
 }
 
+/// A time, such as `123 ms` or `68.7 s`.
+pub fn duration(milliseconds: f64) -> String {
+    match milliseconds {
+        short if short < 999.5 => format!("{short:.0} ms"),
+        long => format!("{:.1} s", long / 1000.0),
+    }
+}
+
 fn scaled(number: u64, units: &[&str]) -> String {
     let mut scaled = number as f64;
     let mut unit = 0;
@@ -53,6 +61,13 @@ mod tests {
         assert_eq!(texts, expected);
         assert_eq!(bytes(44_600_000), "44.6 MB");
         assert_eq!(bytes(u64::MAX), "18.4 EB");
+    }
+
+    #[test]
+    fn times_over_a_second_are_in_seconds() {
+        assert_eq!(duration(0.4), "0 ms");
+        assert_eq!(duration(999.4), "999 ms");
+        assert_eq!(duration(68_690.0), "68.7 s");
     }
 
     #[test]

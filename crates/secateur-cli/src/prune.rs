@@ -5,10 +5,8 @@ use std::time::Instant;
 
 use clap::Args;
 use secateur::cost::Cost;
-use secateur::criterion::score;
 use secateur::group::Keeps;
-use secateur::onnx::StoredWeights;
-use secateur::select::{Amount, Selection, select};
+use secateur::select::{Amount, Selection};
 use secateur::{ErrorKind, Model, Result};
 use serde_json::json;
 
@@ -71,7 +69,7 @@ pub fn run(args: &Prune) -> Result<Output> {
     let start = Instant::now();
     let model = args.source.open()?;
     let places = args.places(&model)?;
-    let cost = Cost::new(model.graph(), model.analysis(), model.groups());
+    let cost = model.cost();
     let (selection, stuck) = args.select(&model, &cost)?;
     let mut report = Report::new(&model, &cost, &selection.keeps, Some(&selection.entries));
     report.stuck = stuck;
@@ -105,16 +103,9 @@ impl Prune {
     /// What is kept; with a ratio, which removes nothing where no group can be cut, why so.
     fn select(&self, model: &Model, cost: &Cost) -> Result<(Selection, Option<String>)> {
         let _spinner = Spinner::new("scoring");
-        let weights = StoredWeights {
-            file: model.file(),
-            tensors: &model.imported().tensors,
-            graph: model.graph(),
-        };
-        let options = self.scoring.options();
-        let (graph, groups) = (model.graph(), model.groups());
-        let mut scorer = |kept: Option<&_>| score(graph, groups, &weights, &options, kept);
         let target = self.target.target(model, cost)?;
-        match select(graph, groups, cost, &mut scorer, &self.choice.options(target)) {
+        let options = self.choice.options(target);
+        match model.select(&options, &self.scoring.options()) {
             Err(error) if error.kind() == ErrorKind::Unreachable && self.target.ratio.is_some() => {
                 let (before, after) = (cost.now(), cost.now());
                 let nothing = Selection { keeps: Keeps::new(), entries: Vec::new(), before, after };

@@ -195,12 +195,12 @@ impl Report {
             let _ = writeln!(text, "{summary}");
         }
         self.push_counts(&mut text);
-        let milliseconds = self.milliseconds;
+        let time = number::duration(self.milliseconds);
         let _ = match (&self.output, &self.data) {
             (Some(output), Some(data)) => {
-                writeln!(text, "Wrote `{output}` and `{data}` in {milliseconds:.0} ms.")
+                writeln!(text, "Wrote `{output}` and `{data}` in {time}.")
             }
-            (Some(output), None) => writeln!(text, "Wrote `{output}` in {milliseconds:.0} ms."),
+            (Some(output), None) => writeln!(text, "Wrote `{output}` in {time}."),
             (None, _) => writeln!(text, "No model was written."),
         };
         if let Some(plan) = &self.plan {

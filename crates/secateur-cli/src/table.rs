@@ -1,5 +1,5 @@
 //! Tables without lines, that stay readable in pipes: two blanks between columns, numbers to the
-//! right.
+//! right. Cells are never wrapped, so that names can be copied.
 
 use std::fmt::Write;
 
@@ -26,7 +26,7 @@ pub fn headed(columns: &[(&str, Align)]) -> Table {
 /// A table without headings.
 pub fn plain() -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table
 }
 

@@ -92,7 +92,9 @@ impl Folder {
 /// Times differ from run to run.
 fn without_times(text: &str) -> String {
     let line = |line: &str| match line.rsplit_once(" in ") {
-        Some((before, after)) if after.ends_with(" ms.") => format!("{before} in N ms."),
+        Some((before, after)) if after.ends_with(" ms.") || after.ends_with(" s.") => {
+            format!("{before} in N ms.")
+        }
         _ => line.to_string(),
     };
     text.lines().map(line).collect::<Vec<_>>().join("\n")
