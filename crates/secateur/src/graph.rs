@@ -6,7 +6,7 @@
 use crate::DType;
 use crate::ops::Op;
 use crate::rule::Rule;
-use crate::size::{ExprId, Sizes};
+use crate::size::{Expr, ExprId, Sizes};
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
@@ -169,6 +169,19 @@ impl Graph {
     /// The sizes of a value; empty where they are unknown.
     pub fn shape(&self, id: ValueId) -> &[Extent] {
         self.value(id).shape.as_deref().unwrap_or_default()
+    }
+
+    /// Whether expressions depend on a size that the source leaves open.
+    pub fn is_open(&self, exprs: impl IntoIterator<Item = ExprId>) -> bool {
+        let mut open = false;
+        for expr in exprs {
+            self.sizes.leaves(expr, &mut |leaf| {
+                if let Expr::Dim(value, axis) = leaf {
+                    open |= self.shape(value).get(axis as usize).is_some_and(|e| e.dynamic);
+                }
+            });
+        }
+        open
     }
 
     /// All node ids, in order.

@@ -19,11 +19,14 @@ use sha2::{Digest, Sha256};
 
 use crate::analysis::Analysis;
 use crate::axis::AxisId;
+use crate::cost::Cost;
+use crate::criterion::{self, ScoreOptions};
 use crate::graph::{Graph, ParamId};
 use crate::group::{Groups, Keeps};
-use crate::onnx::{self, Hints, Imported, OnnxFile, Saved};
+use crate::onnx::{self, Hints, Imported, OnnxFile, Saved, StoredWeights};
 use crate::plan::{GroupPlan, ModelId, NodePlan, Plan, SlicePlan, VERSION};
 use crate::refit::{self, Refit, refit};
+use crate::select::{self, SelectOptions, Selection};
 use crate::tensor::Keep;
 use crate::{Error, Result};
 
@@ -91,6 +94,28 @@ impl Model {
     /// The graph with the numbers of its stored tensors.
     pub fn imported(&self) -> &Imported {
         &self.imported
+    }
+
+    /// What the model costs, for any choice of group sizes.
+    pub fn cost(&self) -> Cost {
+        Cost::new(self.graph(), &self.analysis, &self.groups)
+    }
+
+    /// The weights, as they are stored.
+    pub fn weights(&self) -> StoredWeights<'_> {
+        let Imported { graph, tensors, .. } = &self.imported;
+        StoredWeights { file: &self.file, tensors, graph }
+    }
+
+    /// Decides which indices stay, by scores from the weights.
+    ///
+    /// # Errors
+    /// As [`select::select`] and [`criterion::score`].
+    pub fn select(&self, select: &SelectOptions, scores: &ScoreOptions) -> Result<Selection> {
+        let (graph, groups, weights) = (self.graph(), &self.groups, self.weights());
+        let mut scorer =
+            |kept: Option<&Keeps>| criterion::score(graph, groups, &weights, scores, kept);
+        select::select(graph, groups, &self.cost(), &mut scorer, select)
     }
 
     /// The changes that kept indices ask for.

@@ -18,7 +18,7 @@ type Slot = (ValueId, usize);
 /// What an axis is made of, and why each part can or cannot be cut.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
-    /// The axis, as `PARAM:AXIS`.
+    /// The axis, as `LABEL:AXIS`.
     pub axis: String,
     /// What it is made of, such as `3 × heads(12) × head-width(64)`.
     pub tree: String,
@@ -48,14 +48,14 @@ pub struct Step {
     pub operator: String,
     /// Its dimension rule.
     pub rule: String,
-    /// Where the dimension goes on, as `VALUE:AXIS`.
+    /// Where the dimension goes on, as `VALUE:AXIS` or `LABEL:AXIS`.
     pub to: String,
 }
 
 /// What ties two axes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Tie {
-    /// The one axis, as `PARAM:AXIS`.
+    /// The one axis, as `LABEL:AXIS`.
     pub from: String,
     /// The other.
     pub to: String,
@@ -121,7 +121,7 @@ impl<'a> Slots<'a> {
     fn name(&self, (value, axis): Slot) -> String {
         let graph = self.model.graph();
         let name = match graph.as_param(value) {
-            Some(param) => &graph.param(param).name,
+            Some(param) => &graph.param(param).label,
             None => &graph.value(value).name,
         };
         format!("{name}:{axis}")

@@ -185,23 +185,19 @@ impl<'d, 'a> Decoder<'d, 'a> {
     pub fn eval(&self, expr: ExprId) -> Result<(i64, bool)> {
         let undefined = || Error::unsupported("a size is not defined");
         let value = self.scalar(expr).and_then(Scalar::int).ok_or_else(undefined)?;
-        let graph = &self.importer.graph;
-        let mut dynamic = false;
-        graph.sizes.leaves(expr, &mut |leaf| {
-            if let Expr::Dim(value, axis) = leaf {
-                dynamic |= graph.shape(value).get(axis as usize).is_some_and(|e| e.dynamic);
-            }
-        });
-        Ok((value, dynamic))
+        Ok((value, self.importer.graph.is_open([expr])))
     }
 
     /// An error about sizes that do not fit, which names guessed input sizes as the likely cause.
     pub fn mismatch(&self, text: String) -> Error {
-        if !self.importer.is_guessed() {
+        let Some((name, shape)) = self.importer.guessed.first_key_value() else {
             return Error::malformed(text);
-        }
-        Error::argument(format!("node `{}`: {text}", node_name(self.node)))
-            .hint("input sizes were guessed: give them with `--shape NAME=1x3x224x224`")
+        };
+        let shape: Vec<String> = shape.iter().map(ToString::to_string).collect();
+        let shape = shape.join("x");
+        Error::argument(format!("node `{}`: {text}", node_name(self.node))).hint(format!(
+            "input `{name}` was taken as {shape}: give it with `--shape {name}={shape}`"
+        ))
     }
 
     /// Adds a node over given values; returns its first result, which has no name in the source.

@@ -11,11 +11,13 @@ pub(super) struct Known {
     pub(super) dims: Vec<usize>,
     pub(super) exprs: Vec<ExprId>,
     pub(super) dtype: DType,
+    /// Whether its own shape depends on a size that the source leaves open.
+    pub(super) open: bool,
 }
 
 impl Known {
     fn vector(exprs: Vec<ExprId>) -> Self {
-        Known { dims: vec![exprs.len()], exprs, dtype: DType::I64 }
+        Known { dims: vec![exprs.len()], exprs, dtype: DType::I64, open: false }
     }
 }
 
@@ -37,7 +39,7 @@ fn shape_from(graph: &mut Graph, mut dims: Vec<ExprId>, node: &NodeProto) -> Kno
         let one = graph.sizes.int(1);
         let product = |a, b| graph.sizes.add(Expr::Binary(Binary::Mul, a, b));
         let size = dims.into_iter().fold(one, product);
-        return Known { dims: Vec::new(), exprs: vec![size], dtype: DType::I64 };
+        return Known { dims: Vec::new(), exprs: vec![size], dtype: DType::I64, open: false };
     }
     let rank = dims.len() as i64;
     let clamp = |value: i64| {
@@ -60,7 +62,8 @@ pub(super) fn evaluate(
         return None;
     }
     let mut cx = Evaluator { graph, node, inputs };
-    let known = cx.run()?;
+    let mut known = cx.run()?;
+    known.open = inputs.iter().flatten().any(|input| input.open) || cx.shape_is_open();
     cx.is_worth_it(&known).then_some(known)
 }
 
@@ -78,6 +81,13 @@ impl Evaluator<'_> {
             self.graph.sizes.leaves(expr, &mut |leaf| sized |= matches!(leaf, Expr::Dim(..)));
         }
         sized || !known.dtype.is_float() || known.dims.is_empty()
+    }
+
+    /// Whether the node makes a tensor whose shape is a computed, open size.
+    fn shape_is_open(&self) -> bool {
+        let makes = matches!(self.node.op_type.as_str(), "Range" | "ConstantOfShape" | "Expand");
+        let exprs = self.inputs.iter().flatten().flat_map(|input| &input.exprs);
+        makes && self.graph.is_open(exprs.copied())
     }
 
     fn run(&mut self) -> Option<Known> {
@@ -142,7 +152,7 @@ impl Evaluator<'_> {
         // Floor, ceil and round of an integer are it; as floats they would lose the literal.
         let dtype = if op == Unary::Not { DType::Bool } else { known.dtype };
         let exprs = known.exprs.iter().map(|&e| self.graph.sizes.add(Expr::Unary(op, e))).collect();
-        Some(Known { exprs, dims: known.dims, dtype })
+        Some(Known { exprs, dtype, ..known })
     }
 
     fn cast(&mut self) -> Option<Known> {
@@ -160,7 +170,7 @@ impl Evaluator<'_> {
             false => self.graph.sizes.add(Expr::Unary(op, expr)),
         };
         let exprs = from.exprs.iter().map(cast).collect();
-        Some(Known { exprs, dims: from.dims, dtype: to })
+        Some(Known { exprs, dtype: to, ..from })
     }
 
     fn zip(&mut self, op: Binary) -> Option<Known> {
@@ -184,7 +194,7 @@ impl Evaluator<'_> {
             let (a, b) = (a.at(&dims, index)?, b.at(&dims, index)?);
             exprs.push(self.graph.sizes.add(Expr::Binary(op, a, b)));
         }
-        Some(Known { dims, exprs, dtype })
+        Some(Known { dims, exprs, dtype, open: false })
     }
 
     fn select(&mut self) -> Option<Known> {
@@ -197,7 +207,7 @@ impl Evaluator<'_> {
             let parts = (c.at(&dims, index)?, a.at(&dims, index)?, b.at(&dims, index)?);
             exprs.push(self.graph.sizes.add(Expr::Select(parts.0, parts.1, parts.2)));
         }
-        Some(Known { dims, exprs, dtype: a.dtype })
+        Some(Known { dims, exprs, dtype: a.dtype, open: false })
     }
 
     fn gather(&mut self) -> Option<Known> {
@@ -213,7 +223,7 @@ impl Evaluator<'_> {
             data.exprs.get(usize::try_from(index).ok()?).copied()
         };
         let exprs = indices.into_iter().map(pick).collect::<Option<_>>()?;
-        Some(Known { dims: shape, exprs, dtype: data.dtype })
+        Some(Known { dims: shape, exprs, dtype: data.dtype, open: false })
     }
 
     fn concat(&mut self) -> Option<Known> {
@@ -334,7 +344,7 @@ impl Evaluator<'_> {
         };
         let dims = self.target(0)?;
         let exprs = (0..count(&dims)?).map(|_| self.graph.sizes.int(value)).collect();
-        Some(Known { dims, exprs, dtype })
+        Some(Known { dims, exprs, dtype, open: false })
     }
 
     fn expand(&mut self) -> Option<Known> {
@@ -342,7 +352,7 @@ impl Evaluator<'_> {
         let target = self.target(1)?;
         let dims = broadcast(&data.dims, &target)?;
         let exprs = (0..count(&dims)?).map(|i| data.at(&dims, i)).collect::<Option<_>>()?;
-        Some(Known { dims, exprs, dtype: data.dtype })
+        Some(Known { dims, exprs, dtype: data.dtype, open: false })
     }
 
     /// A shape of at most as many elements as are evaluated.
@@ -365,7 +375,7 @@ impl Evaluator<'_> {
         let first = exprs.next()?;
         let total = exprs.fold(first, |a, b| self.graph.sizes.add(Expr::Binary(op, a, b)));
         let dims = if keep { vec![1; data.dims.len()] } else { Vec::new() };
-        Some(Known { dims, exprs: vec![total], dtype: data.dtype })
+        Some(Known { dims, exprs: vec![total], dtype: data.dtype, open: false })
     }
 }
 
@@ -388,7 +398,7 @@ impl Known {
             let flat = place.iter().zip(&self.dims).fold(0, |flat, (at, size)| flat * size + at);
             exprs.push(*self.exprs.get(flat)?);
         }
-        Some(Known { dims, exprs, dtype: self.dtype })
+        Some(Known { dims, exprs, dtype: self.dtype, open: self.open })
     }
 
     /// The element that stands at flat position `index` once broadcast to `dims`.

@@ -12,7 +12,9 @@ pub type Hints = BTreeMap<String, Vec<usize>>;
 /// The declared extent of a dimension, where it is a number or a known symbol.
 pub(super) fn extent(dim: &Dimension, symbols: &BTreeMap<String, usize>) -> Option<Extent> {
     match dim.extent.as_ref()? {
-        proto::Extent::Value(size) => usize::try_from(*size).ok().map(Extent::fixed),
+        proto::Extent::Value(size) => {
+            usize::try_from(*size).ok().filter(|&size| size > 0).map(Extent::fixed)
+        }
         proto::Extent::Param(name) => symbols.get(name).map(|&size| Extent { size, dynamic: true }),
     }
 }
@@ -21,7 +23,8 @@ pub(super) struct InputShapes<'h> {
     hints: &'h Hints,
     unused: BTreeSet<&'h str>,
     symbols: BTreeMap<String, usize>,
-    guessed: Vec<String>,
+    guesses: usize,
+    guessed: Vec<(String, Vec<usize>)>,
 }
 
 impl<'h> InputShapes<'h> {
@@ -30,6 +33,7 @@ impl<'h> InputShapes<'h> {
             hints,
             unused: hints.keys().map(String::as_str).collect(),
             symbols: BTreeMap::new(),
+            guesses: 0,
             guessed: Vec::new(),
         }
     }
@@ -50,7 +54,9 @@ impl<'h> InputShapes<'h> {
             }
             for (axis, (dim, &size)) in dims.iter().zip(hint).enumerate() {
                 match &dim.extent {
-                    Some(proto::Extent::Value(declared)) if *declared != size as i64 => {
+                    Some(proto::Extent::Value(declared))
+                        if *declared > 0 && *declared != size as i64 =>
+                    {
                         return Err(Error::argument(format!(
                             "axis {axis} of input `{}` is {declared}, the given shape says {size}",
                             input.name
@@ -80,31 +86,33 @@ impl<'h> InputShapes<'h> {
             }
             return Ok(given);
         };
+        let guesses = self.guesses;
         let mut shape = Vec::new();
         for (axis, dim) in dims.iter().enumerate() {
             let given = hint.map(|hint| hint[axis]);
             shape.push(match &dim.extent {
-                Some(proto::Extent::Value(size)) => Extent::fixed(
-                    usize::try_from(*size)
-                        .map_err(|_| Error::malformed(format!("input `{}`", input.name)))?,
-                ),
+                // Some exporters write an open size as 0 or -1.
+                Some(proto::Extent::Value(size)) if *size > 0 => {
+                    Extent::fixed(usize::try_from(*size).unwrap_or(usize::MAX))
+                }
                 Some(proto::Extent::Param(name)) if !name.is_empty() => {
                     let known = given.or(self.symbols.get(name).copied());
-                    let size = known.unwrap_or_else(|| self.guess(input, name, axis, dims.len()));
+                    let size = known.unwrap_or_else(|| self.guess(name, axis, dims.len()));
                     self.symbols.insert(name.clone(), size);
                     open(size)
                 }
-                _ => open(given.unwrap_or_else(|| self.guess(input, "", axis, dims.len()))),
+                _ => open(given.unwrap_or_else(|| self.guess("", axis, dims.len()))),
             });
+        }
+        if guesses < self.guesses {
+            self.guessed.push((input.name.clone(), shape.iter().map(|e| e.size).collect()));
         }
         Ok(Some(shape))
     }
 
     /// A usual size: one sample, images of 224 × 224 pixels with 3 channels, 16 tokens.
-    fn guess(&mut self, input: &ValueInfoProto, symbol: &str, axis: usize, rank: usize) -> usize {
-        if !self.guessed.contains(&input.name) {
-            self.guessed.push(input.name.clone());
-        }
+    fn guess(&mut self, symbol: &str, axis: usize, rank: usize) -> usize {
+        self.guesses += 1;
         let symbol = symbol.to_lowercase();
         match (axis, rank) {
             _ if symbol.contains("batch") => 1,
@@ -115,13 +123,13 @@ impl<'h> InputShapes<'h> {
         }
     }
 
-    /// The symbols' sizes, and the inputs with guessed ones.
-    pub(super) fn finish(self) -> Result<(BTreeMap<String, usize>, Vec<String>)> {
+    /// The symbols' sizes, and the inputs with guessed ones as they were taken.
+    pub(super) fn finish(self) -> Result<(BTreeMap<String, usize>, Hints)> {
         if let Some(name) = self.unused.first() {
             return Err(Error::argument(format!("the model has no input `{name}`"))
                 .hint("`secateur inspect` lists the inputs"));
         }
-        Ok((self.symbols, self.guessed))
+        Ok((self.symbols, self.guessed.into_iter().collect()))
     }
 }
 

@@ -48,8 +48,8 @@ pub struct Imported {
     pub graph: Graph,
     /// Stored tensors, by the number that parameters and literals use.
     pub tensors: Vec<TensorRef>,
-    /// Inputs whose symbolic sizes were guessed.
-    pub guessed: Vec<String>,
+    /// Inputs whose symbolic sizes were guessed, as they were taken.
+    pub guessed: Hints,
 }
 
 /// Reads the main graph of a file.
@@ -65,6 +65,10 @@ pub fn import(file: &OnnxFile, hints: &Hints) -> Result<Imported> {
         importer.add_node(index)?;
     }
     importer.add_outputs()?;
+    if importer.behind > 0 {
+        let text = format!("{} nodes behind these are left as they are", importer.behind);
+        importer.graph.warnings.push(text + ": the shapes of what they read are not known");
+    }
     super::labels::add_labels(file, &mut importer.graph);
     let Importer { graph, tensors, guessed, .. } = importer;
     Ok(Imported { graph, tensors, guessed })
@@ -88,10 +92,12 @@ pub(super) struct Importer<'a> {
     uses: HashMap<&'a str, u32>,
     declared: HashMap<&'a str, &'a ValueInfoProto>,
     symbols: BTreeMap<String, usize>,
-    guessed: Vec<String>,
+    pub(super) guessed: Hints,
     separate: HashMap<(u32, u32), ValueId>,
     table: HashMap<&'static str, Decode>,
     opaque: BTreeSet<String>,
+    /// Nodes that read something of unknown shape.
+    behind: usize,
 }
 
 impl<'a> Importer<'a> {
@@ -115,16 +121,12 @@ impl<'a> Importer<'a> {
             uses,
             declared: declared.map(|info| (info.name.as_str(), info)).collect(),
             symbols: BTreeMap::new(),
-            guessed: Vec::new(),
+            guessed: Hints::new(),
             separate: HashMap::new(),
             table: TABLES.iter().copied().flatten().copied().collect(),
             opaque: BTreeSet::new(),
+            behind: 0,
         }
-    }
-
-    /// Whether some input size was guessed, so that a mismatch may be the guess's fault.
-    pub(super) fn is_guessed(&self) -> bool {
-        !self.guessed.is_empty()
     }
 
     fn add_initializers(&mut self) -> Result<()> {
@@ -179,7 +181,12 @@ impl<'a> Importer<'a> {
             let literal = Literal::Constant { tensor, index: index as u32 };
             self.graph.sizes.add(Expr::Number(value, (!float).then_some(literal)))
         });
-        Ok(Some(Known { exprs: exprs.collect(), dims: view.dims.clone(), dtype: view.dtype }))
+        Ok(Some(Known {
+            exprs: exprs.collect(),
+            dims: view.dims.clone(),
+            dtype: view.dtype,
+            open: false,
+        }))
     }
 
     fn add_inputs(&mut self, hints: &Hints) -> Result<()> {
@@ -329,7 +336,12 @@ impl<'a> Importer<'a> {
                 self.define(name, Binding { value: Some(value), ..Binding::default() })?;
             }
         }
-        self.warn(node, why);
+        let unknown = |value: &ValueId| self.graph.value(*value).shape.is_none();
+        if inputs.iter().flatten().any(unknown) {
+            self.behind += 1;
+        } else {
+            self.warn(node, why);
+        }
         self.graph.nodes.push(Node {
             name: node_name(node),
             kind: node.op_type.clone(),
@@ -384,7 +396,9 @@ impl<'a> Importer<'a> {
         let separate = user.and_then(|user| self.separate.get(&user).copied());
         if let Some(known) = &binding.known {
             // A computed number that a node reads as data can be held; a stored one is frozen.
-            let held = binding.tensor.is_none() && user.is_some() && !self.is_open(&known.exprs);
+            let held = binding.tensor.is_none()
+                && user.is_some()
+                && !self.graph.is_open(known.exprs.iter().copied());
             if !held {
                 self.graph.frozen.extend(&known.exprs);
             }
@@ -406,7 +420,9 @@ impl<'a> Importer<'a> {
             (None, Some(known)) => self.add_value(Value {
                 name: name.to_string(),
                 dtype: Some(known.dtype),
-                shape: Some(known.dims.iter().map(|&size| Extent::fixed(size)).collect()),
+                shape: Some(
+                    known.dims.iter().map(|&size| Extent { size, dynamic: known.open }).collect(),
+                ),
                 origin: Origin::Sizes(known.exprs),
             }),
             (None, None) => return Ok(None),
@@ -415,19 +431,6 @@ impl<'a> Importer<'a> {
             binding.value = Some(value);
         }
         Ok(Some(value))
-    }
-
-    /// Whether expressions depend on a size that the source leaves open.
-    fn is_open(&self, exprs: &[ExprId]) -> bool {
-        let mut open = false;
-        for &expr in exprs {
-            self.graph.sizes.leaves(expr, &mut |leaf| {
-                if let Expr::Dim(value, axis) = leaf {
-                    open |= self.graph.shape(value).get(axis as usize).is_some_and(|e| e.dynamic);
-                }
-            });
-        }
-        open
     }
 
     /// Makes a parameter, and names the one use that it stands for, if it does not stand for all.

@@ -23,6 +23,7 @@ mod save;
 mod shapes;
 #[cfg(test)]
 mod tests;
+mod weights;
 mod wire;
 
 pub(crate) use apply::{literal_edits, masking_edits, pruning_edits};
@@ -32,3 +33,4 @@ pub use file::OnnxFile;
 pub use hints::Hints;
 pub use import::{Imported, import, known_operators};
 pub use save::{Saved, save};
+pub use weights::StoredWeights;

@@ -116,6 +116,8 @@ pub struct Cut {
     pub step: i64,
     /// The source's expressions of start and end.
     pub exprs: [ExprId; 2],
+    /// Whether they depend on a size that the source leaves open.
+    pub open: bool,
 }
 
 impl Cut {
@@ -147,7 +149,8 @@ impl Cut {
         if length == 0 {
             return Err(Error::unsupported("an empty slice"));
         }
-        let kept = Extent { size: length, dynamic: extent.dynamic && length == size };
+        let kept =
+            Extent { size: length, dynamic: self.open || (extent.dynamic && length == size) };
         if self.step == 1 && length == size {
             let all = r.free(name, extent);
             return Ok((all.into(), all.into()));
@@ -315,13 +318,21 @@ fn decode_slice(cx: &mut Decoder<'_, '_>) -> Result<()> {
             return Err(Error::malformed(format!("axis {along} is sliced twice or by step 0")));
         }
         let size = data[along].size;
-        let bound = |expr: ExprId| -> Result<(i64, usize)> {
-            let (spelled, _) = cx.eval(expr)?;
+        let bound = |expr: ExprId| -> Result<((i64, usize), bool)> {
+            let (spelled, open) = cx.eval(expr)?;
             let from_end = if spelled < 0 { spelled.saturating_add(size as i64) } else { spelled };
-            Ok((spelled, from_end.clamp(0, size as i64) as usize))
+            Ok(((spelled, from_end.clamp(0, size as i64) as usize), open))
         };
-        let (start, end) = (bound(starts[i])?, bound(ends[i])?);
-        cuts.push(Cut { axis: along, start, end, step: steps[i], exprs: [starts[i], ends[i]] });
+        let ((start, early), (end, late)) = (bound(starts[i])?, bound(ends[i])?);
+        let open = early || late;
+        cuts.push(Cut {
+            axis: along,
+            start,
+            end,
+            step: steps[i],
+            exprs: [starts[i], ends[i]],
+            open,
+        });
     }
     let places = match old {
         true => [Place::Attribute("starts"), Place::Attribute("ends")],

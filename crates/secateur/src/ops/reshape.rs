@@ -23,6 +23,8 @@ pub struct Target {
     pub place: Place,
     /// One expression per axis; `None` for an axis that is copied or inferred.
     pub exprs: Vec<Option<ExprId>>,
+    /// Which axes of the data the source leaves open.
+    pub open: Vec<bool>,
 }
 
 impl Operator for Reshape {
@@ -46,14 +48,14 @@ impl Operator for Reshape {
     fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
         let Some(target) = &self.target else { return Vec::new() };
         let want = sizes.result(0);
-        let whole = self.whole(sizes, &want);
+        let whole = self.whole(target, sizes, &want);
         vec![Fit { place: target.place, exprs: target.exprs.clone(), want, whole }]
     }
 }
 
 impl Reshape {
     /// The target spelled anew: open sizes are copied where they stand in place, or inferred.
-    fn whole(&self, sizes: &NewSizes<'_>, want: &[i64]) -> Option<Vec<i64>> {
+    fn whole(&self, target: &Target, sizes: &NewSizes<'_>, want: &[i64]) -> Option<Vec<i64>> {
         let data = &sizes.rule.operands[0].dims;
         let result = &sizes.rule.results[0];
         let mut inferred = 0;
@@ -61,7 +63,8 @@ impl Reshape {
             if !self.shape[index].dynamic {
                 return want[index];
             }
-            if data.get(index) == Some(&result[index]) {
+            let open = target.open.get(index).copied().unwrap_or(false);
+            if open && data.get(index) == Some(&result[index]) {
                 return 0;
             }
             inferred += 1;
@@ -133,7 +136,37 @@ fn align(r: &mut Rule, from: &[Extent], to: &[Extent]) -> (Vec<Dim>, Vec<Dim>) {
         left.outer[a].push(factor);
         right.outer[b].push(factor);
     }
-    (left.dims(r, from), right.dims(r, to))
+    let (mut left, mut right) = (left.dims(r, from), right.dims(r, to));
+    add_units(r, (from, &mut left), (to, &mut right));
+    (left, right)
+}
+
+/// An open axis whose factors do not say so (a batch that is analyzed at size 1) gets a factor of
+/// size 1 that does.
+fn add_units(
+    r: &mut Rule,
+    (from, left): (&[Extent], &mut [Dim]),
+    (to, right): (&[Extent], &mut [Dim]),
+) {
+    let unit = |r: &mut Rule| {
+        let open = Extent { size: 1, dynamic: true };
+        r.free(letter(r.factors.len()), open)
+    };
+    let mut units = Vec::new();
+    for (extent, dim) in from.iter().zip(left) {
+        if extent.dynamic && !r.extent(dim).dynamic {
+            let factor = unit(r);
+            units.push(factor);
+            dim.0[0].insert(0, factor);
+        }
+    }
+    let mut units = units.into_iter();
+    for (extent, dim) in to.iter().zip(right) {
+        if extent.dynamic && !r.extent(dim).dynamic {
+            let factor = units.next().unwrap_or_else(|| unit(r));
+            dim.0[0].insert(0, factor);
+        }
+    }
 }
 
 /// Axes in another order.
@@ -168,6 +201,8 @@ pub struct Expand {
     pub target: Vec<ExprId>,
     /// Which entries are 1: they follow the data.
     pub ones: Vec<bool>,
+    /// Which axes of the result are open because the data's are.
+    pub open: Vec<bool>,
 }
 
 impl Operator for Expand {
@@ -222,7 +257,7 @@ impl Operator for Expand {
 #[derive(Clone, Debug)]
 pub struct Tile {
     /// How often each axis is repeated.
-    pub repeats: Vec<usize>,
+    pub repeats: Vec<Extent>,
     /// The source's expressions.
     pub target: Vec<ExprId>,
 }
@@ -234,7 +269,7 @@ impl Operator for Tile {
         let mut r = Rule::new("tile");
         let (mut dims, mut result) = (Vec::new(), Vec::new());
         for (index, (&extent, &times)) in data.iter().zip(&self.repeats).enumerate() {
-            let times = r.free(format!("r{}", letter(index)), Extent::fixed(times));
+            let times = r.free(format!("r{}", letter(index)), times);
             let once = r.free(letter(index), extent);
             dims.push(once.into());
             result.push(Dim::product([times, once]));
@@ -305,7 +340,8 @@ fn decode_reshape(cx: &mut Decoder<'_, '_>) -> Result<()> {
     }
     // A target that is replaced as a whole copies sizes by 0, so `allowzero` must go.
     let place = if zero_copies { Place::Input(1) } else { Place::InputFor(1, "allowzero") };
-    let target = Some(Target { place, exprs: kept });
+    let open = data.iter().map(|extent| extent.dynamic).collect();
+    let target = Some(Target { place, exprs: kept, open });
     cx.node_over(1, Reshape { shape, target })
 }
 
@@ -369,7 +405,7 @@ fn decode_expand(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let target = cx.exprs(1)?;
     let rank = data.len().max(target.len());
     let mut shape = Vec::new();
-    let mut ones = Vec::new();
+    let (mut ones, mut open) = (Vec::new(), Vec::new());
     for index in 0..rank {
         let from = (index + data.len()).checked_sub(rank).map(|i| data[i]);
         let to = match (index + target.len()).checked_sub(rank) {
@@ -381,8 +417,10 @@ fn decode_expand(cx: &mut Decoder<'_, '_>) -> Result<()> {
                 extent(size.map_err(|_| Error::malformed("a negative size"))?, dynamic)
             }
         };
+        open.push(from.is_some_and(|from| from.dynamic));
         shape.push(match from {
-            Some(from) if to.size == 1 || from.size == to.size => from,
+            Some(from) if from.size == to.size => extent(from.size, from.dynamic || to.dynamic),
+            Some(from) if to.size == 1 => from,
             Some(from) if from.size != 1 => {
                 let text = format!("size {} cannot be expanded to {}", from.size, to.size);
                 return Err(cx.mismatch(text));
@@ -390,7 +428,7 @@ fn decode_expand(cx: &mut Decoder<'_, '_>) -> Result<()> {
             _ => to,
         });
     }
-    cx.node_over(1, Expand { shape, target, ones })
+    cx.node_over(1, Expand { shape, target, ones, open })
 }
 
 fn decode_tile(cx: &mut Decoder<'_, '_>) -> Result<()> {
@@ -398,8 +436,9 @@ fn decode_tile(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let repeats = target
         .iter()
         .map(|&expr| {
-            let (times, _) = cx.eval(expr)?;
-            usize::try_from(times).map_err(|_| Error::malformed("a negative repeat"))
+            let (times, dynamic) = cx.eval(expr)?;
+            let times = usize::try_from(times);
+            Ok(extent(times.map_err(|_| Error::malformed("a negative repeat"))?, dynamic))
         })
         .collect::<Result<Vec<_>>>()?;
     cx.node_over(1, Tile { repeats, target })

@@ -1,0 +1,102 @@
+//! Where files go: checked before work starts, and put in place when it is done.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use secateur::plan::Plan;
+use secateur::{Error, Model, Result};
+use tempfile::TempDir;
+
+/// A model may be written over the one that it is made from, but not over its weights.
+pub fn check_output(model: &Model, output: &Path) -> Result<()> {
+    check_folder(output)?;
+    let folder = folder(model.file().path());
+    for data in model.file().data_files() {
+        if same(output, &folder.join(data)) {
+            return Err(Error::argument(format!(
+                "`{}` holds the weights of `{}`",
+                output.display(),
+                model.file().path().display()
+            ))
+            .hint("give --output another name"));
+        }
+    }
+    Ok(())
+}
+
+/// A place for a plan.
+#[derive(Debug)]
+pub struct Plans {
+    path: PathBuf,
+}
+
+/// A plan on disk, not yet at its place.
+#[derive(Debug)]
+pub struct PreparedPlan {
+    path: PathBuf,
+    folder: TempDir,
+}
+
+const NAME: &str = "plan";
+
+impl Plans {
+    /// Checks that nothing of the model is at this place.
+    pub fn new(model: &Model, path: &Path, output: Option<&Path>) -> Result<Self> {
+        check_output(model, path)?;
+        let source = model.file().path();
+        if same(path, source) || output.is_some_and(|output| same(path, output)) {
+            let error = Error::argument(format!("`{}` is the place of a model", path.display()));
+            return Err(error.hint("give --plan another name"));
+        }
+        Ok(Plans { path: path.to_owned() })
+    }
+
+    /// Writes a plan next to its place.
+    pub fn prepare(self, plan: &Plan) -> Result<PreparedPlan> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".secateur-").suffix(".tmp");
+        let made = builder.tempdir_in(folder(&self.path));
+        let folder = made.map_err(|error| Error::io(&self.path, error))?;
+        plan.write(&folder.path().join(NAME))?;
+        Ok(PreparedPlan { path: self.path, folder })
+    }
+}
+
+impl PreparedPlan {
+    /// Puts the plan in its place.
+    pub fn commit(self) -> Result<()> {
+        let renamed = fs::rename(self.folder.path().join(NAME), &self.path);
+        renamed.map_err(|error| Error::io(&self.path, error))
+    }
+}
+
+fn check_folder(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        let error = Error::argument(format!("`{}` is a folder", path.display()));
+        return Err(error.hint("name a file"));
+    }
+    let folder = folder(path);
+    match fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => {
+            let error = Error::argument(format!("`{}` is not a folder", folder.display()));
+            Err(error.hint("name a file in a folder"))
+        }
+        Err(error) => Err(Error::io(folder, error).hint("make the folder first")),
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+/// Whether two paths name one file, which need not be there yet.
+fn same(a: &Path, b: &Path) -> bool {
+    let whole = |path: &Path| {
+        let folder = fs::canonicalize(folder(path)).ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    let real = |path: &Path| fs::canonicalize(path).ok().or_else(|| whole(path));
+    real(a).is_some_and(|a| Some(a) == real(b))
+}

@@ -1,0 +1,106 @@
+//! What a parameter does with a dimension, found at the node that consumes it.
+
+use std::collections::BTreeSet;
+
+use crate::analysis::Analysis;
+use crate::axis::AxisId;
+use crate::graph::{Graph, NodeId, ParamId, ValueId};
+use crate::rule::{Dim, Kind as FactorKind, Use};
+
+/// What a parameter does with a dimension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// The output side of a contraction: a filter, a row of a linear layer.
+    Producer,
+    /// The input side of a contraction.
+    Consumer,
+    /// A bias, a scale, a statistic.
+    Affine,
+    /// A column of a lookup table.
+    Table,
+}
+
+impl Role {
+    /// All roles, in the order of their names in reports.
+    pub const ALL: [Role; 4] = [Role::Producer, Role::Consumer, Role::Affine, Role::Table];
+
+    /// The name in reports and flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Producer => "producer",
+            Role::Consumer => "consumer",
+            Role::Affine => "affine",
+            Role::Table => "table",
+        }
+    }
+}
+
+/// Finds what parameters do with their dimensions, through nodes that only move elements.
+pub(crate) struct Roles<'a> {
+    graph: &'a Graph,
+    analysis: &'a Analysis,
+    readers: Vec<Vec<(NodeId, usize)>>,
+}
+
+impl<'a> Roles<'a> {
+    pub(crate) fn new(graph: &'a Graph, analysis: &'a Analysis) -> Self {
+        let mut readers = vec![Vec::new(); graph.values.len()];
+        for id in graph.node_ids() {
+            for (operand, value) in graph.node(id).inputs.iter().enumerate() {
+                if let Some(value) = value {
+                    readers[value.index()].push((id, operand));
+                }
+            }
+        }
+        Roles { graph, analysis, readers }
+    }
+
+    pub(crate) fn of(&self, param: ParamId, axis: usize, atom: AxisId) -> Role {
+        let mut work = vec![(self.graph.param(param).value, axis)];
+        let mut seen = BTreeSet::new();
+        while let Some((value, axis)) = work.pop() {
+            if !seen.insert((value, axis)) || seen.len() > 64 {
+                continue;
+            }
+            for &(node, operand) in self.readers[value.index()].iter().rev() {
+                if let Some(role) = self.at(node, operand, axis, atom, &mut work) {
+                    return role;
+                }
+            }
+        }
+        Role::Affine
+    }
+
+    /// The role at one node, or the values to look at further on.
+    fn at(
+        &self,
+        id: NodeId,
+        operand: usize,
+        axis: usize,
+        atom: AxisId,
+        work: &mut Vec<(ValueId, usize)>,
+    ) -> Option<Role> {
+        let node = self.graph.node(id);
+        let rule = node.rule.as_ref()?;
+        let axes = self.analysis.factors(id);
+        let carries = |factor: usize| {
+            let tree = &self.analysis.axes;
+            tree.atoms(axes[factor]).contains(&atom)
+        };
+        let factor = rule.operands[operand].dims[axis].factors().find(|f| carries(f.index()))?;
+        match (rule.operands[operand].role, rule.factors[factor.index()].kind) {
+            (Use::Weight, FactorKind::Summed) => Some(Role::Consumer),
+            (Use::Weight, _) => Some(Role::Producer),
+            (Use::Affine, _) => Some(Role::Affine),
+            (Use::Table, _) => Some(Role::Table),
+            (Use::Data, _) => {
+                let has = |dim: &Dim| dim.factors().any(|f| f == factor);
+                for (result, dims) in rule.results.iter().enumerate() {
+                    let position = dims.iter().position(has);
+                    work.extend(position.map(|position| (node.outputs[result], position)));
+                }
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Ranks the indices of groups against each other, and turns a ratio into what stays.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::matching::{Verdict, readers};
+use super::{Entry, Scope, SelectOptions};
+use crate::criterion::Scores;
+use crate::graph::Graph;
+use crate::group::{Group, GroupId, Groups, Keeps, Kind, Role};
+use crate::{Error, Result};
+
+/// The groups that may be cut, in classes that are ranked together.
+pub(super) struct Ranking<'a> {
+    options: &'a SelectOptions,
+    members: Vec<Member>,
+    classes: Vec<Class>,
+    /// Groups that are left alone, and why.
+    left: BTreeMap<GroupId, String>,
+}
+
+/// A group that may be cut.
+struct Member {
+    group: GroupId,
+    size: usize,
+    /// The least that must stay: a multiple of what was asked for.
+    least: usize,
+    /// The most that can stay: what earlier steps have left.
+    most: usize,
+    /// All indices, the first to go first.
+    order: Vec<u32>,
+}
+
+/// Groups that are ranked together.
+struct Class {
+    /// The ratio of their own.
+    ratio: Option<f64>,
+    members: Vec<usize>,
+    /// The member that loses an index, step by step.
+    order: Vec<usize>,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum ClassKey {
+    Group(GroupId),
+    All,
+    Structure(Structure),
+}
+
+/// Kind, and role, reader, axis and rank of every slice, sorted.
+type Structure = (Kind, Vec<(Role, String, usize, usize)>);
+
+impl<'a> Ranking<'a> {
+    pub(super) fn new(
+        graph: &Graph,
+        groups: &Groups,
+        scores: &Scores,
+        verdicts: &[Verdict],
+        keeps: &Keeps,
+        options: &'a SelectOptions,
+    ) -> Self {
+        let mut ranking =
+            Ranking { options, members: Vec::new(), classes: Vec::new(), left: BTreeMap::new() };
+        let mut classes: BTreeMap<ClassKey, (Option<f64>, Vec<usize>)> = BTreeMap::new();
+        let structure = structures(graph);
+        for ((id, group), verdict) in groups.iter().zip(verdicts) {
+            let found = ranking.member(id, group, scores, verdict, keeps);
+            let (member, ratio) = match found {
+                Ok(found) => found,
+                Err(why) => {
+                    ranking.left.insert(id, why);
+                    continue;
+                }
+            };
+            let key = match options.scope {
+                Scope::Uniform => ClassKey::Group(id),
+                _ if ratio.is_some() => ClassKey::Group(id),
+                Scope::Global => ClassKey::All,
+                Scope::Isomorphic => ClassKey::Structure(structure(group)),
+            };
+            classes.entry(key).or_insert((ratio, Vec::new())).1.push(ranking.members.len());
+            ranking.members.push(member);
+        }
+        for (ratio, members) in classes.into_values() {
+            let order = ranking.order(&members, scores);
+            ranking.classes.push(Class { ratio, members, order });
+        }
+        ranking
+    }
+
+    fn member(
+        &self,
+        id: GroupId,
+        group: &Group,
+        scores: &Scores,
+        verdict: &Verdict,
+        keeps: &Keeps,
+    ) -> std::result::Result<(Member, Option<f64>), String> {
+        let ratio = match verdict {
+            Verdict::Cut(ratio) => *ratio,
+            Verdict::Leave(why) => return Err(why.clone()),
+        };
+        let found = scores.get(id).filter(|scores| scores.len() == group.size);
+        let found = found.ok_or_else(|| scores.missing().to_string())?;
+        let multiple = self.options.multiple_of;
+        if group.size < multiple {
+            return Err(format!("fewer indices than --multiple-of {multiple}"));
+        }
+        let cap = (group.size as f64 * (1.0 - self.options.max_ratio) - 1e-9).ceil() as usize;
+        let least = cap.max(1).next_multiple_of(multiple);
+        if least > group.size {
+            return Err(format!("--max-ratio leaves no multiple of {multiple} to keep"));
+        }
+        let mut order: Vec<u32> = (0..group.size as u32).collect();
+        let rank = |&index: &u32| (Ordered(found[index as usize]), Reverse(index));
+        order.sort_unstable_by_key(rank);
+        let most = keeps.get(&id).map_or(group.size, Vec::len);
+        Ok((Member { group: id, size: group.size, least, most, order }, ratio))
+    }
+
+    fn order(&self, members: &[usize], scores: &Scores) -> Vec<usize> {
+        let mut order = Vec::new();
+        for &member in members {
+            let Member { group, order: indices, .. } = &self.members[member];
+            let found = scores.get(*group).unwrap_or_default();
+            let scored = indices.iter().map(|&index| (Ordered(found[index as usize]), member));
+            order.extend(scored);
+        }
+        order.sort();
+        order.into_iter().map(|(_, member)| member).collect()
+    }
+
+    /// Whether something can be cut.
+    ///
+    /// # Errors
+    /// When every group is left alone; why.
+    pub(super) fn check(&self) -> Result<()> {
+        if !self.members.is_empty() {
+            return Ok(());
+        }
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for why in self.left.values() {
+            *counts.entry(why).or_default() += 1;
+        }
+        let reasons: Vec<String> = counts.iter().map(|(why, n)| format!("{why} ({n})")).collect();
+        Err(match reasons.is_empty() {
+            true => Error::unreachable("the model has no group that can be cut"),
+            false => Error::unreachable(format!("no group can be cut: {}", reasons.join("; ")))
+                .hint(
+                    "keep less with --keep, allow more with --kinds, or choose another --criterion",
+                ),
+        })
+    }
+
+    /// How many indices every member keeps. `progress` scales all ratios.
+    fn counts(&self, ratio: f64, progress: f64) -> Vec<usize> {
+        let mut counts: Vec<usize> = self.members.iter().map(|member| member.size).collect();
+        for class in &self.classes {
+            let total = class.order.len();
+            let ratio = class.ratio.unwrap_or(ratio) * progress;
+            let mut budget = total - (total as f64 * (1.0 - ratio)).round() as usize;
+            for &member in &class.order {
+                if budget == 0 {
+                    break;
+                }
+                if counts[member] > self.members[member].least {
+                    counts[member] -= 1;
+                    budget -= 1;
+                }
+            }
+        }
+        let round =
+            |(count, member): (usize, &Member)| member.round(count, self.options.multiple_of);
+        counts.into_iter().zip(&self.members).map(round).collect()
+    }
+
+    /// The sizes of the groups that lose something.
+    pub(super) fn sizes(&self, ratio: f64, progress: f64) -> BTreeMap<GroupId, usize> {
+        let counts = self.counts(ratio, progress).into_iter().zip(&self.members);
+        let cut = counts.filter(|(count, member)| *count < member.size);
+        cut.map(|(count, member)| (member.group, count)).collect()
+    }
+
+    /// The indices that stay, of the groups that lose something.
+    pub(super) fn keeps(&self, ratio: f64, progress: f64) -> Keeps {
+        let sizes = self.sizes(ratio, progress);
+        let keep = |member: &Member| {
+            let count = *sizes.get(&member.group)?;
+            let mut kept = member.order[member.size - count..].to_vec();
+            kept.sort_unstable();
+            Some((member.group, kept))
+        };
+        self.members.iter().filter_map(keep).collect()
+    }
+
+    /// One entry per group, in order.
+    pub(super) fn entries(&self, ratio: f64, progress: f64) -> Vec<Entry> {
+        let counts = self.counts(ratio, progress);
+        let left = self.left.iter().map(|(&group, why)| Entry {
+            group,
+            asked: 0.0,
+            reached: 0.0,
+            why: Some(why.clone()),
+        });
+        let mut entries: Vec<Entry> = left.collect();
+        for class in &self.classes {
+            let asked = class.ratio.unwrap_or(ratio) * progress;
+            let alone = class.members.len() == 1;
+            let entry =
+                |&at: &usize| self.members[at].entry(asked, counts[at], alone, self.options);
+            entries.extend(class.members.iter().map(entry));
+        }
+        entries.sort_by_key(|entry| entry.group);
+        entries
+    }
+}
+
+impl Member {
+    /// The nearest multiple within bounds; all, where that is nearer than any multiple.
+    fn round(&self, count: usize, multiple: usize) -> usize {
+        if count == self.size {
+            return self.most;
+        }
+        let below = (count / multiple) * multiple;
+        let nearest = if (count - below) * 2 >= multiple { below + multiple } else { below };
+        let bounded = if nearest > self.size { self.size } else { nearest.max(self.least) };
+        bounded.min(self.most)
+    }
+
+    fn entry(&self, asked: f64, count: usize, alone: bool, options: &SelectOptions) -> Entry {
+        let reached = 1.0 - count as f64 / self.size as f64;
+        let short = alone && reached + 0.5 / (self.size as f64) < asked;
+        let why = if count == self.least && options.max_ratio < 1.0 && (short || !alone) {
+            Some(format!("no more than --max-ratio {} may go", options.max_ratio))
+        } else if short && options.multiple_of > 1 {
+            Some(format!("rounded to a multiple of {}", options.multiple_of))
+        } else if count == 1 && (short || !alone) {
+            Some("one index always stays".to_string())
+        } else {
+            None
+        };
+        Entry { group: self.group, asked, reached, why }
+    }
+}
+
+/// A score with a total order.
+#[derive(Clone, Copy, PartialEq)]
+struct Ordered(f64);
+
+impl Eq for Ordered {}
+
+impl PartialOrd for Ordered {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Ordered {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// The structure of a group, as far as a shared ranking asks for.
+fn structures(graph: &Graph) -> impl Fn(&Group) -> Structure + '_ {
+    let readers = readers(graph);
+    move |group| {
+        let slice = |slice: &crate::group::Slice| {
+            let reader = readers[slice.param.index()].first();
+            let kind = reader.map(|&node| graph.node(node).kind.clone()).unwrap_or_default();
+            (slice.role, kind, slice.axis, graph.param(slice.param).shape.len())
+        };
+        let mut slices: Vec<_> = group.slices.iter().map(slice).collect();
+        slices.sort();
+        (group.kind, slices)
+    }
+}
