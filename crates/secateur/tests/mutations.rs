@@ -3,6 +3,8 @@
 //! Mutations are seeded: of bytes, which mostly break the container, and of messages, which mostly
 //! break what the graph means.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
