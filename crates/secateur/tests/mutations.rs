@@ -3,7 +3,7 @@
 //! Mutations are seeded: of bytes, which mostly break the container, and of messages, which mostly
 //! break what the graph means.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
