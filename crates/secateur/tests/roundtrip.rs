@@ -1,6 +1,8 @@
 //! What is written can be read again and is what was planned, for every fixture: unedited, pruned
 //! and masked files, and plans.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
