@@ -2,7 +2,7 @@
 
 use super::import::{Importer, node_name};
 use super::proto::{AttributeProto, NodeProto, attribute_type};
-use crate::graph::{Extent, Node, NodeId, Origin, Value, ValueId};
+use crate::graph::{Extent, Node, NodeId, Origin, Value, ValueId, is_countable};
 use crate::ops::Op;
 use crate::size::{Expr, ExprId, Literal, Patches, Scalar};
 use crate::{Error, Result};
@@ -249,6 +249,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
         inputs: Vec<Option<ValueId>>,
         names: &[&str],
     ) -> Result<Vec<ValueId>> {
+        const MAX_OPERANDS: usize = 4096;
+        let operands = inputs.len().max(self.node.output.len());
+        if operands > MAX_OPERANDS {
+            return Err(Error::unsupported(format!("{operands} operands")));
+        }
         for value in inputs.iter().flatten() {
             self.shape(*value)?;
         }
@@ -262,6 +267,9 @@ impl<'d, 'a> Decoder<'d, 'a> {
         }
         let id = NodeId::new(graph.nodes.len());
         let results = rule.as_ref().map(|rule| rule.result_shapes()).unwrap_or_default();
+        if !results.iter().all(|shape| is_countable(shape)) {
+            return Err(Error::unsupported("a result that is too large"));
+        }
         let mut outputs = Vec::new();
         for (slot, shape) in results.into_iter().enumerate() {
             let name = names.get(slot).copied().unwrap_or_default().to_string();

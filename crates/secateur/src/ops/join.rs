@@ -60,7 +60,8 @@ impl Operator for Split {
     fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
         let data = ranked(shapes, 0, 1)?;
         let along = axis(self.axis, data.len())?;
-        agree("segments and size", self.sizes.iter().sum(), data[along].size)?;
+        let total = self.sizes.iter().fold(0, |total: usize, &size| total.saturating_add(size));
+        agree("segments and size", total, data[along].size)?;
         let mut r = Rule::new("split");
         let mut segments = Vec::new();
         let mut dims: Vec<Dim> = Vec::new();

@@ -166,7 +166,7 @@ impl NewSizes<'_> {
 
     /// The new size of an axis.
     pub fn dim(&self, dim: &Dim) -> i64 {
-        self.segments(dim).iter().sum()
+        self.segments(dim).into_iter().fold(0, i64::saturating_add)
     }
 
     /// The new shape of a result.
@@ -176,7 +176,9 @@ impl NewSizes<'_> {
 
     /// The new sizes of the segments of an axis.
     pub fn segments(&self, dim: &Dim) -> Vec<i64> {
-        let product = |factors: &Vec<FactorId>| factors.iter().map(|&f| self.factor(f)).product();
+        let product = |factors: &Vec<FactorId>| {
+            factors.iter().map(|&f| self.factor(f)).fold(1, i64::saturating_mul)
+        };
         dim.0.iter().map(product).collect()
     }
 }

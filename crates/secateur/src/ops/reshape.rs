@@ -461,7 +461,8 @@ fn shuffle(
 
 fn block(cx: &mut Decoder<'_, '_>) -> Result<(usize, [Extent; 4])> {
     let size = cx.int("blocksize").and_then(|size| usize::try_from(size).ok());
-    let size = size.filter(|&size| size > 0).ok_or_else(|| Error::malformed("no `blocksize`"))?;
+    let size = size.filter(|size| (1..1 << 16).contains(size));
+    let size = size.ok_or_else(|| Error::malformed("no usable `blocksize`"))?;
     let shape = cx.input_shape(0)?;
     let shape = shape.try_into().map_err(|_| Error::malformed("not four axes"))?;
     Ok((size, shape))
