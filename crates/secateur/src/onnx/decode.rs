@@ -5,6 +5,7 @@ use super::proto::{AttributeProto, NodeProto, attribute_type};
 use crate::graph::{Extent, Node, NodeId, Origin, Value, ValueId, is_countable};
 use crate::ops::Op;
 use crate::size::{Expr, ExprId, Literal, Patches, Scalar};
+use crate::tensor::TensorView;
 use crate::{Error, Result};
 
 /// Decodes one node: reads its attributes and inputs, and adds nodes to the graph.
@@ -160,6 +161,15 @@ impl<'d, 'a> Decoder<'d, 'a> {
         let value = |&expr: &ExprId| self.scalar(expr).map(Scalar::float);
         let values: Option<Vec<f64>> = exprs.iter().map(value).collect();
         values.ok_or_else(|| Error::unsupported(format!("input {slot} is not defined")))
+    }
+
+    /// The stored tensor behind input `slot`, if it is one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn stored(&self, slot: usize) -> Result<Option<TensorView>> {
+        let name = self.node.input.get(slot).map(String::as_str).unwrap_or_default();
+        self.importer.stored(name)
     }
 
     /// The one number in input `slot`, if it is known; it does not follow sizes.

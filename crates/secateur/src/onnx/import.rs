@@ -12,6 +12,7 @@ use crate::graph::{
 };
 use crate::ops::{self, Op};
 use crate::size::{Expr, ExprId, Literal, Scalar};
+use crate::tensor::TensorView;
 use crate::tensor::element_count;
 use crate::{DType, Error, Result};
 
@@ -381,6 +382,12 @@ impl<'a> Importer<'a> {
     /// The expressions behind a name, where it is small and computed from sizes and literals.
     pub(super) fn known(&self, name: &str) -> Option<&Known> {
         self.names.get(name)?.known.as_ref()
+    }
+
+    /// The stored tensor behind a name.
+    pub(super) fn stored(&self, name: &str) -> Result<Option<TensorView>> {
+        let tensor = self.names.get(name).and_then(|binding| binding.tensor);
+        tensor.map(|tensor| self.file.resolve(self.tensors[tensor as usize])).transpose()
     }
 
     /// The value behind a name; `None` for an omitted input. `user` is the node and input that

@@ -240,7 +240,7 @@ impl Operator for Slice {
             let want: Vec<i64> =
                 entries.clone().map(|(cut, b)| b[side].unwrap_or(spelled(cut))).collect();
             let exprs = entries.map(|(cut, b)| b[side].map(|_| cut.exprs[side])).collect();
-            Fit { place: self.places[side], exprs, whole: Some(want.clone()), want }
+            Fit { place: self.places[side], exprs, whole: Some(want.clone()), want, shape: None }
         };
         vec![fit(0), fit(1)]
     }

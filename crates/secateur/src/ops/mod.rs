@@ -92,6 +92,8 @@ operators! {
     Elementwise(elementwise::Elementwise),
     /// The same elements in another shape.
     Reshape(reshape::Reshape),
+    /// A reshape by picking all elements in order.
+    PickAll(reshape::PickAll),
     /// Axes in another order.
     Transpose(reshape::Transpose),
     /// Broadcasting to a shape.
@@ -140,13 +142,15 @@ pub struct Fit {
     pub want: Vec<i64>,
     /// What to write when all have to be replaced; `None` where that cannot be.
     pub whole: Option<Vec<i64>>,
+    /// The shape of what is written, where that is no vector.
+    pub shape: Option<Vec<usize>>,
 }
 
 impl Fit {
     /// A vector of numbers that may be replaced as a whole.
     pub fn new(place: Place, exprs: impl IntoIterator<Item = ExprId>, want: Vec<i64>) -> Self {
         let exprs = exprs.into_iter().map(Some).collect();
-        Fit { place, exprs, whole: Some(want.clone()), want }
+        Fit { place, exprs, whole: Some(want.clone()), want, shape: None }
     }
 }
 
