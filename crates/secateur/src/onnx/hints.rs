@@ -62,8 +62,15 @@ impl<'h> InputShapes<'h> {
                             input.name
                         )));
                     }
-                    Some(proto::Extent::Param(name)) => {
-                        self.symbols.insert(name.clone(), size);
+                    Some(proto::Extent::Param(name)) if !name.is_empty() => {
+                        let known = self.symbols.insert(name.clone(), size);
+                        if let Some(other) = known.filter(|&known| known != size) {
+                            return Err(Error::argument(format!(
+                                "axis {axis} of input `{}` is `{name}`, for which the given shapes \
+                                 say {other} and {size}",
+                                input.name
+                            )));
+                        }
                     }
                     _ => {}
                 }
