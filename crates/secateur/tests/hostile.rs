@@ -139,7 +139,7 @@ fn large_sizes_do_not_overflow() {
             "x: 2x8x9\nk = MaxPool(x) kernel_shape=[2] strides=[{HUGE}] pads=[{HUGE},{HUGE}] ceil_mode=1\n-> k"
         ),
         format!("x: 2x8\nk = i64[{HUGE}]\nv, i = TopK(x, k)\n-> v"),
-        format!("x: 2x8x4x4\nf = f32[1, 1, 1e30, 1e30]\ny = Resize(x, _, f)\n-> y"),
+        "x: 2x8x4x4\nf = f32[1, 1, 1e30, 1e30]\ny = Resize(x, _, f)\n-> y".to_string(),
         format!("x: {HUGE}x4\ny = Gather(x, x)\n-> y"),
         format!(
             "x: 2x{HUGE}x5\ns = i64[{}]\ne = i64[{}]\ny = Slice(x, s, e)\n-> y",

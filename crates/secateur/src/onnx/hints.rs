@@ -6,6 +6,9 @@ use super::proto::{self, Dimension, ValueInfoProto};
 use crate::graph::Extent;
 use crate::{Error, Result};
 
+#[cfg(test)]
+mod tests;
+
 /// Input shapes that the user gave, by input name.
 pub type Hints = BTreeMap<String, Vec<usize>>;
 

@@ -15,6 +15,9 @@ use crate::size::{Expr, ExprId, Literal, Scalar};
 use crate::tensor::element_count;
 use crate::{DType, Error, Result};
 
+#[cfg(test)]
+mod tests;
+
 /// Largest integer constant that is read as sizes.
 pub(super) const MAX_KNOWN_INTS: usize = 1024;
 /// Largest float constant that is read as numbers (scales, bounds).
