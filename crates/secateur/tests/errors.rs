@@ -64,9 +64,13 @@ fn io_names_the_path() {
         `missing.onnx`: No such file or directory (os error 2)
         hint: check the path"#]],
     );
-    folder.check(Plan::read(&folder.path("missing.json")), ErrorKind::Io, expect![[r#"
+    folder.check(
+        Plan::read(&folder.path("missing.json")),
+        ErrorKind::Io,
+        expect![[r#"
         `missing.json`: No such file or directory (os error 2)
-        hint: none"#]]);
+        hint: none"#]],
+    );
 }
 
 #[test]
