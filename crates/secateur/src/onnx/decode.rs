@@ -48,6 +48,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
         self.node.output.iter().filter(|name| !name.is_empty()).count()
     }
 
+    /// Whether something reads result `slot`.
+    pub fn is_read(&self, slot: usize) -> bool {
+        self.node.output.get(slot).is_some_and(|name| self.importer.is_read(name))
+    }
+
     /// Whether input `slot` is given.
     pub fn has(&self, slot: usize) -> bool {
         self.node.input.get(slot).is_some_and(|name| !name.is_empty())

@@ -396,8 +396,8 @@ fn pools_slide_over_pixels() {
     check(
         "MaxPool(2x8x6) kernel_shape=[2] strides=[2] -> 2x8x3, 2x8x3",
         expect![[r#"
-        pool [n, c, h] -> [n, c, h'], [n, c, h']   free: n c   fixed: h h'
-          n=2 c=8 h=6 h'=3   zero: lost"#]],
+            pool [n, c, h] -> [n, c, h'], [n, c, h']   fixed: n c h h'
+              n=2 c=8 h=6 h'=3   zero: lost"#]],
     );
     check(
         "AveragePool(1x8x4x6x6) kernel_shape=[2,2,2] -> 1x8x3x5x5",
