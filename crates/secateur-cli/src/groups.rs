@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::Args;
 use globset::{GlobBuilder, GlobMatcher};
-use secateur::axis::{AxisId, Tree};
+use secateur::axis::Tree;
 use secateur::cost::Cost;
 use secateur::group::{Group, GroupId};
 use secateur::{Error, Model, Result};
@@ -158,7 +158,7 @@ fn entry(model: &Model, cost: &Cost, id: GroupId, group: &Group) -> Entry {
 
 /// An axis with the group's place in it, such as `3 × heads(12) × 64`: all else is only its size.
 fn describe(tree: &Tree, group: &Group) -> String {
-    if !holds(tree, group.atom) {
+    if !tree.contains(group.atom) {
         return tree.size().to_string();
     }
     match tree {
@@ -171,9 +171,9 @@ fn describe(tree: &Tree, group: &Group) -> String {
 /// The children, those without the group taken together.
 fn joined(trees: &[Tree], group: &Group, sign: &str, total: fn(&[usize]) -> usize) -> String {
     let mut texts = Vec::new();
-    for run in trees.chunk_by(|a, b| !holds(a, group.atom) && !holds(b, group.atom)) {
+    for run in trees.chunk_by(|a, b| !a.contains(group.atom) && !b.contains(group.atom)) {
         texts.push(match run {
-            [Tree::Sum(_)] if holds(&run[0], group.atom) => {
+            [Tree::Sum(_)] if run[0].contains(group.atom) => {
                 format!("({})", describe(&run[0], group))
             }
             [only] => describe(only, group),
@@ -181,10 +181,6 @@ fn joined(trees: &[Tree], group: &Group, sign: &str, total: fn(&[usize]) -> usiz
         });
     }
     texts.join(sign)
-}
-
-fn holds(tree: &Tree, atom: AxisId) -> bool {
-    tree.atoms().contains(&atom)
 }
 
 fn overview(listing: &Listing) -> String {

@@ -230,10 +230,9 @@ impl<'a> Slots<'a> {
             inputs.chain(outputs)
         };
         let mut shared = BTreeSet::new();
-        for (dims, value) in dims().filter(|(_, value)| *value == slot.0) {
+        for (dims, _) in dims().filter(|(_, value)| *value == slot.0) {
             let here = dims.get(slot.1).into_iter().flat_map(|dim| dim.factors());
-            shared.extend(here.filter(|f| analysis.axes.atoms(factors[f.index()]).contains(&atom)));
-            debug_assert!(value == slot.0);
+            shared.extend(here.filter(|f| analysis.axes.contains(factors[f.index()], atom)));
         }
         let mut slots = Vec::new();
         for (dims, value) in dims() {
