@@ -1,6 +1,6 @@
 //! The `secateur` command: structured pruning of model files.
 //!
-//! Every verb is a function from its arguments to an [`Output`]; only this file prints.
+//! Every verb is a function from its arguments to an `Output`; only this file prints.
 
 mod apply;
 mod args;

@@ -58,6 +58,9 @@ impl Analysis {
         for (index, value) in graph.values.iter().enumerate() {
             let pin = match &value.origin {
                 Origin::Node(_) => continue,
+                Origin::Param(id) if graph.param(*id).has_no_numbers() => {
+                    Some("it is stored without numbers")
+                }
                 Origin::Param(_) => None,
                 Origin::Input => Some("it is an input of the model"),
                 Origin::Sizes(_) => Some("it is computed from sizes"),

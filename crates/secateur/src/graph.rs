@@ -52,6 +52,14 @@ impl Extent {
     }
 }
 
+/// Whether a shape is one that the rules can count with: of few axes, and of fewer elements than an
+/// `i64` counts, empty axes taken as 1. All shapes in a graph are.
+pub(crate) fn is_countable(shape: &[Extent]) -> bool {
+    const MAX_AXES: usize = 64;
+    let count = |n: i64, extent: &Extent| n.checked_mul(i64::try_from(extent.size.max(1)).ok()?);
+    shape.len() <= MAX_AXES && shape.iter().try_fold(1, count).is_some()
+}
+
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -101,7 +109,12 @@ pub struct Param {
 impl Param {
     /// Number of elements.
     pub fn len(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |n, &size| n.saturating_mul(size))
+    }
+
+    /// Whether no file holds numbers for it, whatever its sizes say.
+    pub(crate) fn has_no_numbers(&self) -> bool {
+        self.is_empty() || self.dtype == DType::String
     }
 
     /// Whether it has no element.

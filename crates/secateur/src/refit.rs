@@ -20,6 +20,8 @@ pub struct Replacement {
     /// The computed value that they stand for and have the shape and type of; else they are a
     /// vector of integers.
     pub held: Option<ValueId>,
+    /// Their shape, where they are neither held nor a vector.
+    pub shape: Option<Vec<usize>>,
 }
 
 impl Replacement {
@@ -147,7 +149,13 @@ impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
                 Some(values) => {
                     let values = values.iter().copied().map(Scalar::Int).collect();
                     let place = fit.place;
-                    refit.replacements.push(Replacement { node, place, values, held: None });
+                    refit.replacements.push(Replacement {
+                        node,
+                        place,
+                        values,
+                        held: None,
+                        shape: fit.shape,
+                    });
                 }
                 None => misfits.push(self.misfit(node, &fit, &patches)),
             }
@@ -176,7 +184,13 @@ impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
                     exprs.iter().map(|&e| sizes.eval(e, &after, patches)).collect();
                 if let Some(values) = old.filter(|old| Some(old) != new.as_ref()) {
                     let place = Place::Input(slot as u32);
-                    replacements.push(Replacement { node, place, values, held: Some(value) });
+                    replacements.push(Replacement {
+                        node,
+                        place,
+                        values,
+                        held: Some(value),
+                        shape: None,
+                    });
                 }
             }
         }

@@ -16,7 +16,7 @@ use crate::graph::Extent;
 
 /// A factor of a [`Rule`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FactorId(u16);
+pub struct FactorId(u32);
 
 impl FactorId {
     /// The position in the rule's list.
@@ -176,7 +176,7 @@ impl Rule {
 
     /// Adds a factor.
     pub fn factor(&mut self, name: impl Into<String>, extent: Extent, kind: Kind) -> FactorId {
-        let id = FactorId(u16::try_from(self.factors.len()).unwrap_or(u16::MAX));
+        let id = FactorId(u32::try_from(self.factors.len()).unwrap_or(u32::MAX));
         self.factors.push(Factor { name: name.into(), extent, kind });
         id
     }
@@ -251,22 +251,28 @@ impl Rule {
     }
 
     fn check_kinds(&self) -> Result<(), String> {
+        let operands = self.operands.iter().flat_map(|operand| &operand.dims);
+        let (in_operands, in_results) =
+            (self.marked(operands), self.marked(self.results.iter().flatten()));
         for (index, factor) in self.factors.iter().enumerate() {
-            let id = FactorId(index as u16);
-            let in_results = self.results.iter().flatten().any(|d| d.factors().any(|f| f == id));
-            let in_operands =
-                self.operands.iter().flat_map(|o| &o.dims).any(|d| d.factors().any(|f| f == id));
             match factor.kind {
-                Kind::Summed if in_results => {
+                Kind::Summed if in_results[index] => {
                     return Err(format!("summed factor `{}` is in a result", factor.name));
                 }
-                _ if !in_results && !in_operands => {
+                _ if !in_results[index] && !in_operands[index] => {
                     return Err(format!("factor `{}` is nowhere", factor.name));
                 }
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Which factors are in these axes.
+    fn marked<'d>(&self, dims: impl Iterator<Item = &'d Dim>) -> Vec<bool> {
+        let mut marked = vec![false; self.factors.len()];
+        dims.flat_map(Dim::factors).for_each(|factor| marked[factor.index()] = true);
+        marked
     }
 
     fn show_dims(&self, f: &mut fmt::Formatter<'_>, dims: &[Dim]) -> fmt::Result {

@@ -117,17 +117,52 @@ pub enum Expr {
 pub type Patches = BTreeMap<Literal, i64>;
 
 /// The arena of expressions of one graph.
+///
+/// Expressions are walked by recursion, so that those that are [too large](Sizes::is_too_large)
+/// must not be walked: who builds expressions leaves them out.
 #[derive(Clone, Debug, Default)]
 pub struct Sizes {
     exprs: Vec<Expr>,
+    bulks: Vec<Bulk>,
+}
+
+/// How much there is to walk under an expression, shared parts counted as often as they are used.
+#[derive(Clone, Copy, Debug)]
+struct Bulk {
+    nodes: u32,
+    depth: u32,
 }
 
 impl Sizes {
     /// Adds an expression.
     pub fn add(&mut self, expr: Expr) -> ExprId {
         let id = ExprId(u32::try_from(self.exprs.len()).unwrap_or(u32::MAX));
+        let under = |parts: &[ExprId]| {
+            parts.iter().map(|part| self.bulks[part.0 as usize]).fold(
+                Bulk { nodes: 1, depth: 1 },
+                |all, part| Bulk {
+                    nodes: all.nodes.saturating_add(part.nodes),
+                    depth: all.depth.max(part.depth.saturating_add(1)),
+                },
+            )
+        };
+        let bulk = match expr {
+            Expr::Number(..) | Expr::Dim(..) => under(&[]),
+            Expr::Unary(_, a) => under(&[a]),
+            Expr::Binary(_, a, b) => under(&[a, b]),
+            Expr::Select(a, b, c) => under(&[a, b, c]),
+        };
+        self.bulks.push(bulk);
         self.exprs.push(expr);
         id
+    }
+
+    /// Whether an expression is nested too deeply, or has too many parts, to be walked.
+    pub fn is_too_large(&self, id: ExprId) -> bool {
+        const MAX_DEPTH: u32 = 256;
+        const MAX_NODES: u32 = 4096;
+        let Bulk { nodes, depth } = self.bulks[id.0 as usize];
+        nodes > MAX_NODES || depth > MAX_DEPTH
     }
 
     /// Adds an integer that the source does not spell.
@@ -153,6 +188,7 @@ impl Sizes {
     /// Takes back the expressions added since `len` was `len`.
     pub fn truncate(&mut self, len: usize) {
         self.exprs.truncate(len);
+        self.bulks.truncate(len);
     }
 
     /// The value of an expression, with `dim` giving dimensions and `patches` replacing literals.
@@ -208,7 +244,7 @@ impl Sizes {
         match self.get(id) {
             Expr::Number(Scalar::Int(_), Some(literal)) => Some((literal, want)),
             Expr::Unary(Unary::ToInt, a) => self.solve(a, want, dim, patches),
-            Expr::Unary(Unary::Neg, a) => self.solve(a, -want, dim, patches),
+            Expr::Unary(Unary::Neg, a) => self.solve(a, want.checked_neg()?, dim, patches),
             Expr::Binary(op, a, b) => {
                 let value = |e| self.eval(e, dim, patches)?.int();
                 let left = value(a).and_then(|a| invert_right(op, a, want));
@@ -248,7 +284,7 @@ fn invert_left(op: Binary, b: i64, want: i64) -> Option<i64> {
 }
 
 fn exact_div(a: i64, b: i64) -> Option<i64> {
-    (b != 0 && a.checked_rem(b)? == 0).then(|| a / b)
+    (a.checked_rem(b)? == 0).then(|| a / b)
 }
 
 /// Applies a one-operand function.

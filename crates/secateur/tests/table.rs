@@ -5,6 +5,8 @@
 //! approximate, each with its reason. Its slices follow: parameter axis, role, tree. A tree names a
 //! group by its letter, and a pinned dimension by its size.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -48,14 +48,21 @@ impl Tree {
         match self {
             &Tree::Atom { size, .. } if size <= 1 => size,
             &Tree::Atom { atom, size } => size_of(atom).unwrap_or(size),
-            Tree::Sum(parts) => parts.iter().map(|part| part.sized(size_of)).sum(),
-            Tree::Product(factors) => factors.iter().map(|factor| factor.sized(size_of)).product(),
+            Tree::Sum(parts) => {
+                parts.iter().map(|part| part.sized(size_of)).fold(0, usize::saturating_add)
+            }
+            Tree::Product(factors) => {
+                factors.iter().map(|f| f.sized(size_of)).fold(1, usize::saturating_mul)
+            }
         }
     }
 
     /// The positions of the axis that stay when atoms keep the given indices (sorted; `None`
     /// keeps all). Sorted; `None` when nothing is removed.
     pub fn kept<'k>(&self, keep: &impl Fn(AxisId) -> Option<&'k [u32]>) -> Option<Vec<u32>> {
+        if self.atoms().into_iter().all(|atom| keep(atom).is_none()) {
+            return None;
+        }
         let positions = self.survivors(keep);
         (positions.len() < self.size()).then_some(positions)
     }

@@ -50,7 +50,10 @@ pub(crate) fn pruning_edits(model: &Model, changes: &Changes) -> Result<Edits> {
 /// The tensor that a replacement stands for.
 fn literal(model: &Model, replacement: &Replacement) -> Result<TensorView> {
     let (dtype, dims) = match replacement.held {
-        None => (DType::I64, vec![replacement.values.len()]),
+        None => {
+            let vector = || vec![replacement.values.len()];
+            (DType::I64, replacement.shape.clone().unwrap_or_else(vector))
+        }
         Some(value) => {
             let dims = model.graph().shape(value).iter().map(|extent| extent.size).collect();
             (model.graph().value(value).dtype.unwrap_or(DType::I64), dims)

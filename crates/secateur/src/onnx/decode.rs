@@ -2,9 +2,10 @@
 
 use super::import::{Importer, node_name};
 use super::proto::{AttributeProto, NodeProto, attribute_type};
-use crate::graph::{Extent, Node, NodeId, Origin, Value, ValueId};
+use crate::graph::{Extent, Node, NodeId, Origin, Value, ValueId, is_countable};
 use crate::ops::Op;
 use crate::size::{Expr, ExprId, Literal, Patches, Scalar};
+use crate::tensor::TensorView;
 use crate::{Error, Result};
 
 /// Decodes one node: reads its attributes and inputs, and adds nodes to the graph.
@@ -162,6 +163,15 @@ impl<'d, 'a> Decoder<'d, 'a> {
         values.ok_or_else(|| Error::unsupported(format!("input {slot} is not defined")))
     }
 
+    /// The stored tensor behind input `slot`, if it is one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn stored(&self, slot: usize) -> Result<Option<TensorView>> {
+        let name = self.node.input.get(slot).map(String::as_str).unwrap_or_default();
+        self.importer.stored(name)
+    }
+
     /// The one number in input `slot`, if it is known; it does not follow sizes.
     pub fn number(&mut self, slot: usize) -> Option<f64> {
         let known = self.importer.known(self.node.input.get(slot)?)?;
@@ -249,6 +259,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
         inputs: Vec<Option<ValueId>>,
         names: &[&str],
     ) -> Result<Vec<ValueId>> {
+        const MAX_OPERANDS: usize = 4096;
+        let operands = inputs.len().max(self.node.output.len());
+        if operands > MAX_OPERANDS {
+            return Err(Error::unsupported(format!("{operands} operands")));
+        }
         for value in inputs.iter().flatten() {
             self.shape(*value)?;
         }
@@ -262,6 +277,9 @@ impl<'d, 'a> Decoder<'d, 'a> {
         }
         let id = NodeId::new(graph.nodes.len());
         let results = rule.as_ref().map(|rule| rule.result_shapes()).unwrap_or_default();
+        if !results.iter().all(|shape| is_countable(shape)) {
+            return Err(Error::unsupported("a result that is too large"));
+        }
         let mut outputs = Vec::new();
         for (slot, shape) in results.into_iter().enumerate() {
             let name = names.get(slot).copied().unwrap_or_default().to_string();

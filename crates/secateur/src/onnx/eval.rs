@@ -63,6 +63,9 @@ pub(super) fn evaluate(
     }
     let mut cx = Evaluator { graph, node, inputs };
     let mut known = cx.run()?;
+    if known.exprs.iter().any(|&expr| cx.graph.sizes.is_too_large(expr)) {
+        return None;
+    }
     known.open = inputs.iter().flatten().any(|input| input.open) || cx.shape_is_open();
     cx.is_worth_it(&known).then_some(known)
 }
@@ -301,7 +304,8 @@ impl Evaluator<'_> {
         let data = self.input(0)?.clone();
         let target = self.ints(1)?;
         let total = data.exprs.len();
-        let fixed: i64 = target.iter().filter(|&&size| size != -1).product();
+        let sizes = target.iter().filter(|&&size| size != -1);
+        let fixed = sizes.fold(1, |fixed: i64, &size| fixed.saturating_mul(size));
         let size = |&size: &i64| match size {
             -1 if fixed > 0 => Some(total / fixed as usize),
             size => usize::try_from(size).ok(),

@@ -7,9 +7,13 @@ use super::eval::{self, Known};
 use super::hints::{Hints, InputShapes};
 use super::proto::{AttributeProto, NodeProto, ValueInfoProto, dtype};
 use super::{OnnxFile, TensorRef};
-use crate::graph::{Extent, Graph, Node, NodeId, Origin, Param, ParamId, Value, ValueId};
+use crate::graph::{
+    Extent, Graph, Node, NodeId, Origin, Param, ParamId, Value, ValueId, is_countable,
+};
 use crate::ops::{self, Op};
 use crate::size::{Expr, ExprId, Literal, Scalar};
+use crate::tensor::TensorView;
+use crate::tensor::element_count;
 use crate::{DType, Error, Result};
 
 /// Largest integer constant that is read as sizes.
@@ -166,7 +170,7 @@ impl<'a> Importer<'a> {
         let view = self.file.resolve(at)?;
         let float = view.dtype.is_float();
         let limit = if float { MAX_KNOWN_FLOATS } else { MAX_KNOWN_INTS };
-        if view.dims.iter().product::<usize>() > limit {
+        if element_count(&view.dims)? > limit {
             return Ok(None);
         }
         let scalars: Vec<Scalar> = if float {
@@ -228,7 +232,8 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    pub(super) fn add_value(&mut self, value: Value) -> ValueId {
+    pub(super) fn add_value(&mut self, mut value: Value) -> ValueId {
+        value.shape = value.shape.filter(|shape| is_countable(shape));
         let id = ValueId::new(self.graph.values.len());
         self.graph.values.push(value);
         id
@@ -379,6 +384,12 @@ impl<'a> Importer<'a> {
         self.names.get(name)?.known.as_ref()
     }
 
+    /// The stored tensor behind a name.
+    pub(super) fn stored(&self, name: &str) -> Result<Option<TensorView>> {
+        let tensor = self.names.get(name).and_then(|binding| binding.tensor);
+        tensor.map(|tensor| self.file.resolve(self.tensors[tensor as usize])).transpose()
+    }
+
     /// The value behind a name; `None` for an omitted input. `user` is the node and input that
     /// reads it: stored vectors, which exporters share between layers, get one parameter per use.
     pub(super) fn data(
@@ -440,10 +451,11 @@ impl<'a> Importer<'a> {
         user: Option<(u32, u32)>,
     ) -> Result<(ValueId, Option<(u32, u32)>)> {
         let view = self.file.resolve(self.tensors[tensor as usize])?;
+        let count = element_count(&view.dims)?;
         let only_use = user.filter(|&(node, _)| {
             let kind = self.file.graph().node[node as usize].op_type.as_str();
             let vector = view.dims.len() <= 1;
-            view.dims.iter().product::<usize>() > 1 && (vector || ops::elementwise::is(kind))
+            count > 1 && (vector || ops::elementwise::is(kind))
         });
         let base = self.tensor_names[tensor as usize];
         let earlier = self.graph.params.iter().filter(|param| param.tensor == tensor).count();

@@ -75,7 +75,8 @@ impl Window {
                     let message = format!("a window of {spread} over {input} with pads {padding}");
                     return Err(Error::malformed(message));
                 }
-                let far = self.ceil && ceil_div(room, stride) * stride < input + pads[axis];
+                let last = ceil_div(room, stride).saturating_mul(stride);
+                let far = self.ceil && last < input.saturating_add(pads[axis]);
                 if far { ceil_div(room, stride) } else { room / stride }
             }
         };

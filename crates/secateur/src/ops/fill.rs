@@ -29,7 +29,13 @@ impl Operator for Fill {
         let want = sizes.result(0);
         let fixed = self.shape.iter().all(|extent| !extent.dynamic);
         let exprs = self.target.iter().copied().map(Some).collect();
-        vec![Fit { place: Place::Input(0), exprs, whole: fixed.then(|| want.clone()), want }]
+        vec![Fit {
+            place: Place::Input(0),
+            exprs,
+            whole: fixed.then(|| want.clone()),
+            want,
+            shape: None,
+        }]
     }
 
     fn target(&self) -> Vec<Option<ExprId>> {

@@ -1,8 +1,9 @@
 //! Rows picked by index: embeddings, selections.
 
+use super::reshape::{PickAll, Reshape};
 use super::{Operator, Shapes, axis, letter, operand, ranked};
 use crate::graph::Extent;
-use crate::onnx::Decode;
+use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, Flow, Rule, Use};
 use crate::{Error, Result};
 
@@ -109,10 +110,7 @@ impl Operator for Pick {
 
 /// How ONNX spells them.
 pub(crate) const ONNX: &[(&str, Decode)] = &[
-    ("Gather", |cx| {
-        let axis = cx.int("axis").unwrap_or(0);
-        cx.node(Gather { axis })
-    }),
+    ("Gather", decode),
     ("GatherElements", |cx| cx.node(Pick::Elements)),
     ("GatherND", |cx| {
         let batch = usize::try_from(cx.int("batch_dims").unwrap_or(0)).unwrap_or(0);
@@ -121,3 +119,16 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("ScatterElements", |cx| cx.node(Pick::Scatter)),
     ("ScatterND", |cx| cx.node(Pick::Scatter)),
 ];
+
+fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    if let [all] = cx.input_shape(0)?[..]
+        && let Some(indices) = cx.stored(1)?
+        && !all.dynamic
+        && indices.to_i64s().is_some_and(|indices| indices.into_iter().eq(0..all.size as i64))
+    {
+        let shape = indices.dims.iter().map(|&size| Extent::fixed(size)).collect();
+        return cx.node_over(1, PickAll(Reshape { shape, target: None }));
+    }
+    let axis = cx.int("axis").unwrap_or(0);
+    cx.node(Gather { axis })
+}

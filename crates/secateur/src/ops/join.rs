@@ -60,7 +60,8 @@ impl Operator for Split {
     fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
         let data = ranked(shapes, 0, 1)?;
         let along = axis(self.axis, data.len())?;
-        agree("segments and size", self.sizes.iter().sum(), data[along].size)?;
+        let total = self.sizes.iter().fold(0, |total: usize, &size| total.saturating_add(size));
+        agree("segments and size", total, data[along].size)?;
         let mut r = Rule::new("split");
         let mut segments = Vec::new();
         let mut dims: Vec<Dim> = Vec::new();
@@ -239,7 +240,7 @@ impl Operator for Slice {
             let want: Vec<i64> =
                 entries.clone().map(|(cut, b)| b[side].unwrap_or(spelled(cut))).collect();
             let exprs = entries.map(|(cut, b)| b[side].map(|_| cut.exprs[side])).collect();
-            Fit { place: self.places[side], exprs, whole: Some(want.clone()), want }
+            Fit { place: self.places[side], exprs, whole: Some(want.clone()), want, shape: None }
         };
         vec![fit(0), fit(1)]
     }

@@ -92,6 +92,8 @@ operators! {
     Elementwise(elementwise::Elementwise),
     /// The same elements in another shape.
     Reshape(reshape::Reshape),
+    /// A reshape by picking all elements in order.
+    PickAll(reshape::PickAll),
     /// Axes in another order.
     Transpose(reshape::Transpose),
     /// Broadcasting to a shape.
@@ -140,13 +142,15 @@ pub struct Fit {
     pub want: Vec<i64>,
     /// What to write when all have to be replaced; `None` where that cannot be.
     pub whole: Option<Vec<i64>>,
+    /// The shape of what is written, where that is no vector.
+    pub shape: Option<Vec<usize>>,
 }
 
 impl Fit {
     /// A vector of numbers that may be replaced as a whole.
     pub fn new(place: Place, exprs: impl IntoIterator<Item = ExprId>, want: Vec<i64>) -> Self {
         let exprs = exprs.into_iter().map(Some).collect();
-        Fit { place, exprs, whole: Some(want.clone()), want }
+        Fit { place, exprs, whole: Some(want.clone()), want, shape: None }
     }
 }
 
@@ -166,7 +170,7 @@ impl NewSizes<'_> {
 
     /// The new size of an axis.
     pub fn dim(&self, dim: &Dim) -> i64 {
-        self.segments(dim).iter().sum()
+        self.segments(dim).into_iter().fold(0, i64::saturating_add)
     }
 
     /// The new shape of a result.
@@ -176,7 +180,9 @@ impl NewSizes<'_> {
 
     /// The new sizes of the segments of an axis.
     pub fn segments(&self, dim: &Dim) -> Vec<i64> {
-        let product = |factors: &Vec<FactorId>| factors.iter().map(|&f| self.factor(f)).product();
+        let product = |factors: &Vec<FactorId>| {
+            factors.iter().map(|&f| self.factor(f)).fold(1, i64::saturating_mul)
+        };
         dim.0.iter().map(product).collect()
     }
 }

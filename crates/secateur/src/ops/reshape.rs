@@ -27,6 +27,26 @@ pub struct Target {
     pub open: Vec<bool>,
 }
 
+/// A reshape that the source spells as picking all elements, in order, by an index tensor of the
+/// new shape: `as_strided` as PyTorch exports it.
+#[derive(Clone, Debug)]
+pub struct PickAll(pub Reshape);
+
+impl Operator for PickAll {
+    fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
+        self.0.rule(&shapes[..1])
+    }
+
+    fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
+        let shape: Vec<usize> =
+            sizes.result(0).iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
+        let positions: Vec<i64> = (0..shape.iter().product::<usize>() as i64).collect();
+        let whole = Some(positions.clone());
+        let place = Place::Input(1);
+        vec![Fit { place, exprs: Vec::new(), want: positions, whole, shape: Some(shape) }]
+    }
+}
+
 impl Operator for Reshape {
     fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
         let data = operand(shapes, 0)?;
@@ -49,7 +69,7 @@ impl Operator for Reshape {
         let Some(target) = &self.target else { return Vec::new() };
         let want = sizes.result(0);
         let whole = self.whole(target, sizes, &want);
-        vec![Fit { place: target.place, exprs: target.exprs.clone(), want, whole }]
+        vec![Fit { place: target.place, exprs: target.exprs.clone(), want, whole, shape: None }]
     }
 }
 
@@ -242,6 +262,7 @@ impl Operator for Expand {
             exprs: exprs.map(|(&expr, &one)| (!one).then_some(expr)).collect(),
             want: result[skip..].to_vec(),
             whole: whole.collect(),
+            shape: None,
         }]
     }
 
@@ -461,7 +482,8 @@ fn shuffle(
 
 fn block(cx: &mut Decoder<'_, '_>) -> Result<(usize, [Extent; 4])> {
     let size = cx.int("blocksize").and_then(|size| usize::try_from(size).ok());
-    let size = size.filter(|&size| size > 0).ok_or_else(|| Error::malformed("no `blocksize`"))?;
+    let size = size.filter(|size| (1..1 << 16).contains(size));
+    let size = size.ok_or_else(|| Error::malformed("no usable `blocksize`"))?;
     let shape = cx.input_shape(0)?;
     let shape = shape.try_into().map_err(|_| Error::malformed("not four axes"))?;
     Ok((size, shape))

@@ -45,7 +45,7 @@ impl Operator for Resize {
         let want: Vec<i64> = axes.iter().map(|&axis| shape[axis]).collect();
         let whole = axes.iter().all(|&axis| !self.shape[axis].dynamic).then(|| want.clone());
         let exprs = exprs.iter().copied().map(Some).collect();
-        vec![Fit { place: *place, exprs, want, whole }]
+        vec![Fit { place: *place, exprs, want, whole, shape: None }]
     }
 }
 

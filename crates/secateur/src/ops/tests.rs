@@ -7,7 +7,7 @@
 use expect_test::{Expect, expect};
 
 use crate::graph::{Extent, Graph, Node};
-use crate::onnx::{Hints, import};
+use crate::onnx::{Hints, OnnxFile, import};
 use crate::rule::{Flow, Rule};
 use crate::text;
 
@@ -66,7 +66,8 @@ fn graph_of(call: &str, results: usize) -> Graph {
     let outputs: Vec<String> = (0..results).map(|index| format!("r{index}")).collect();
     let (inputs, outputs) = (names.join(", "), outputs.join(", "));
     lines += &format!("{outputs} = {kind}({inputs}) {attributes}\n-> {}", outputs.replace(',', ""));
-    import(&text::parse(&lines), &Hints::new()).unwrap().graph
+    let file = OnnxFile::parse(text::encode(&lines).into(), "text".as_ref()).unwrap();
+    import(&file, &Hints::new()).unwrap().graph
 }
 
 fn show(shape: &[Extent]) -> String {

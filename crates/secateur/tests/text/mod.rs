@@ -13,7 +13,6 @@
 //! ```
 
 use prost::Message;
-use secateur::onnx::OnnxFile;
 use secateur::onnx::proto::{
     AttributeProto, Dimension, Extent, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto, attribute_type,
@@ -23,18 +22,12 @@ const F32: i32 = 1;
 const I64: i32 = 7;
 const BOOL: i32 = 9;
 
-/// The model in memory.
-pub fn parse(text: &str) -> OnnxFile {
-    OnnxFile::parse(encode(text).into(), "text.onnx".as_ref()).unwrap()
-}
-
 /// The model as a file's bytes.
 pub fn encode(text: &str) -> Vec<u8> {
     model(text).encode_to_vec()
 }
 
-/// The model's messages.
-pub fn model(text: &str) -> ModelProto {
+fn model(text: &str) -> ModelProto {
     let mut graph = GraphProto::default();
     let mut opset = 18;
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {

@@ -1,0 +1,158 @@
+//! Small files that ask for much: each is read, pruned and written, or refused, in little memory.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod text;
+
+use std::fmt::Write;
+
+use expect_test::{Expect, expect};
+use secateur::Model;
+use secateur::group::Keeps;
+
+/// Reads a model, keeps the last index of every group, and writes it; says what came of it.
+fn run(text: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, out) = (dir.path().join("in.onnx"), dir.path().join("out.onnx"));
+    std::fs::write(&path, text::encode(text)).unwrap();
+    let model = match Model::open(&path, &Default::default()) {
+        Ok(model) => model,
+        Err(error) => return format!("refused: {error}"),
+    };
+    let groups: Vec<String> = model.groups().iter().map(|(_, group)| group.name.clone()).collect();
+    let last = |size: usize| vec![u32::try_from(size - 1).unwrap()];
+    let keeps: Keeps = model.groups().iter().map(|(id, group)| (id, last(group.size))).collect();
+    if let Err(error) = model.write_pruned(&keeps, &out, &mut |_| ()) {
+        return format!("not written: {error}");
+    }
+    Model::open(&out, &Default::default()).unwrap();
+    let mut text = format!("groups: {}", groups.join(" "));
+    for warning in &model.graph().warnings {
+        write!(text, "; {warning}").unwrap();
+    }
+    text
+}
+
+#[allow(clippy::needless_pass_by_value)]
+fn check(text: &str, outcome: Expect) {
+    outcome.assert_eq(&run(text));
+}
+
+#[test]
+fn a_long_chain_of_sizes_does_not_exhaust_the_stack() {
+    let mut text = "x: 4x8\nw = 8x6\none = i64[1]\ns0 = Shape(x)\n".to_string();
+    for index in 0..20_000 {
+        writeln!(text, "s{} = Add(s{index}, one)", index + 1).unwrap();
+    }
+    text += "y = MatMul(x, w)\nz = Reshape(y, s20000)\n-> z";
+    check(
+        &text,
+        expect![
+            "groups: ; operator `Reshape` is left as it is: input 1 is computed from data (first at node `z`)"
+        ],
+    );
+}
+
+#[test]
+fn a_size_that_doubles_is_computed_once() {
+    let mut text = "x: 4x8\nw = 8x6\ns0 = Shape(x)\n".to_string();
+    for index in 0..60 {
+        writeln!(text, "s{} = Add(s{index}, s{index})", index + 1).unwrap();
+    }
+    text += "y = MatMul(x, w)\nz = Reshape(y, s60)\n-> z";
+    check(
+        &text,
+        expect![
+            "groups: ; operator `Reshape` is left as it is: input 1 is computed from data (first at node `z`)"
+        ],
+    );
+}
+
+#[test]
+fn a_deep_network_does_not_exhaust_the_stack() {
+    let mut text = "x: 4x8\nw = 8x8\nv0 = MatMul(x, w)\n".to_string();
+    for index in 0..20_000 {
+        writeln!(text, "v{} = Relu(v{index})", index + 1).unwrap();
+    }
+    text += "u = 8x3\nz = MatMul(v20000, u)\n-> z";
+    check(&text, expect!["groups: w:1"]);
+}
+
+#[test]
+fn many_axes_are_read_or_refused() {
+    let dims = vec!["1"; 70_000].join("x");
+    check(
+        &format!("x: {dims}\ny = Relu(x)\n-> y"),
+        expect![
+            "groups: ; 1 nodes behind these are left as they are: the shapes of what they read are not known"
+        ],
+    );
+    check(
+        &format!("x: {dims}\ny = Transpose(x)\n-> y"),
+        expect![
+            "groups: ; 1 nodes behind these are left as they are: the shapes of what they read are not known"
+        ],
+    );
+    let letters: String = ('\u{4e00}'..).take(20_000).chain("ij".chars()).collect();
+    let dims = vec!["1"; 20_000].join("x");
+    let einsum = format!("x: {dims}x2x3\ny = Einsum(x) equation={letters}->ij\n-> y");
+    check(
+        &einsum,
+        expect![
+            "groups: ; 1 nodes behind these are left as they are: the shapes of what they read are not known"
+        ],
+    );
+}
+
+#[test]
+fn large_sizes_do_not_overflow() {
+    const HUGE: i64 = 1 << 62;
+    for text in [
+        format!("x: {HUGE}x{HUGE}\ny = Relu(x)\n-> y"),
+        format!("x: {HUGE}x8\nw = 8x4\ny = MatMul(x, w)\n-> y"),
+        format!("x: {HUGE}x{HUGE}\ny = Flatten(x) axis=0\n-> y"),
+        format!("x: {HUGE}x{HUGE}\ns = i64[-1]\ny = Reshape(x, s)\n-> y"),
+        format!("x: {HUGE}x1\ny = Concat(x, x, x, x) axis=0\nz = Add(y, y)\n-> z"),
+        format!("x: {HUGE}x8\ns = i64[8, 1]\ny = Tile(x, s)\n-> y"),
+        format!("x: 2x8\ns = i64[{HUGE}, {HUGE}]\ny = Tile(x, s)\n-> y"),
+        format!("x: 1x8\ns = i64[{HUGE}, 8]\ny = Expand(x, s)\n-> y"),
+        format!("s = i64[{HUGE}, {HUGE}]\ny = ConstantOfShape(s)\n-> y"),
+        format!("x: 2x8\ns = i64[0, {HUGE}, 0, {HUGE}]\ny = Pad(x, s)\n-> y"),
+        format!("x: 2x8x{HUGE}\nw = 4x8x3\ny = Conv(x, w) pads=[{HUGE},{HUGE}]\n-> y"),
+        format!("x: 2x8x9\nw = 4x8x3\ny = Conv(x, w) dilations=[{HUGE}]\n-> y"),
+        format!("x: 2x8x{HUGE}\nw = 8x4x3\ny = ConvTranspose(x, w) strides=[{HUGE}]\n-> y"),
+        format!("x: 1x8x{HUGE}x{HUGE}\ny = DepthToSpace(x) blocksize=2\n-> y"),
+        format!("x: 1x8x4x4\ny = DepthToSpace(x) blocksize={HUGE}\n-> y"),
+        format!("x: 1x8x4x4\ny = SpaceToDepth(x) blocksize={HUGE}\n-> y"),
+        format!("x: 2x8\ns = i64[{HUGE}, {HUGE}]\na, b = Split(x, s) axis=1\n-> a"),
+        format!(
+            "x: {HUGE}x8\ns = i64(0)\ne = i64(1)\nz = Shape(x)\nn = Gather(z, s)\nr = Range(s, n, e)\n-> r"
+        ),
+        format!(
+            "x: 2x8\ns = i64[{HUGE}, {HUGE}, {HUGE}, {HUGE}]\na, b, c, d = Split(x, s) axis=1\n-> a"
+        ),
+        format!(
+            "x: 4x4\ns = Shape(x)\nt = i64[{HUGE}, {HUGE}]\nr = Reshape(s, t)\ny = Expand(x, r)\n-> y"
+        ),
+        format!("x: 1x{HUGE}x1\ny = Concat(x, x, x, x) axis=0\n-> y"),
+        format!(
+            "x: 2x8x9\nk = MaxPool(x) kernel_shape=[2] strides=[{HUGE}] pads=[{HUGE},{HUGE}] ceil_mode=1\n-> k"
+        ),
+        format!("x: 2x8\nk = i64[{HUGE}]\nv, i = TopK(x, k)\n-> v"),
+        "x: 2x8x4x4\nf = f32[1, 1, 1e30, 1e30]\ny = Resize(x, _, f)\n-> y".to_string(),
+        format!("x: {HUGE}x4\ny = Gather(x, x)\n-> y"),
+        format!(
+            "x: 2x{HUGE}x5\ns = i64[{}]\ne = i64[{}]\ny = Slice(x, s, e)\n-> y",
+            i64::MIN,
+            i64::MAX
+        ),
+        format!(
+            "x: 2x5\ns = i64[4]\ne = i64[{}]\na = i64[1]\nt = i64[{}]\ny = Slice(x, s, e, a, t)\n-> y",
+            i64::MIN,
+            i64::MIN
+        ),
+    ] {
+        let outcome = run(&text);
+        assert!(!outcome.contains("not written"), "{text}\n{outcome}");
+    }
+}
