@@ -90,6 +90,7 @@ impl Plan {
                 .hint("`secateur prune MODEL -o OUT --plan FILE` writes one")
         };
         #[derive(Deserialize)]
+        #[serde(expecting = "an object with a `version`")]
         struct Versioned {
             version: u32,
         }

@@ -8,6 +8,9 @@ use crate::graph::{Graph, NodeId, Origin, ValueId};
 use crate::ops::{Fit, NewSizes, Place};
 use crate::size::{Expr, ExprId, Literal, Patches, Scalar};
 
+#[cfg(test)]
+mod tests;
+
 /// Numbers that a source node gets in place of those that it has.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replacement {

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 
 use crate::graph::ValueId;
 
+#[cfg(test)]
+mod tests;
+
 /// An expression in a [`Sizes`] arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExprId(u32);

@@ -12,6 +12,9 @@ use crate::analysis::MODEL;
 use crate::axis::{AxisId, Pin};
 use crate::graph::{NodeId, ParamId, ValueId};
 
+#[cfg(test)]
+mod tests;
+
 /// One axis of one value.
 type Slot = (ValueId, usize);
 

@@ -195,6 +195,8 @@ fn plans_are_read_as_they_were_written() {
     }
 }
 
+type Edit = fn(&mut Plan);
+
 /// A plan of `c2f`, after an edit.
 fn replayed(fixture_name: &str, edit: impl FnOnce(&mut Plan)) -> secateur::Error {
     let model = open(&fixture("c2f"));
@@ -212,8 +214,7 @@ fn plans_of_other_models_are_refused() {
 #[test]
 fn plans_that_contradict_themselves_are_refused() {
     use ErrorKind::{Malformed, PlanMismatch};
-    type Tamper = fn(&mut Plan);
-    let edits: [(&str, ErrorKind, Tamper); 9] = [
+    let edits: [(&str, ErrorKind, Edit); 9] = [
         ("a slice less", PlanMismatch, |plan| drop(plan.slices.pop())),
         ("another slice", PlanMismatch, |plan| plan.slices[0].keep.truncate(1)),
         ("another axis", PlanMismatch, |plan| plan.slices[0].axis += 1),

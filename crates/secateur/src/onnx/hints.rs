@@ -6,6 +6,9 @@ use super::proto::{self, Dimension, ValueInfoProto};
 use crate::graph::Extent;
 use crate::{Error, Result};
 
+#[cfg(test)]
+mod tests;
+
 /// Input shapes that the user gave, by input name.
 pub type Hints = BTreeMap<String, Vec<usize>>;
 
@@ -62,8 +65,15 @@ impl<'h> InputShapes<'h> {
                             input.name
                         )));
                     }
-                    Some(proto::Extent::Param(name)) => {
-                        self.symbols.insert(name.clone(), size);
+                    Some(proto::Extent::Param(name)) if !name.is_empty() => {
+                        let known = self.symbols.insert(name.clone(), size);
+                        if let Some(other) = known.filter(|&known| known != size) {
+                            return Err(Error::argument(format!(
+                                "axis {axis} of input `{}` is `{name}`, for which the given shapes \
+                                 say {other} and {size}",
+                                input.name
+                            )));
+                        }
                     }
                     _ => {}
                 }

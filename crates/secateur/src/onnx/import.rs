@@ -16,6 +16,9 @@ use crate::tensor::TensorView;
 use crate::tensor::element_count;
 use crate::{DType, Error, Result};
 
+#[cfg(test)]
+mod tests;
+
 /// Largest integer constant that is read as sizes.
 pub(super) const MAX_KNOWN_INTS: usize = 1024;
 /// Largest float constant that is read as numbers (scales, bounds).
@@ -217,9 +220,12 @@ impl<'a> Importer<'a> {
 
     fn add_outputs(&mut self) -> Result<()> {
         for output in &self.file.graph().output {
-            let value = self.data(&output.name, None)?.ok_or_else(|| {
-                Error::malformed(format!("the output `{}` is made by no node", output.name))
-            })?;
+            let name = output.name.as_str();
+            let missing = || Error::malformed(format!("the output `{name}` is made by no node"));
+            if !self.names.contains_key(name) {
+                return Err(missing());
+            }
+            let value = self.data(name, None)?.ok_or_else(missing)?;
             self.graph.outputs.push(value);
         }
         Ok(())

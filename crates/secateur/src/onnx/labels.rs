@@ -10,6 +10,9 @@ use super::OnnxFile;
 use super::proto::NodeProto;
 use crate::graph::Graph;
 
+#[cfg(test)]
+mod tests;
+
 /// Gives made-up names a label.
 pub(super) fn add_labels(file: &OnnxFile, graph: &mut Graph) {
     let mut reader: HashMap<&str, &NodeProto> = HashMap::new();
