@@ -1,6 +1,7 @@
 //! What an operator family sees of the ONNX node that it decodes.
 
-use super::import::{Importer, node_name};
+use super::import::Importer;
+use super::proto::node_name;
 use super::proto::{AttributeProto, NodeProto, attribute_type};
 use crate::graph::{Extent, Node, NodeId, Origin, Value, ValueId, is_countable};
 use crate::ops::Op;
