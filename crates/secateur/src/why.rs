@@ -256,6 +256,9 @@ impl fmt::Display for Step {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} = {}", self.axis, self.tree)?;
+        if self.parts.is_empty() {
+            writeln!(f, "  a single index, which always stays")?;
+        }
         for part in &self.parts {
             match (&part.group, &part.pinned) {
                 (Some(group), _) => write!(f, "  {}: group `{group}`", part.size)?,

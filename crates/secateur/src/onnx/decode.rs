@@ -207,7 +207,8 @@ impl<'d, 'a> Decoder<'d, 'a> {
         let shape: Vec<String> = shape.iter().map(ToString::to_string).collect();
         let shape = shape.join("x");
         Error::argument(format!("node `{}`: {text}", node_name(self.node))).hint(format!(
-            "input `{name}` was taken as {shape}: give it with `--shape {name}={shape}`"
+            "input `{name}` was taken as {shape}: give sizes that it is used with, \
+             `--shape {name}=SIZES`"
         ))
     }
 
