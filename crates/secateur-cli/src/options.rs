@@ -117,28 +117,14 @@ pub struct Wanted {
 impl Goal {
     /// The target, unless it is a ratio.
     pub fn wanted(&self) -> Option<Wanted> {
-        let macs = self.macs.map(|amount| Wanted {
-            name: "macs",
-            label: "MACs",
-            amount,
-            of: |size| size.macs,
-            show: number::count,
-        });
-        let parameters = self.params.map(|amount| Wanted {
-            name: "parameters",
-            label: "parameters",
-            amount,
-            of: |size| size.parameters,
-            show: number::count,
-        });
-        let bytes = self.size.map(|amount| Wanted {
-            name: "bytes",
-            label: "on disk",
-            amount,
-            of: |size| size.bytes,
-            show: number::bytes,
-        });
-        macs.or(parameters).or(bytes)
+        type Of = fn(&Size) -> u64;
+        type Show = fn(u64) -> String;
+        let wanted = |amount: Option<Amount>, name, label, of: Of, show: Show| {
+            amount.map(|amount| Wanted { name, label, amount, of, show })
+        };
+        wanted(self.macs, "macs", "MACs", |size| size.macs, number::count)
+            .or(wanted(self.params, "parameters", "parameters", |s| s.parameters, number::count))
+            .or(wanted(self.size, "bytes", "on disk", |size| size.bytes, number::bytes))
     }
 
     /// The target of a selection.
