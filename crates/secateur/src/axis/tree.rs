@@ -32,6 +32,17 @@ impl Axes {
         }
     }
 
+    /// As [`Tree::sized`] of [`Axes::tree`], without making the tree.
+    pub fn sized(&self, axis: AxisId, size_of: &impl Fn(AxisId) -> Option<usize>) -> usize {
+        let sized = |&child: &AxisId| self.sized(child, size_of);
+        match self.shape(axis) {
+            Shape::Atom if self.size(axis) <= 1 => self.size(axis),
+            Shape::Atom => size_of(self.find(axis)).unwrap_or_else(|| self.size(axis)),
+            Shape::Sum(parts) => parts.iter().map(sized).fold(0, usize::saturating_add),
+            Shape::Product(factors) => factors.iter().map(sized).fold(1, usize::saturating_mul),
+        }
+    }
+
     fn trees(&self, axes: Vec<AxisId>) -> Vec<Tree> {
         axes.into_iter().map(|axis| self.tree(axis)).collect()
     }
