@@ -44,6 +44,7 @@ pub fn run(args: &Apply) -> Result<Output> {
     let plan = Plan::read(&args.plan)?;
     let model = open(&args.source, &plan)?;
     place::check_output(&model, &args.output)?;
+    place::check_not_plan(&args.output, &args.plan)?;
     let keeps = model.replay(&plan)?;
     let cost = model.cost();
     let mut report = Report::new(&model, &cost, &keeps, None);

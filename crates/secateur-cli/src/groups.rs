@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use clap::Args;
-use globset::{GlobBuilder, GlobMatcher};
-use secateur::axis::{AxisId, Tree};
+use secateur::axis::Tree;
 use secateur::cost::Cost;
 use secateur::group::{Group, GroupId};
+use secateur::select::{Matcher, Pattern};
 use secateur::{Error, Model, Result};
 use serde::Serialize;
 
@@ -24,7 +24,10 @@ Examples:
 
 A group is a dimension of the model that can be cut; its slices are the parameter axes that are cut
 with it. Pruning an exact group equals setting its removed slices to zero; an approximate group
-changes more than that (the statistics of a normalization, for example).";
+changes more than that (the statistics of a normalization, for example).
+
+Axes count from 0 and are those of the tensor in the file: a weight that the exporter stored
+transposed has its axes swapped.";
 
 /// List the groups of a model: the dimensions that can be cut.
 #[derive(Args, Debug)]
@@ -32,9 +35,9 @@ changes more than that (the statistics of a normalization, for example).";
 pub struct Groups {
     #[command(flatten)]
     source: Source,
-    /// Only groups with a name or parameter like this, such as `layer1.*`.
-    #[arg(value_name = "PATTERN", value_parser = pattern)]
-    pattern: Option<GlobMatcher>,
+    /// Only groups with a name, parameter or node like this, such as `layer1.*`.
+    #[arg(value_name = "PATTERN")]
+    pattern: Option<String>,
     /// List the slices of every group, and the nodes that make it approximate.
     #[arg(long, short)]
     verbose: bool,
@@ -69,6 +72,7 @@ struct Slice {
     parameter: String,
     /// The parameter's name in the framework that the model was made with.
     label: String,
+    /// Of the stored tensor.
     axis: usize,
     role: &'static str,
     shape: Vec<usize>,
@@ -82,15 +86,10 @@ struct Coupling {
     reason: &'static str,
 }
 
-fn pattern(text: &str) -> std::result::Result<GlobMatcher, String> {
-    let glob = GlobBuilder::new(text).build().map_err(|error| error.to_string())?;
-    Ok(glob.compile_matcher())
-}
-
 /// Lists groups.
 pub fn run(args: &Groups) -> Result<Output> {
     let model = args.source.open()?;
-    let listing = list(&model, args.pattern.as_ref())?;
+    let listing = list(&model, args.pattern.as_deref())?;
     if args.source.json {
         return Output::json(&listing);
     }
@@ -99,17 +98,12 @@ pub fn run(args: &Groups) -> Result<Output> {
     Ok(Output::text(text + &totals(&listing)).warn(remarks))
 }
 
-fn list(model: &Model, pattern: Option<&GlobMatcher>) -> Result<Listing> {
+fn list(model: &Model, pattern: Option<&str>) -> Result<Listing> {
     let cost = model.cost();
     let all = || model.groups().iter();
-    let chosen = all().filter(|(_, group)| pattern.is_none_or(|p| matches(model, group, p)));
-    let groups: Vec<Entry> = chosen.map(|(id, group)| entry(model, &cost, id, group)).collect();
-    if let (Some(pattern), true) = (pattern, groups.is_empty()) {
-        let text = format!("no group matches `{}`", pattern.glob());
-        return Err(Error::argument(text).hint("`secateur groups MODEL` lists all groups"));
-    }
+    let chosen = chosen(model, pattern)?;
     Ok(Listing {
-        groups,
+        groups: chosen.into_iter().map(|(id, group)| entry(model, &cost, id, group)).collect(),
         count: model.groups().len(),
         exact: all().filter(|(_, group)| group.is_exact()).count(),
         coverage: cost.coverage(all().map(|(id, _)| id)),
@@ -118,12 +112,19 @@ fn list(model: &Model, pattern: Option<&GlobMatcher>) -> Result<Listing> {
     })
 }
 
-fn matches(model: &Model, group: &Group, pattern: &GlobMatcher) -> bool {
-    pattern.is_match(&group.name)
-        || group.slices.iter().any(|slice| {
-            let param = model.graph().param(slice.param);
-            pattern.is_match(&param.name) || pattern.is_match(&param.label)
-        })
+/// The groups that a pattern means; all without one.
+fn chosen<'m>(model: &'m Model, pattern: Option<&str>) -> Result<Vec<(GroupId, &'m Group)>> {
+    let Some(text) = pattern else { return Ok(model.groups().iter().collect()) };
+    let pattern = Pattern::new(text)?;
+    let matcher = Matcher::new(model.graph());
+    matcher.check(&pattern, model.groups())?;
+    let groups = model.groups().iter();
+    let chosen: Vec<_> = groups.filter(|(_, group)| matcher.touches(&pattern, group)).collect();
+    if chosen.is_empty() {
+        let text = format!("what `{text}` matches carries no group: none of it can be cut");
+        return Err(Error::argument(text).hint("`secateur why MODEL PARAM:AXIS` says why"));
+    }
+    Ok(chosen)
 }
 
 fn entry(model: &Model, cost: &Cost, id: GroupId, group: &Group) -> Entry {
@@ -158,7 +159,7 @@ fn entry(model: &Model, cost: &Cost, id: GroupId, group: &Group) -> Entry {
 
 /// An axis with the group's place in it, such as `3 × heads(12) × 64`: all else is only its size.
 fn describe(tree: &Tree, group: &Group) -> String {
-    if !holds(tree, group.atom) {
+    if !tree.contains(group.atom) {
         return tree.size().to_string();
     }
     match tree {
@@ -171,9 +172,9 @@ fn describe(tree: &Tree, group: &Group) -> String {
 /// The children, those without the group taken together.
 fn joined(trees: &[Tree], group: &Group, sign: &str, total: fn(&[usize]) -> usize) -> String {
     let mut texts = Vec::new();
-    for run in trees.chunk_by(|a, b| !holds(a, group.atom) && !holds(b, group.atom)) {
+    for run in trees.chunk_by(|a, b| !a.contains(group.atom) && !b.contains(group.atom)) {
         texts.push(match run {
-            [Tree::Sum(_)] if holds(&run[0], group.atom) => {
+            [Tree::Sum(_)] if run[0].contains(group.atom) => {
                 format!("({})", describe(&run[0], group))
             }
             [only] => describe(only, group),
@@ -181,10 +182,6 @@ fn joined(trees: &[Tree], group: &Group, sign: &str, total: fn(&[usize]) -> usiz
         });
     }
     texts.join(sign)
-}
-
-fn holds(tree: &Tree, atom: AxisId) -> bool {
-    tree.atoms().contains(&atom)
 }
 
 fn overview(listing: &Listing) -> String {

@@ -46,6 +46,7 @@ pub fn run(args: &Mask) -> Result<Output> {
     let plan = Plan::read(&args.plan)?;
     let model = open(&args.source, &plan)?;
     place::check_output(&model, &args.output)?;
+    place::check_not_plan(&args.output, &args.plan)?;
     let keeps = model.replay(&plan)?;
     let saved = model.write_masked(&keeps, &args.output, &mut writing())?;
     let output = args.output.display();

@@ -10,9 +10,15 @@ pub fn bytes(number: u64) -> String {
     scaled(number, &["B", "KB", "MB", "GB", "TB", "PB", "EB"])
 }
 
-/// A fraction, such as `49.8 %`.
+/// A fraction, such as `49.8 %`. What is not quite nothing or all has as many decimals as tell so.
 pub fn percent(fraction: f64) -> String {
-    format!("{:.1} %", fraction * 100.0)
+    let percent = fraction * 100.0;
+    format!("{percent:.*} %", decimals(percent))
+}
+
+fn decimals(percent: f64) -> usize {
+    let short = percent.abs().min((100.0 - percent.abs()).abs());
+    if (1e-9..0.05).contains(&short) { (-short.log10() - 1e-6).ceil() as usize } else { 1 }
 }
 
 /// How much smaller or larger, such as `-49.8 %`.
@@ -20,8 +26,8 @@ pub fn change(before: u64, after: u64) -> String {
     if before == after {
         return "same".to_string();
     }
-    let fraction = after as f64 / before.max(1) as f64 - 1.0;
-    format!("{:+.1} %", fraction * 100.0)
+    let percent = (after as f64 / before.max(1) as f64 - 1.0) * 100.0;
+    format!("{percent:+.*} %", decimals(percent))
 }
 
 /// A time, such as `123 ms` or `68.7 s`.
@@ -76,5 +82,17 @@ mod tests {
         assert_eq!(change(100, 101), "+1.0 %");
         assert_eq!(change(5, 5), "same");
         assert_eq!(change(0, 0), "same");
+    }
+
+    #[test]
+    fn what_is_not_quite_nothing_or_all_says_so() {
+        let fractions = [0.0, 1e-6, 0.0004, 0.0005, 0.5, 0.9994, 0.99951, 0.99999, 1.0];
+        let expected = [
+            "0.0 %", "0.0001 %", "0.04 %", "0.1 %", "50.0 %", "99.9 %", "99.95 %", "99.999 %",
+            "100.0 %",
+        ];
+        assert_eq!(fractions.map(percent), expected);
+        assert_eq!(change(10_000, 10_001), "+0.01 %");
+        assert_eq!(change(10_000, 1), "-99.99 %");
     }
 }

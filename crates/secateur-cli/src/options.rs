@@ -19,16 +19,16 @@ use crate::report::Size;
 #[command(next_help_heading = "Target (exactly one)")]
 pub struct Goal {
     /// Remove this fraction of the indices of groups, such as 0.5.
-    #[arg(long, value_name = "RATIO", value_parser = ratio)]
+    #[arg(long, value_name = "RATIO", allow_negative_numbers = true, value_parser = ratio)]
     pub ratio: Option<f64>,
     /// Leave this many MACs, such as 50% or 2G.
-    #[arg(long, value_name = "AMOUNT")]
+    #[arg(long, value_name = "AMOUNT", allow_negative_numbers = true, value_parser = amount)]
     pub macs: Option<Amount>,
     /// Leave this many parameters, such as 50% or 3M.
-    #[arg(long, value_name = "AMOUNT")]
+    #[arg(long, value_name = "AMOUNT", allow_negative_numbers = true, value_parser = amount)]
     pub params: Option<Amount>,
     /// Leave a file of this size, such as 50% or 10MB.
-    #[arg(long, value_name = "AMOUNT")]
+    #[arg(long, value_name = "AMOUNT", allow_negative_numbers = true, value_parser = amount)]
     pub size: Option<Amount>,
 }
 
@@ -58,7 +58,10 @@ pub struct Choice {
     #[arg(long, value_name = "N", default_value_t = 1)]
     multiple_of: usize,
     /// Remove at most this fraction of any group.
-    #[arg(long, value_name = "RATIO", default_value_t = 1.0, value_parser = ratio)]
+    #[arg(
+        long, value_name = "RATIO", default_value_t = 1.0, allow_negative_numbers = true,
+        value_parser = ratio
+    )]
     max_ratio: f64,
     /// Remove in this many steps, and score again before each.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -114,34 +117,20 @@ pub struct Wanted {
 impl Goal {
     /// The target, unless it is a ratio.
     pub fn wanted(&self) -> Option<Wanted> {
-        let macs = self.macs.map(|amount| Wanted {
-            name: "macs",
-            label: "MACs",
-            amount,
-            of: |size| size.macs,
-            show: number::count,
-        });
-        let parameters = self.params.map(|amount| Wanted {
-            name: "parameters",
-            label: "parameters",
-            amount,
-            of: |size| size.parameters,
-            show: number::count,
-        });
-        let bytes = self.size.map(|amount| Wanted {
-            name: "bytes",
-            label: "on disk",
-            amount,
-            of: |size| size.bytes,
-            show: number::bytes,
-        });
-        macs.or(parameters).or(bytes)
+        type Of = fn(&Size) -> u64;
+        type Show = fn(u64) -> String;
+        let wanted = |amount: Option<Amount>, name, label, of: Of, show: Show| {
+            amount.map(|amount| Wanted { name, label, amount, of, show })
+        };
+        wanted(self.macs, "macs", "MACs", |size| size.macs, number::count)
+            .or(wanted(self.params, "parameters", "parameters", |s| s.parameters, number::count))
+            .or(wanted(self.size, "bytes", "on disk", |size| size.bytes, number::bytes))
     }
 
     /// The target of a selection.
     ///
     /// # Errors
-    /// When what is no weight takes more than the asked size.
+    /// When what is not weights takes more than the asked size.
     pub fn target(&self, model: &Model, cost: &Cost) -> Result<Target> {
         Ok(match *self {
             Goal { macs: Some(amount), .. } => Target::Macs(amount),
@@ -164,7 +153,7 @@ fn weights_of(amount: Amount, model: &Model, cost: &Cost) -> Result<Amount> {
     match asked.checked_sub(rest) {
         Some(weights) if weights > 0 => Ok(Amount::Absolute(weights)),
         _ => Err(Error::unreachable(format!(
-            "a file of {} cannot be reached: {} of it are no weights",
+            "a file of {} cannot be reached: {} of the model are not weights",
             number::bytes(asked),
             number::bytes(rest),
         ))
@@ -251,10 +240,18 @@ fn kinds_help() -> String {
     )
 }
 
+fn amount(text: &str) -> std::result::Result<Amount, String> {
+    text.parse().map_err(|error: Error| match error.remedy() {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    })
+}
+
 /// A fraction, also as a percentage.
 fn ratio(text: &str) -> std::result::Result<f64, String> {
     let (number, scale) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
-    let number: f64 = number.trim().parse().map_err(|_| "expected a fraction such as 0.5")?;
+    let number: f64 =
+        number.trim().parse().map_err(|_| "expected a fraction, such as 0.5 or 50%")?;
     Ok(number / scale)
 }
 

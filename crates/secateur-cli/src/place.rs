@@ -24,6 +24,15 @@ pub fn check_output(model: &Model, output: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A model may not be written over the plan that it is made by.
+pub fn check_not_plan(output: &Path, plan: &Path) -> Result<()> {
+    if same(output, plan) {
+        let error = Error::argument(format!("`{}` is the plan", output.display()));
+        return Err(error.hint("give --output another name"));
+    }
+    Ok(())
+}
+
 /// A place for a plan.
 #[derive(Debug)]
 pub struct Plans {
@@ -82,7 +91,7 @@ fn check_folder(path: &Path) -> Result<()> {
             let error = Error::argument(format!("`{}` is not a folder", folder.display()));
             Err(error.hint("name a file in a folder"))
         }
-        Err(error) => Err(Error::io(folder, error).hint("make the folder first")),
+        Err(error) => Err(Error::io(folder, error).hint("create the folder first")),
     }
 }
 

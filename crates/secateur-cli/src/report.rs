@@ -20,6 +20,9 @@ use crate::table::{self, Align};
 /// Why a group that was free to be cut loses nothing.
 const SPARED: &str = "the ratio removes none of its indices";
 
+/// The same for all groups; a warning has the reasons.
+const STUCK: &str = "no group can be cut";
+
 /// What pruning did.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -118,7 +121,7 @@ impl Report {
             let entry = entries.map(|_| asked.get(&id).copied());
             let mut fate = Fate::new(group, kept, cost.governed(id), entry);
             if stuck {
-                fate.why = Some("no group can be cut".to_string());
+                fate.why = Some(STUCK.to_string());
             }
             fate
         };
@@ -240,6 +243,9 @@ impl Report {
             approximate => format!(", {exact} exact and {approximate} approximate"),
         };
         let _ = writeln!(text, "Cut {cut} of {} groups{exactness}.", self.groups.len());
+        if self.stuck.is_some() {
+            return;
+        }
         let left = |fate: &&Fate| fate.kept == fate.size;
         push_reasons(text, "Left alone:", self.groups.iter().filter(left));
         let short = |fate: &&Fate| fate.kept < fate.size && fate.why.is_some();

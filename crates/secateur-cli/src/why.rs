@@ -22,7 +22,7 @@ Examples:
 pub struct Why {
     #[command(flatten)]
     source: Source,
-    /// An axis of a parameter, as `groups --verbose` lists them.
+    /// An axis of a parameter as it is stored, as `groups --verbose` lists them.
     #[arg(value_name = "PARAM:AXIS")]
     axis: String,
     /// Another axis: explain what ties the two.

@@ -28,11 +28,7 @@ impl AsRef<[u8]> for Owner {
 
 impl Mapped {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
-        if !metadata.is_file() {
-            let path = path.display();
-            return Err(Error::argument(format!("`{path}` is not a file")).hint("name a file"));
-        }
+        let metadata = file_metadata(path)?;
         if metadata.len() == 0 {
             return Ok(Self::from_bytes(Bytes::new()));
         }
@@ -74,6 +70,21 @@ fn advise_unneeded(map: &Mmap, offset: usize, len: usize) {
 
 #[cfg(not(unix))]
 fn advise_unneeded(_map: &Mmap, _offset: usize, _len: usize) {}
+
+/// Reads a whole file, for those that are small.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    file_metadata(path)?;
+    fs::read(path).map_err(|source| read_error(path, source))
+}
+
+fn file_metadata(path: &Path) -> Result<fs::Metadata> {
+    let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
+    if !metadata.is_file() {
+        let path = path.display();
+        return Err(Error::argument(format!("`{path}` is not a file")).hint("name a file"));
+    }
+    Ok(metadata)
+}
 
 fn read_error(path: &Path, source: io::Error) -> Error {
     let missing = source.kind() == io::ErrorKind::NotFound;

@@ -84,7 +84,7 @@ impl Plan {
     /// # Errors
     /// When the file cannot be read, is not a plan, or has another version.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).map_err(|error| Error::io(path, error))?;
+        let text = crate::disk::read(path)?;
         let broken = |error: serde_json::Error| {
             Error::malformed(format!("`{}` is not a plan: {error}", path.display()))
                 .hint("`secateur prune MODEL -o OUT --plan FILE` writes one")
@@ -99,7 +99,8 @@ impl Plan {
             return Err(Error::unsupported(format!(
                 "`{}` has version {version}, this program reads version {VERSION}",
                 path.display()
-            )));
+            ))
+            .hint("write the plan again with `secateur prune MODEL --plan FILE`"));
         }
         serde_json::from_slice(&text).map_err(broken)
     }

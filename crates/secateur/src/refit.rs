@@ -219,12 +219,12 @@ impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
     fn size(&mut self, axis: AxisId) -> usize {
         let axis = self.analysis.axes.find(axis);
         let (analysis, size_of) = (self.analysis, self.size_of);
-        *self.sized.entry(axis).or_insert_with(|| analysis.axes.tree(axis).sized(size_of))
+        *self.sized.entry(axis).or_insert_with(|| analysis.axes.sized(axis, size_of))
     }
 
     fn dim(&self, value: ValueId, axis: u32) -> Option<i64> {
         let axis = self.analysis.value(value).get(axis as usize)?;
-        Some(self.analysis.axes.tree(*axis).sized(self.size_of) as i64)
+        Some(self.analysis.axes.sized(*axis, self.size_of) as i64)
     }
 
     /// Patches the literals behind a vector, as far as they may change.

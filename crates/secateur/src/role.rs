@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::analysis::Analysis;
 use crate::axis::AxisId;
 use crate::graph::{Graph, NodeId, ParamId, ValueId};
-use crate::rule::{Dim, Kind as FactorKind, Use};
+use crate::rule::{Dim, FactorId, Kind as FactorKind, Use};
 
 /// What a parameter does with a dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,11 +83,8 @@ impl<'a> Roles<'a> {
         let node = self.graph.node(id);
         let rule = node.rule.as_ref()?;
         let axes = self.analysis.factors(id);
-        let carries = |factor: usize| {
-            let tree = &self.analysis.axes;
-            tree.atoms(axes[factor]).contains(&atom)
-        };
-        let factor = rule.operands[operand].dims[axis].factors().find(|f| carries(f.index()))?;
+        let carries = |factor: &FactorId| self.analysis.axes.contains(axes[factor.index()], atom);
+        let factor = rule.operands[operand].dims[axis].factors().find(carries)?;
         match (rule.operands[operand].role, rule.factors[factor.index()].kind) {
             (Use::Weight, FactorKind::Summed) => Some(Role::Consumer),
             (Use::Weight, _) => Some(Role::Producer),

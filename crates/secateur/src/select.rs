@@ -18,6 +18,7 @@ use crate::criterion::Scores;
 use crate::graph::Graph;
 use crate::group::{GroupId, Groups, Keeps};
 
+pub use matching::{Matcher, Pattern};
 pub use options::{Amount, Schedule, Scope, SelectOptions, Target};
 
 use rank::Ranking;

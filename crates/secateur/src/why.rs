@@ -233,10 +233,9 @@ impl<'a> Slots<'a> {
             inputs.chain(outputs)
         };
         let mut shared = BTreeSet::new();
-        for (dims, value) in dims().filter(|(_, value)| *value == slot.0) {
+        for (dims, _) in dims().filter(|(_, value)| *value == slot.0) {
             let here = dims.get(slot.1).into_iter().flat_map(|dim| dim.factors());
-            shared.extend(here.filter(|f| analysis.axes.atoms(factors[f.index()]).contains(&atom)));
-            debug_assert!(value == slot.0);
+            shared.extend(here.filter(|f| analysis.axes.contains(factors[f.index()], atom)));
         }
         let mut slots = Vec::new();
         for (dims, value) in dims() {
@@ -257,6 +256,9 @@ impl fmt::Display for Step {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} = {}", self.axis, self.tree)?;
+        if self.parts.is_empty() {
+            writeln!(f, "  a single index, which always stays")?;
+        }
         for part in &self.parts {
             match (&part.group, &part.pinned) {
                 (Some(group), _) => write!(f, "  {}: group `{group}`", part.size)?,

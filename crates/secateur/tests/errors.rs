@@ -68,8 +68,8 @@ fn io_names_the_path() {
         Plan::read(&folder.path("missing.json")),
         ErrorKind::Io,
         expect![[r#"
-        `missing.json`: No such file or directory (os error 2)
-        hint: none"#]],
+            `missing.json`: No such file or directory (os error 2)
+            hint: check the path"#]],
     );
 }
 
@@ -88,8 +88,8 @@ fn malformed_says_what_breaks_the_format() {
     check(
         b"PK\x03\x04 and so on",
         expect![[r#"
-        `m.onnx` is a zip archive, not an ONNX model
-        hint: name a `.pt2` file as such, or export to ONNX first"#]],
+            `m.onnx` is a zip archive, not an ONNX model
+            hint: export the model to ONNX first"#]],
     );
     check(
         &text::encode(MODEL)[..100],
@@ -126,8 +126,8 @@ fn unsupported_says_what_is_asked_for() {
         Plan::read(&path),
         ErrorKind::Unsupported,
         expect![[r#"
-        `plan.json` has version 99, this program reads version 1
-        hint: none"#]],
+            `plan.json` has version 99, this program reads version 1
+            hint: write the plan again with `secateur prune MODEL --plan FILE`"#]],
     );
 }
 
@@ -142,15 +142,15 @@ fn argument_says_what_was_given_and_what_fits() {
         open("x", &[4]),
         ErrorKind::Argument,
         expect![[r#"
-        input `x` has 2 axes, the given shape has 1
-        hint: none"#]],
+            input `x` has 2 axes, the given shape has 1
+            hint: `secateur inspect` lists the inputs"#]],
     );
     folder.check(
         open("x", &[4, 9]),
         ErrorKind::Argument,
         expect![[r#"
-        axis 1 of input `x` is 8, the given shape says 9
-        hint: none"#]],
+            axis 1 of input `x` is 8, the given shape says 9
+            hint: `secateur inspect` lists the inputs"#]],
     );
     folder.check(
         open("y", &[4, 8]),
@@ -165,8 +165,8 @@ fn argument_says_what_was_given_and_what_fits() {
         Model::open(&path, &Hints::new()),
         ErrorKind::Argument,
         expect![[r#"
-        node `y`: 8 elements cannot be laid out in 3s
-        hint: input `x` was taken as 1x8: give it with `--shape x=1x8`"#]],
+            node `y`: 8 elements cannot be laid out in 3s
+            hint: input `x` was taken as 1x8: give sizes that it is used with, `--shape x=SIZES`"#]],
     );
     let whole =
         SelectOptions { target: Target::Macs(Amount::Fraction(1.5)), ..SelectOptions::default() };
@@ -192,8 +192,8 @@ fn unreachable_says_how_far_one_can_go() {
         select(MODEL, few),
         ErrorKind::Unreachable,
         expect![[r#"
-        at most 83.3 % of the parameters can be removed: 16.7 % remain, and the target is 1.5 %
-        hint: raise --max-ratio, keep less with --keep, or allow more with --kinds"#]],
+            at least 11 of 66 parameters (16.7 %) remain, and the target is 1
+            hint: raise the target or --max-ratio, keep less with --keep, or allow more with --kinds"#]],
     );
     let pinned = "x: 2x8\nw = 8x6\na = MatMul(x, w)\n-> a";
     let half = Target::Ratio(0.5);

@@ -39,6 +39,8 @@ fn why_explains_axes_and_ties() {
     assert!(folder.json(&format!("{free} --json"))["tie"].is_null());
     let group = folder.json("why model.onnx split.0.weight:0#1 --json");
     assert_eq!(group["axis"], "split.0.weight:0");
+    let folder = folder_with(&["depthwise.onnx:model.onnx"]);
+    assert_snapshot!("why-single", folder.text("why model.onnx 1.0.weight:1"));
 }
 
 #[test]

@@ -378,6 +378,13 @@ proptest! {
                 prop_assert_eq!(found, listed);
             }
             prop_assert_eq!(tree.atoms(), world.axes.atoms(id));
+            let size_of = |atom: AxisId| (atom.index() > 3).then_some(atom.index() % 5);
+            prop_assert_eq!(tree.sized(&size_of), world.axes.sized(id, &size_of));
+            for &atom in &world.ids {
+                let listed = tree.atoms().contains(&atom);
+                prop_assert_eq!(tree.contains(atom), listed);
+                prop_assert!(!listed || world.axes.contains(id, atom));
+            }
         }
     }
 

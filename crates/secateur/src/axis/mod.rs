@@ -238,6 +238,23 @@ impl Axes {
         atoms
     }
 
+    /// Whether `atom`, a leaf, is one of [`Axes::atoms`].
+    pub fn contains(&self, axis: AxisId, atom: AxisId) -> bool {
+        let atom = self.find(atom);
+        let mut stack = vec![axis];
+        while let Some(axis) = stack.pop() {
+            let root = self.find(axis);
+            if self.size(root) <= 1 {
+                continue;
+            }
+            if root == atom {
+                return true;
+            }
+            stack.extend(self.shape(root).children());
+        }
+        false
+    }
+
     /// The pin of an atom. Ask it of leaves: a sum or product may answer `None` although each
     /// of its leaves is pinned.
     pub fn pinned(&self, atom: AxisId) -> Option<Pin> {

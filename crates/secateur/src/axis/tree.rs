@@ -32,6 +32,17 @@ impl Axes {
         }
     }
 
+    /// As [`Tree::sized`] of [`Axes::tree`], without making the tree.
+    pub fn sized(&self, axis: AxisId, size_of: &impl Fn(AxisId) -> Option<usize>) -> usize {
+        let sized = |&child: &AxisId| self.sized(child, size_of);
+        match self.shape(axis) {
+            Shape::Atom if self.size(axis) <= 1 => self.size(axis),
+            Shape::Atom => size_of(self.find(axis)).unwrap_or_else(|| self.size(axis)),
+            Shape::Sum(parts) => parts.iter().map(sized).fold(0, usize::saturating_add),
+            Shape::Product(factors) => factors.iter().map(sized).fold(1, usize::saturating_mul),
+        }
+    }
+
     fn trees(&self, axes: Vec<AxisId>) -> Vec<Tree> {
         axes.into_iter().map(|axis| self.tree(axis)).collect()
     }
@@ -119,19 +130,30 @@ impl Tree {
     /// The distinct leaves of size over 1, in order of first appearance.
     pub fn atoms(&self) -> Vec<AxisId> {
         let mut atoms = Vec::new();
-        self.collect_atoms(&mut HashSet::new(), &mut atoms);
+        self.collect_leaves(&mut atoms);
+        if atoms.len() > 1 {
+            let mut seen = HashSet::with_capacity(atoms.len());
+            atoms.retain(|&atom| seen.insert(atom));
+        }
         atoms
     }
 
-    fn collect_atoms(&self, seen: &mut HashSet<AxisId>, atoms: &mut Vec<AxisId>) {
+    fn collect_leaves(&self, leaves: &mut Vec<AxisId>) {
         match self {
-            &Tree::Atom { atom, size } => {
-                if size > 1 && seen.insert(atom) {
-                    atoms.push(atom);
-                }
-            }
+            &Tree::Atom { atom, size } if size > 1 => leaves.push(atom),
+            Tree::Atom { .. } => {}
             Tree::Sum(children) | Tree::Product(children) => {
-                children.iter().for_each(|child| child.collect_atoms(seen, atoms));
+                children.iter().for_each(|child| child.collect_leaves(leaves));
+            }
+        }
+    }
+
+    /// Whether `atom`, a representative, is one of [`Tree::atoms`].
+    pub fn contains(&self, atom: AxisId) -> bool {
+        match self {
+            &Tree::Atom { atom: leaf, size } => size > 1 && leaf == atom,
+            Tree::Sum(children) | Tree::Product(children) => {
+                children.iter().any(|child| child.contains(atom))
             }
         }
     }

@@ -90,7 +90,7 @@ pub(crate) fn literal_edits(
     });
     let attributes = patched_attributes(file, refit).into_iter().map(|((node, name), values)| {
         let node = &file.graph().node[node as usize];
-        (super::import::node_name(node), format!("attribute {name}"), values)
+        (super::proto::node_name(node), format!("attribute {name}"), values)
     });
     constants.chain(attributes).collect()
 }

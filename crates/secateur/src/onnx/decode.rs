@@ -1,6 +1,7 @@
 //! What an operator family sees of the ONNX node that it decodes.
 
-use super::import::{Importer, node_name};
+use super::import::Importer;
+use super::proto::node_name;
 use super::proto::{AttributeProto, NodeProto, attribute_type};
 use crate::graph::{Extent, Node, NodeId, Origin, Value, ValueId, is_countable};
 use crate::ops::Op;
@@ -211,7 +212,8 @@ impl<'d, 'a> Decoder<'d, 'a> {
         let shape: Vec<String> = shape.iter().map(ToString::to_string).collect();
         let shape = shape.join("x");
         Error::argument(format!("node `{}`: {text}", node_name(self.node))).hint(format!(
-            "input `{name}` was taken as {shape}: give it with `--shape {name}={shape}`"
+            "input `{name}` was taken as {shape}: give sizes that it is used with, \
+             `--shape {name}=SIZES`"
         ))
     }
 

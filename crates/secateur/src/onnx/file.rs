@@ -223,7 +223,7 @@ fn other_format(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     const EXPORT: &str = "export the model to ONNX first";
     const DOWNLOAD: &str = "download the file itself, not the page that shows it";
     const STARTS: &[(usize, &[u8], &str, &str)] = &[
-        (0, b"PK\x03\x04", "a zip archive", "name a `.pt2` file as such, or export to ONNX first"),
+        (0, b"PK\x03\x04", "a zip archive", EXPORT),
         (0, b"version https://git-lfs", "a git-lfs pointer", "run `git lfs pull`"),
         (0, b"<!DOCTYPE", "a web page", DOWNLOAD),
         (0, b"<!doctype", "a web page", DOWNLOAD),
@@ -233,7 +233,6 @@ fn other_format(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         (0, b"\x89HDF", "an HDF5 file", EXPORT),
         (0, b"\x80\x02", "a pickle", EXPORT),
         (0, b"GGUF", "a GGUF file", EXPORT),
-        (0, b"{", "a JSON or text file", "name the `.onnx` file"),
         (4, b"TFL3", "a TFLite model", EXPORT),
         (4, b"ORTM", "a model in ORT format", "name the `.onnx` file it was made from"),
         (8, b"{\"", "a safetensors file", EXPORT),
@@ -242,8 +241,10 @@ fn other_format(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         return Some(("empty", "fetch or export it again"));
     }
     let starts = |at: usize, magic: &[u8]| bytes.get(at..).is_some_and(|b| b.starts_with(magic));
-    let found = STARTS.iter().find(|(at, magic, ..)| starts(*at, magic))?;
-    Some((found.2, found.3))
+    let found = STARTS.iter().find(|(at, magic, ..)| starts(*at, magic));
+    let is_text = || bytes.iter().take(64).all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace());
+    let text = || is_text().then_some(("a text file", "name the `.onnx` file"));
+    found.map(|found| (found.2, found.3)).or_else(text)
 }
 
 fn dtype(tensor: &TensorProto) -> Result<DType> {

@@ -12,6 +12,8 @@ mod tests;
 /// Input shapes that the user gave, by input name.
 pub type Hints = BTreeMap<String, Vec<usize>>;
 
+const INPUTS: &str = "`secateur inspect` lists the inputs";
+
 /// The declared extent of a dimension, where it is a number or a known symbol.
 pub(super) fn extent(dim: &Dimension, symbols: &BTreeMap<String, usize>) -> Option<Extent> {
     match dim.extent.as_ref()? {
@@ -53,7 +55,8 @@ impl<'h> InputShapes<'h> {
                     input.name,
                     dims.len(),
                     hint.len()
-                )));
+                ))
+                .hint(INPUTS));
             }
             for (axis, (dim, &size)) in dims.iter().zip(hint).enumerate() {
                 match &dim.extent {
@@ -63,7 +66,8 @@ impl<'h> InputShapes<'h> {
                         return Err(Error::argument(format!(
                             "axis {axis} of input `{}` is {declared}, the given shape says {size}",
                             input.name
-                        )));
+                        ))
+                        .hint(INPUTS));
                     }
                     Some(proto::Extent::Param(name)) if !name.is_empty() => {
                         let known = self.symbols.insert(name.clone(), size);
@@ -72,7 +76,8 @@ impl<'h> InputShapes<'h> {
                                 "axis {axis} of input `{}` is `{name}`, for which the given shapes \
                                  say {other} and {size}",
                                 input.name
-                            )));
+                            ))
+                            .hint("give one size to each symbol that `secateur inspect` lists"));
                         }
                     }
                     _ => {}
@@ -136,8 +141,7 @@ impl<'h> InputShapes<'h> {
     /// The symbols' sizes, and the inputs with guessed ones as they were taken.
     pub(super) fn finish(self) -> Result<(BTreeMap<String, usize>, Hints)> {
         if let Some(name) = self.unused.first() {
-            return Err(Error::argument(format!("the model has no input `{name}`"))
-                .hint("`secateur inspect` lists the inputs"));
+            return Err(Error::argument(format!("the model has no input `{name}`")).hint(INPUTS));
         }
         Ok((self.symbols, self.guessed.into_iter().collect()))
     }

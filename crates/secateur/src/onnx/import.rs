@@ -1,11 +1,12 @@
-//! Reads an ONNX graph into a [`Graph`]: topological order, constants, shape subgraphs, operators.
+//! Reads an ONNX graph into a [`Graph`]: inputs, constants, shape subgraphs, operators.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::decode::{Decode, Decoder};
 use super::eval::{self, Known};
 use super::hints::{Hints, InputShapes};
-use super::proto::{AttributeProto, NodeProto, ValueInfoProto, dtype};
+use super::order::{captured, order};
+use super::proto::{NodeProto, ValueInfoProto, dtype, node_name};
 use super::{OnnxFile, TensorRef};
 use crate::graph::{
     Extent, Graph, Node, NodeId, Origin, Param, ParamId, Value, ValueId, is_countable,
@@ -68,7 +69,8 @@ pub fn import(file: &OnnxFile, hints: &Hints) -> Result<Imported> {
     let mut importer = Importer::new(file);
     importer.add_initializers()?;
     importer.add_inputs(hints)?;
-    for index in order(file, &importer.names)? {
+    let order = order(&file.graph().node, |name| importer.names.contains_key(name))?;
+    for index in order {
         importer.add_node(index)?;
     }
     importer.add_outputs()?;
@@ -100,7 +102,10 @@ pub(super) struct Importer<'a> {
     declared: HashMap<&'a str, &'a ValueInfoProto>,
     symbols: BTreeMap<String, usize>,
     pub(super) guessed: Hints,
+    /// The parameters that stand for one use only, by node and input.
     separate: HashMap<(u32, u32), ValueId>,
+    /// How many parameters were made of a tensor.
+    copies: HashMap<u32, usize>,
     table: HashMap<&'static str, Decode>,
     opaque: BTreeSet<String>,
     /// Nodes that read something of unknown shape.
@@ -132,6 +137,7 @@ impl<'a> Importer<'a> {
             symbols: BTreeMap::new(),
             guessed: Hints::new(),
             separate: HashMap::new(),
+            copies: HashMap::new(),
             table: TABLES.iter().copied().flatten().copied().collect(),
             opaque: BTreeSet::new(),
             behind: 0,
@@ -472,10 +478,11 @@ impl<'a> Importer<'a> {
             count > 1 && (vector || ops::elementwise::is(kind))
         });
         let base = self.tensor_names[tensor as usize];
-        let earlier = self.graph.params.iter().filter(|param| param.tensor == tensor).count();
-        let name = match earlier {
-            0 => base.to_string(),
-            count => format!("{base}@{}", count + 1),
+        let copies = self.copies.entry(tensor).or_insert(0);
+        *copies += 1;
+        let name = match *copies {
+            1 => base.to_string(),
+            count => format!("{base}@{count}"),
         };
         let param = ParamId::new(self.graph.params.len());
         let shape = view.dims.iter().map(|&size| Extent::fixed(size)).collect();
@@ -501,78 +508,4 @@ impl<'a> Importer<'a> {
     pub(super) fn freeze(&mut self, exprs: &[ExprId]) {
         self.graph.frozen.extend(exprs);
     }
-}
-
-/// The node's name, or its first output's.
-pub(super) fn node_name(node: &NodeProto) -> String {
-    match node.name.is_empty() {
-        false => node.name.clone(),
-        true => node.output.first().cloned().unwrap_or_default(),
-    }
-}
-
-/// Names that the subgraphs of a node read.
-fn captured<'a>(node: &'a NodeProto, names: &mut Vec<&'a str>) {
-    let graphs =
-        |attribute: &'a AttributeProto| attribute.g.as_deref().into_iter().chain(&attribute.graphs);
-    let mut work: Vec<_> = node.attribute.iter().flat_map(graphs).collect();
-    while let Some(graph) = work.pop() {
-        names.extend(graph.output.iter().map(|output| output.name.as_str()));
-        for node in &graph.node {
-            names.extend(node.input.iter().map(String::as_str));
-            work.extend(node.attribute.iter().flat_map(graphs));
-        }
-    }
-}
-
-/// The nodes in an order in which each comes after those that it reads.
-fn order(file: &OnnxFile, known: &HashMap<&str, Binding>) -> Result<Vec<u32>> {
-    let nodes = &file.graph().node;
-    let mut maker: HashMap<&str, u32> = HashMap::new();
-    for (index, node) in nodes.iter().enumerate() {
-        for name in node.output.iter().filter(|name| !name.is_empty()) {
-            if known.contains_key(name.as_str()) || maker.insert(name, index as u32).is_some() {
-                return Err(Error::malformed(format!("the name `{name}` is defined twice")));
-            }
-        }
-    }
-    let mut readers: Vec<Vec<u32>> = vec![Vec::new(); nodes.len()];
-    let mut waiting: Vec<usize> = vec![0; nodes.len()];
-    for (index, node) in nodes.iter().enumerate() {
-        let mut names: Vec<&str> = node.input.iter().map(String::as_str).collect();
-        let direct = names.len();
-        captured(node, &mut names);
-        for (position, name) in names.into_iter().enumerate() {
-            match maker.get(name) {
-                Some(&made) => {
-                    readers[made as usize].push(index as u32);
-                    waiting[index] += 1;
-                }
-                None if position < direct && !name.is_empty() && !known.contains_key(name) => {
-                    let reader = node_name(node);
-                    let text = format!("node `{reader}` reads `{name}`, which nothing makes");
-                    return Err(Error::malformed(text));
-                }
-                None => {}
-            }
-        }
-    }
-    let mut ready: BTreeSet<u32> =
-        (0..nodes.len() as u32).filter(|&index| waiting[index as usize] == 0).collect();
-    let mut order = Vec::with_capacity(nodes.len());
-    while let Some(index) = ready.pop_first() {
-        order.push(index);
-        for &reader in &readers[index as usize] {
-            waiting[reader as usize] -= 1;
-            if waiting[reader as usize] == 0 {
-                ready.insert(reader);
-            }
-        }
-    }
-    if order.len() < nodes.len() {
-        let stuck = waiting.iter().position(|&count| count > 0).unwrap_or(0);
-        let name = node_name(&nodes[stuck]);
-        return Err(Error::malformed(format!("node `{name}` is part of a cycle")));
-    }
-    Ok(order)
 }

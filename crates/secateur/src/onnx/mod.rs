@@ -16,6 +16,7 @@ mod file;
 mod hints;
 mod import;
 mod labels;
+mod order;
 pub mod proto;
 mod rewrite;
 mod rope;

@@ -324,3 +324,11 @@ pub fn data_type_name(data_type: i32) -> String {
 pub const INT64: i32 = 7;
 /// The `elem_type` of 32-bit floats.
 pub const FLOAT: i32 = 1;
+
+/// The node's name, or its first output's.
+pub(super) fn node_name(node: &NodeProto) -> String {
+    match node.name.is_empty() {
+        false => node.name.clone(),
+        true => node.output.first().cloned().unwrap_or_default(),
+    }
+}

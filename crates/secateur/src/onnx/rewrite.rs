@@ -2,25 +2,28 @@
 //!
 //! Works on the wire format: a message without an edit inside is copied as it stands.
 
+mod places;
+mod tensor;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use bytes::Bytes;
-use prost::Message;
 
 use super::changes::{Change, Changes};
 use super::data_file::DataFile;
 use super::encode::{
-    encode_attribute, encode_dims, encode_more_inputs, encode_numbers, encode_string, encode_value,
-    encode_value_info,
+    encode_attribute, encode_more_inputs, encode_string, encode_value, encode_value_info,
 };
-use super::file::{Numeric, OnnxFile, numeric_kind};
+use super::file::OnnxFile;
 use super::proto::{self, AttributeProto, TensorProto};
 use super::rope::{Elements, Payload, Rope, without};
 use super::shapes::reshape;
 use super::wire::{self, Wire};
 use super::{AttributeEdit, Edits, TensorEdit, TensorRef};
-use crate::{DType, Error, Result};
+use crate::{Error, Result};
+use places::Places;
+use tensor::decode;
 
 /// A model ready to be written.
 #[derive(Debug)]
@@ -227,15 +230,6 @@ impl<'a> Rewriter<'a> {
         Ok((self.new_tensor(name, data_type, &dims, payload), data_type, dims))
     }
 
-    fn new_tensor(&mut self, name: &str, data_type: i32, dims: &[usize], payload: Payload) -> Rope {
-        let mut head = encode_dims(dims);
-        wire::put_int(&mut head, 2, data_type.into());
-        wire::put_bytes(&mut head, 8, name.as_bytes());
-        let mut rope = Rope::new(head);
-        self.push_elements(&mut rope, payload, false);
-        rope
-    }
-
     fn node(&mut self, range: Range<usize>) -> Result<Rope> {
         let index = self.nodes;
         self.nodes += 1;
@@ -319,114 +313,6 @@ impl<'a> Rewriter<'a> {
         Ok(rope)
     }
 
-    /// The number or numbers of a `Constant`, edited as if they were a tensor.
-    fn numbers(
-        &self,
-        range: Range<usize>,
-        attribute: &AttributeProto,
-        edit: &TensorEdit,
-    ) -> Result<Rope> {
-        let place = |error: Error| error.at(format!("attribute `{}`", attribute.name));
-        let (Some(view), Some(kind)) = (self.file.constant(attribute)?, numeric_kind(attribute))
-        else {
-            return Err(place(Error::argument("it holds no numbers")));
-        };
-        let view =
-            Change::new(&view, edit).and_then(|change| change.apply(&view)).map_err(place)?;
-        if view.dims.len() != usize::from(matches!(kind, Numeric::Floats | Numeric::Ints)) {
-            return Err(place(Error::argument(format!("it cannot take shape {:?}", view.dims))));
-        }
-        let number = match kind {
-            Numeric::Float => 2,
-            Numeric::Int => 3,
-            Numeric::Floats => 7,
-            Numeric::Ints => 8,
-        };
-        let mut rope = without(self.bytes(), range, &[number])?;
-        rope.push_new(encode_numbers(number, &view));
-        Ok(rope)
-    }
-
-    fn tensor(
-        &mut self,
-        range: Range<usize>,
-        edit: Option<&TensorEdit>,
-        rename: Option<&str>,
-    ) -> Result<Rope> {
-        const DIMS: u32 = 1;
-        const NAME: u32 = 8;
-        const ELEMENTS: [u32; 9] = [4, 5, 6, 7, 9, 10, 11, 13, 14];
-        let is_external = wire::last_varint(self.bytes(), range.clone(), 14)? == Some(1);
-        let may_move = is_external || self.inline_limit.is_some_and(|max| range.len() as u64 > max);
-        if edit.is_none() && rename.is_none() && !may_move {
-            return Ok(Rope::source(range));
-        }
-        let tensor = decode::<TensorProto>(self.bytes(), &range)?;
-        let Some((dims, payload)) = self.content(&tensor, &range, edit)? else {
-            return Ok(Rope::source(range));
-        };
-        let mut dropped = ELEMENTS.to_vec();
-        dropped.extend(dims.as_ref().map(|_| DIMS));
-        dropped.extend(rename.map(|_| NAME));
-        let mut rope = Rope::new(encode_dims(&dims.unwrap_or_default()));
-        let rest = without(self.bytes(), range, &dropped)?;
-        rope.append(rest);
-        rope.push_new(rename.map_or_else(Vec::new, |name| encode_string(NAME, name)));
-        self.push_elements(&mut rope, payload, is_external);
-        Ok(rope)
-    }
-
-    /// The elements of a tensor after an edit, and its shape where that is new; `None` for elements
-    /// that can only stay as they are.
-    fn content(
-        &self,
-        tensor: &TensorProto,
-        range: &Range<usize>,
-        edit: Option<&TensorEdit>,
-    ) -> Result<Option<(Option<Vec<usize>>, Payload)>> {
-        let place = |error: Error| error.at(format!("tensor `{}`", tensor.name));
-        if edit.is_none() && (tensor.is_external() || has_raw(tensor)) {
-            let raw = tensor.raw_data.clone().filter(|_| !tensor.is_external());
-            let data = raw.map_or_else(|| self.file.external_bytes(tensor), Ok)?;
-            let len = data.len() as u64;
-            return Ok(Some((None, Payload { elements: Elements::Dense(data), cut: None, len })));
-        }
-        let known = proto::dtype(tensor.data_type).filter(|&dtype| dtype != DType::String);
-        if edit.is_none() && known.is_none() {
-            return Ok(None);
-        }
-        let view = self.file.tensor(tensor)?;
-        let elements = if tensor.is_external() || has_raw(tensor) {
-            Elements::Dense(view.data.clone())
-        } else {
-            Elements::Typed(range.clone())
-        };
-        let Some(edit) = edit else {
-            let len = view.data.len() as u64;
-            return Ok(Some((None, Payload { elements, cut: None, len })));
-        };
-        let change = Change::new(&view, edit).map_err(place)?;
-        Ok(Some((Some(change.dims.clone()), change.payload(elements))))
-    }
-
-    fn push_elements(&mut self, rope: &mut Rope, payload: Payload, was_external: bool) {
-        let large = self.inline_limit.is_some_and(|max| payload.len > max);
-        if payload.len == 0 || !(was_external || large) {
-            rope.push_data(9, payload);
-            return;
-        }
-        let len = payload.len;
-        let offset = self.data.place(payload);
-        let mut fields = Vec::new();
-        let (offset, len) = (offset.to_string(), len.to_string());
-        for (key, value) in [("location", &self.data.name), ("offset", &offset), ("length", &len)] {
-            let entry = [encode_string(1, key), encode_string(2, value)].concat();
-            wire::put_bytes(&mut fields, 13, &entry);
-        }
-        wire::put_int(&mut fields, 14, 1);
-        rope.push_new(fields);
-    }
-
     fn value_info(&mut self, field: wire::Field, rope: &mut Rope) -> Result<()> {
         const TYPE_TENSOR_SHAPE: [u32; 3] = [2, 1, 2];
         let name = wire::last(self.bytes(), field.payload.clone(), 1)?;
@@ -443,48 +329,4 @@ impl<'a> Rewriter<'a> {
         rope.push_changed(field, message.map_err(|error| error.at(format!("value `{name}`")))?);
         Ok(())
     }
-}
-
-/// Where the messages of the main graph are.
-#[derive(Default)]
-struct Places {
-    initializers: Vec<Range<usize>>,
-    nodes: Vec<Range<usize>>,
-}
-
-impl Places {
-    /// Looks only when there is something to find.
-    fn new<T>(file: &OnnxFile, needed: &[T]) -> Result<Self> {
-        let mut places = Self::default();
-        if needed.is_empty() {
-            return Ok(places);
-        }
-        let bytes = file.bytes();
-        for graph in wire::all(bytes, 0..bytes.len(), 7)? {
-            places.nodes.extend(wire::all(bytes, graph.clone(), 1)?);
-            places.initializers.extend(wire::all(bytes, graph, 5)?);
-        }
-        Ok(places)
-    }
-
-    /// The `TensorProto` of a reference; `None` for the numbers of a `Constant`.
-    fn tensor(&self, bytes: &[u8], at: TensorRef) -> Result<Option<Range<usize>>> {
-        match at {
-            TensorRef::Initializer(index) => Ok(self.initializers.get(index as usize).cloned()),
-            TensorRef::Attribute { node, attribute } => {
-                let Some(node) = self.nodes.get(node as usize) else { return Ok(None) };
-                let attributes = wire::all(bytes, node.clone(), 5)?;
-                let Some(range) = attributes.get(attribute as usize) else { return Ok(None) };
-                wire::last(bytes, range.clone(), 5)
-            }
-        }
-    }
-}
-
-fn decode<M: Message + Default>(bytes: &Bytes, range: &Range<usize>) -> Result<M> {
-    M::decode(bytes.slice(range.clone())).map_err(Error::malformed)
-}
-
-fn has_raw(tensor: &TensorProto) -> bool {
-    tensor.raw_data.as_ref().is_some_and(|raw| !raw.is_empty())
 }

@@ -693,7 +693,7 @@ fn onnx_other_files_are_recognized() {
     assert_eq!(
         parse(b"PK\x03\x04rest"),
         "`m.onnx` is a zip archive, not an ONNX model; \
-         name a `.pt2` file as such, or export to ONNX first"
+         export the model to ONNX first"
     );
     assert_eq!(
         parse(b"version https://git-lfs.github.com/spec/v1\n"),

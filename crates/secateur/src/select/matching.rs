@@ -1,4 +1,7 @@
 //! Which groups may be cut, and by which ratio of their own: kinds, exactness and name patterns.
+//!
+//! A pattern is a glob (`*`, `?`, `[a-z]`, `{a,b}`) over whole names; `*` matches dots and slashes
+//! too. What it is matched with says [`Matcher`].
 
 use globset::{GlobBuilder, GlobMatcher};
 
@@ -23,15 +26,15 @@ pub(super) fn verdicts(
     groups: &Groups,
     options: &SelectOptions,
 ) -> Result<Vec<Verdict>> {
-    let names = Names::new(graph);
+    let matcher = Matcher::new(graph);
     let keep: Vec<_> = options.keep.iter().map(|text| Pattern::new(text)).collect::<Result<_>>()?;
     let ratios: Vec<_> =
         options.ratio_for.iter().map(|(text, _)| Pattern::new(text)).collect::<Result<_>>()?;
     for pattern in keep.iter().chain(&ratios) {
-        names.check(pattern, groups)?;
+        matcher.check(pattern, groups)?;
     }
     let verdict = |group: &Group| {
-        if let Some(pattern) = keep.iter().find(|pattern| names.matches(pattern, group, carries)) {
+        if let Some(pattern) = keep.iter().find(|pattern| matcher.touches(pattern, group)) {
             return Verdict::Leave(format!("kept by --keep `{}`", pattern.text));
         }
         if !options.kinds.contains(&group.kind) {
@@ -41,15 +44,10 @@ pub(super) fn verdicts(
             return Verdict::Leave("approximate, and only exact groups were asked for".into());
         }
         let mut own = ratios.iter().zip(&options.ratio_for).rev();
-        let found = own.find(|(pattern, _)| names.matches(pattern, group, makes));
+        let found = own.find(|(pattern, _)| matcher.matches(pattern, group, makes));
         Verdict::Cut(found.map(|(_, (_, ratio))| *ratio))
     };
     Ok(groups.iter().map(|(_, group)| verdict(group)).collect())
-}
-
-/// Every parameter of a group is never cut.
-fn carries(_: Role) -> bool {
-    true
 }
 
 /// A ratio is for the layers that make a dimension, not for those that only read it.
@@ -57,16 +55,24 @@ fn makes(role: Role) -> bool {
     role != Role::Consumer
 }
 
-struct Pattern<'a> {
+/// A pattern of names.
+#[derive(Clone, Debug)]
+pub struct Pattern<'a> {
     text: &'a str,
     glob: GlobMatcher,
 }
 
 impl<'a> Pattern<'a> {
-    fn new(text: &'a str) -> Result<Self> {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// When brackets or braces in it are not closed.
+    pub fn new(text: &'a str) -> Result<Self> {
         let glob = GlobBuilder::new(text).literal_separator(false).build();
         let glob = glob.map_err(|error| {
-            Error::argument(error).hint("escape `[`, `{`, `*` and `?` with `\\`")
+            let why = error.kind().to_string().replace('\'', "`");
+            Error::argument(format!("`{text}` is not a pattern: {why}"))
+                .hint("escape `[`, `{`, `*` and `?` with `\\` where they stand for themselves")
         })?;
         Ok(Self { text, glob: glob.compile_matcher() })
     }
@@ -77,14 +83,23 @@ impl<'a> Pattern<'a> {
     }
 }
 
-struct Names<'a> {
+/// Finds the groups that a pattern means, by the names of groups, of the parameters that carry
+/// them (and their labels), and of the nodes that read these.
+#[derive(Clone, Debug)]
+pub struct Matcher<'a> {
     graph: &'a Graph,
     readers: Vec<Vec<NodeId>>,
 }
 
-impl<'a> Names<'a> {
-    fn new(graph: &'a Graph) -> Self {
-        Names { graph, readers: readers(graph) }
+impl<'a> Matcher<'a> {
+    /// A matcher for the groups of a graph.
+    pub fn new(graph: &'a Graph) -> Self {
+        Matcher { graph, readers: readers(graph) }
+    }
+
+    /// Whether the pattern means the group: whatever its parameters do with it.
+    pub fn touches(&self, pattern: &Pattern<'_>, group: &Group) -> bool {
+        self.matches(pattern, group, |_| true)
     }
 
     fn matches(&self, pattern: &Pattern<'_>, group: &Group, counts: fn(Role) -> bool) -> bool {
@@ -99,7 +114,10 @@ impl<'a> Names<'a> {
     }
 
     /// A pattern that matches nothing in the model is a mistake.
-    fn check(&self, pattern: &Pattern<'_>, groups: &Groups) -> Result<()> {
+    ///
+    /// # Errors
+    /// When no group, parameter or node has such a name; the most similar names.
+    pub fn check(&self, pattern: &Pattern<'_>, groups: &Groups) -> Result<()> {
         let params = self.graph.params.iter();
         let params = params.flat_map(|param| [param.name.as_str(), param.label.as_str()]);
         let nodes = self.graph.nodes.iter().map(|node| node.name.as_str());

@@ -21,9 +21,8 @@ pub struct SelectOptions {
     pub ratio_for: Vec<(String, f64)>,
     /// Patterns of what is never cut: neither what a matching layer makes nor what it reads.
     ///
-    /// Patterns are globs (`*`, `?`, `[a-z]`, `{a,b}`) over whole names; `*` matches dots and slashes
-    /// too. They are matched with the group's name, the names and labels of its parameters, and the
-    /// names of the nodes that read these.
+    /// Globs (`*`, `?`, `[a-z]`, `{a,b}`) over whole names, in which `*` matches dots and slashes
+    /// too; what they are matched with says [`Matcher`](super::Matcher).
     pub keep: Vec<String>,
     /// Kinds of groups that are cut. Default: those with [`Kind::is_default`].
     pub kinds: BTreeSet<Kind>,
@@ -35,7 +34,7 @@ pub struct SelectOptions {
     pub max_ratio: f64,
     /// Steps of removing and scoring again. Default: 1.
     pub steps: usize,
-    /// How the ratio grows over the steps.
+    /// How the ratio grows over the steps. Default: linear.
     pub schedule: Schedule,
 }
 
@@ -70,7 +69,7 @@ impl SelectOptions {
         for ratio in ratios {
             if !(0.0..1.0).contains(&ratio) {
                 return Err(Error::argument(format!("a ratio of {ratio} is not in 0..1"))
-                    .hint("give the fraction to remove, such as 0.5"));
+                    .hint("give the fraction to remove, such as 0.5 or 50%"));
             }
         }
         if !(self.max_ratio > 0.0 && self.max_ratio <= 1.0) {
@@ -78,8 +77,12 @@ impl SelectOptions {
             return Err(Error::argument(format!("a largest ratio of {found} is not in 0..=1"))
                 .hint("give --max-ratio the largest fraction that a group may lose, such as 0.9"));
         }
-        if self.multiple_of == 0 || self.steps == 0 {
-            return Err(Error::argument("multiples and steps count from 1"));
+        if self.multiple_of == 0 {
+            return Err(Error::argument("multiples of 0 keep nothing")
+                .hint("give --multiple-of 1 or more, such as 8"));
+        }
+        if self.steps == 0 {
+            return Err(Error::argument("0 steps remove nothing").hint("give --steps 1 or more"));
         }
         self.target.check()
     }
@@ -109,7 +112,8 @@ impl Target {
                 Err(Error::argument(format!("a target of {amount} is not between 0 % and 100 %"))
                     .hint("give what remains, such as 50%"))
             }
-            Amount::Absolute(0) => Err(Error::argument("a target of 0 would leave nothing")),
+            Amount::Absolute(0) => Err(Error::argument("a target of 0 would leave nothing")
+                .hint("give what remains, such as 50%")),
             _ => Ok(()),
         }
     }

@@ -74,12 +74,13 @@ impl Goal {
     }
 
     fn unreachable(&self, least: u64) -> Error {
-        let percent = |part: u64| format!("{:.1} %", 100.0 * part as f64 / self.now as f64);
-        let (name, removable) = (self.unit.name, percent(self.now - least));
-        let (least, target) = (percent(least), percent(self.target));
+        let Goal { unit, now, target } = self;
+        let name = unit.name;
+        // Rounded up: asked for, it can be reached.
+        let percent = (least as f64 / *now as f64 * 1e3).ceil() / 10.0;
         Error::unreachable(format!(
-            "at most {removable} of the {name} can be removed: {least} remain, and the target is {target}"
+            "at least {least} of {now} {name} ({percent} %) remain, and the target is {target}"
         ))
-        .hint("raise --max-ratio, keep less with --keep, or allow more with --kinds")
+        .hint("raise the target or --max-ratio, keep less with --keep, or allow more with --kinds")
     }
 }

@@ -266,8 +266,8 @@ fn select_says_what_can_be_reached() {
         max_ratio: 0.5,
         ..SelectOptions::default()
     };
-    let expected = "at most 69.9 % of the MACs can be removed: 30.1 % remain, and the target is \
-                    10.0 %; raise --max-ratio, keep less with --keep, or allow more with --kinds";
+    let expected = "at least 10244 of 34024 MACs (30.2 %) remain, and the target is 3402; raise the \
+                    target or --max-ratio, keep less with --keep, or allow more with --kinds";
     assert_eq!(error(&model, &options), (ErrorKind::Unreachable, expected.into()));
     let now = model.cost.now().parameters;
     let options = SelectOptions { target: Target::Parameters(Amount::Absolute(now)), ..ratio(0.5) };

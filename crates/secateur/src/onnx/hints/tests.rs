@@ -81,12 +81,14 @@ fn hints_that_contradict_the_model_are_refused() {
     check(
         "x: nx3",
         &[("x", &[4, 3, 5])],
-        expect!["input `x` has 2 axes, the given shape has 3; no hint"],
+        expect!["input `x` has 2 axes, the given shape has 3; `secateur inspect` lists the inputs"],
     );
     check(
         "x: nx3",
         &[("x", &[4, 5])],
-        expect!["axis 1 of input `x` is 3, the given shape says 5; no hint"],
+        expect![
+            "axis 1 of input `x` is 3, the given shape says 5; `secateur inspect` lists the inputs"
+        ],
     );
     check(
         "x: nx3",
@@ -96,6 +98,8 @@ fn hints_that_contradict_the_model_are_refused() {
     check(
         "x: nxn",
         &[("x", &[4, 5])],
-        expect!["axis 1 of input `x` is `n`, for which the given shapes say 4 and 5; no hint"],
+        expect![
+            "axis 1 of input `x` is `n`, for which the given shapes say 4 and 5; give one size to each symbol that `secateur inspect` lists"
+        ],
     );
 }

@@ -1,0 +1,76 @@
+//! The order in which the nodes of a graph can run.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::proto::{AttributeProto, NodeProto, node_name};
+use crate::{Error, Result};
+
+/// The nodes in an order in which each comes after those that it reads; of several such orders, the
+/// one nearest to the file's. `is_stored` tells the names of inputs and stored tensors.
+///
+/// # Errors
+/// When a name is defined twice or by nothing, and when nodes read each other in a circle.
+pub(super) fn order(nodes: &[NodeProto], is_stored: impl Fn(&str) -> bool) -> Result<Vec<u32>> {
+    let mut maker: HashMap<&str, u32> = HashMap::new();
+    for (index, node) in nodes.iter().enumerate() {
+        for name in node.output.iter().filter(|name| !name.is_empty()) {
+            if is_stored(name) || maker.insert(name, index as u32).is_some() {
+                return Err(Error::malformed(format!("the name `{name}` is defined twice")));
+            }
+        }
+    }
+    let mut readers: Vec<Vec<u32>> = vec![Vec::new(); nodes.len()];
+    // Per node: how many of the names that it reads are not made yet.
+    let mut waiting: Vec<usize> = vec![0; nodes.len()];
+    for (index, node) in nodes.iter().enumerate() {
+        let mut names: Vec<&str> = node.input.iter().map(String::as_str).collect();
+        let direct = names.len();
+        captured(node, &mut names);
+        for (position, name) in names.into_iter().enumerate() {
+            match maker.get(name) {
+                Some(&made) => {
+                    readers[made as usize].push(index as u32);
+                    waiting[index] += 1;
+                }
+                None if position < direct && !name.is_empty() && !is_stored(name) => {
+                    let reader = node_name(node);
+                    let text = format!("node `{reader}` reads `{name}`, which nothing makes");
+                    return Err(Error::malformed(text));
+                }
+                None => {}
+            }
+        }
+    }
+    let mut ready: BTreeSet<u32> =
+        (0..nodes.len() as u32).filter(|&index| waiting[index as usize] == 0).collect();
+    let mut order = Vec::with_capacity(nodes.len());
+    while let Some(index) = ready.pop_first() {
+        order.push(index);
+        for &reader in &readers[index as usize] {
+            waiting[reader as usize] -= 1;
+            if waiting[reader as usize] == 0 {
+                ready.insert(reader);
+            }
+        }
+    }
+    if order.len() < nodes.len() {
+        let stuck = waiting.iter().position(|&count| count > 0).unwrap_or(0);
+        let name = node_name(&nodes[stuck]);
+        return Err(Error::malformed(format!("node `{name}` is part of a cycle")));
+    }
+    Ok(order)
+}
+
+/// Names that the subgraphs of a node read.
+pub(super) fn captured<'a>(node: &'a NodeProto, names: &mut Vec<&'a str>) {
+    let graphs =
+        |attribute: &'a AttributeProto| attribute.g.as_deref().into_iter().chain(&attribute.graphs);
+    let mut work: Vec<_> = node.attribute.iter().flat_map(graphs).collect();
+    while let Some(graph) = work.pop() {
+        names.extend(graph.output.iter().map(|output| output.name.as_str()));
+        for node in &graph.node {
+            names.extend(node.input.iter().map(String::as_str));
+            work.extend(node.attribute.iter().flat_map(graphs));
+        }
+    }
+}
