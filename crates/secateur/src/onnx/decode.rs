@@ -137,6 +137,15 @@ impl<'d, 'a> Decoder<'d, 'a> {
         self.importer.graph.sizes.add(Expr::Number(number, Some(literal)))
     }
 
+    /// The size of one axis of input `slot`.
+    ///
+    /// # Errors
+    /// When the input is omitted.
+    pub fn size_of(&mut self, slot: usize, axis: usize) -> Result<ExprId> {
+        let value = self.input(slot)?;
+        Ok(self.importer.graph.sizes.add(Expr::Dim(value, axis as u32)))
+    }
+
     /// The expressions of an input of integers, which may follow sizes.
     ///
     /// # Errors
