@@ -21,7 +21,7 @@ pub struct Reshape {
 
 impl Reshape {
     /// A reshape whose target follows from the data's shape.
-    fn implied(shape: Vec<Extent>) -> Self {
+    pub(super) fn implied(shape: Vec<Extent>) -> Self {
         Reshape { shape, target: None, dropped: None }
     }
 }
