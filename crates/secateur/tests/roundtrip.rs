@@ -212,7 +212,8 @@ fn plans_of_other_models_are_refused() {
 #[test]
 fn plans_that_contradict_themselves_are_refused() {
     use ErrorKind::{Malformed, PlanMismatch};
-    let edits: [(&str, ErrorKind, Edit); 9] = [
+    type Tamper = fn(&mut Plan);
+    let edits: [(&str, ErrorKind, Tamper); 9] = [
         ("a slice less", PlanMismatch, |plan| drop(plan.slices.pop())),
         ("another slice", PlanMismatch, |plan| plan.slices[0].keep.truncate(1)),
         ("another axis", PlanMismatch, |plan| plan.slices[0].axis += 1),
