@@ -2,6 +2,8 @@
 //! shapes, and the outputs of the original, also at other input sizes. Every model here was once
 //! written wrongly.
 
+#![allow(clippy::unwrap_used)]
+
 #[allow(dead_code)]
 mod text;
 
