@@ -92,6 +92,7 @@ fn zeros(flow: &Flow) -> String {
     match flow {
         Flow::Carry => "moved".to_string(),
         Flow::Break => "lost".to_string(),
+        Flow::Pole => "a pole".to_string(),
         Flow::Product { factors, terms, divisors } => {
             let mut parts = vec![join(factors, "·"), join(terms, " + ")];
             parts.retain(|part| !part.is_empty());
