@@ -600,8 +600,8 @@ fn activations_say_what_becomes_of_zero() {
     check(
         "Pow(2x8; f32(-0.5)) -> 2x8",
         expect![[r#"
-        elementwise [a, b], [] -> [a, b]   free: a b
-          a=2 b=8   zero: lost"#]],
+            elementwise [a, b], [] -> [a, b]   free: a b
+              a=2 b=8   zero: a pole"#]],
     );
     check(
         "Dropout(2x8; f32(0.1)) -> 2x8, 2x8",
