@@ -328,8 +328,34 @@ def _finish(b: Builder, inputs: dict[str, Shape], ids: dict[str, int]) -> onnx.M
         ],
         b.stored,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    opset = 12 if b.chance(0.3) and _spell_attributes(graph) else 21
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     return onnx.shape_inference.infer_shapes(model) if b.chance(0.5) else model
+
+
+NEW = {"Gelu", "HardSwish", "Mish", "GroupNormalization", "LayerNormalization", "Resize"}
+OLD = {"Squeeze": "axes", "Unsqueeze": "axes", "Split": "split"}
+
+
+def _spell_attributes(graph: onnx.GraphProto) -> bool:
+    """Turns axes and sizes into attributes, as up to opset 12. No change where that cannot be."""
+    stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    found: list[tuple[onnx.NodeProto, str, list[int]]] = []
+    for node in graph.node:
+        newer = {attribute.name for attribute in node.attribute} & {"start", "end", "num_outputs"}
+        wide = node.op_type == "Pad" and len(node.input) > 3
+        if node.op_type in NEW or newer or wide or node.op_type.endswith("Softmax"):
+            return False
+        reduces = node.op_type.startswith("Reduce")
+        if (reduces or node.op_type in OLD) and len(node.input) > 1:
+            if node.input[1] not in stored:
+                return False
+            values = stored[node.input[1]].tolist()
+            found.append((node, OLD.get(node.op_type, "axes"), values))
+    for node, name, values in found:
+        del node.input[1:]
+        node.attribute.append(helper.make_attribute(name, values))
+    return True
 
 
 def _declare(dim: Dim) -> int | str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from onnx import helper, numpy_helper
 
 from randomgraph import CHANNELS, ONE, SIZES, Builder, Dim, Misfit, Shape, Tensor
 
@@ -33,7 +34,7 @@ def has_channels(t: Tensor) -> bool:
 # Contractions
 
 
-@op(4)
+@op(6)
 def linear(b: Builder) -> Tensor:
     x, n = b.pick(ends_fixed), b.rng.choice(CHANNELS)
     y = b.node("MatMul", [x.name, b.weight(x.shape[-1].size, n)])
@@ -117,7 +118,7 @@ def einsum(b: Builder) -> Tensor:
     return b.add(y, [dims[c] for c in result])
 
 
-@op(4)
+@op(6)
 def conv(b: Builder) -> Tensor:
     x = b.pick(has_channels)
     c, space = x.shape[1].size, x.rank - 2
@@ -298,11 +299,13 @@ def binary_stored(b: Builder) -> Tensor:
     shape = _broadcasts(x.shape, tuple(map(Dim, sizes)))
     kind, w = b.rng.choice(BINARY), b.weight(*sizes)
     pair = (x.name, w) if b.chance(0.7) else (w, x.name)
+    if kind == "Div" and pair[1] == w and b.chance(0.5):
+        return b.add(b.node("Div", pair), shape)
     own = tuple(map(Dim, sizes)) if pair[1] == w else x.shape
     return b.add(_combine(b, kind, *pair, own), shape)
 
 
-@op(2)
+@op(4)
 def residual(b: Builder) -> Tensor:
     x = b.pick(lambda t: ends_fixed(t) or has_channels(t))
     if has_channels(x) and b.chance(0.5):
@@ -327,6 +330,52 @@ def squeeze_excite(b: Builder) -> Tensor:
     gate = b.node("Conv", [gate, b.weight(c, hidden, 1, 1), b.weight(c)])
     gate = b.node(b.rng.choice(["Sigmoid", "HardSigmoid", "Tanh"]), [gate])
     return b.add(b.node("Mul", [x.name, gate]), x.shape)
+
+
+@op(0.7)
+def weight_norm(b: Builder) -> Tensor:
+    """A layer whose weight is computed from stored ones."""
+    x, n = b.pick(ends_fixed), b.rng.choice(CHANNELS)
+    direction = b.weight(x.shape[-1].size, n)
+    norm = b.node("ReduceL2", [direction, b.ints([0])], keepdims=1)
+    if b.chance(0.7):
+        norm = b.node("Max", [norm, b.number(0.001)])
+    weight = b.node("Mul", [b.node("Div", [direction, norm]), b.weight(n)])
+    return b.add(b.node("MatMul", [x.name, weight]), (*x.shape[:-1], Dim(n)))
+
+
+@op(0.5)
+def branch(b: Builder) -> Tensor:
+    """A condition whose branches read a tensor and a weight from outside."""
+    x = b.pick(ends_fixed)
+    w, kind = b.weight(x.shape[-1].size), helper.np_dtype_to_tensor_dtype(np.dtype(b.dtype))
+    graphs = {}
+    for name, kind_of in (("then_branch", "Mul"), ("else_branch", "Add")):
+        result = b.name("branch_")
+        node = helper.make_node(kind_of, [x.name, w], [result], name=result)
+        info = helper.make_tensor_value_info(result, kind, [None] * x.rank)
+        graphs[name] = helper.make_graph([node], name, [], [info])
+    condition = b.store(np.array(b.chance(0.5)), "c")
+    return b.add(b.node("If", [condition], **graphs), x.shape)
+
+
+@op(0.7)
+def fill(b: Builder) -> Tensor:
+    """A constant of a computed shape."""
+    x = b.pick(lambda t: t.rank > 0)
+    value = numpy_helper.from_array(np.array([0.5], b.dtype))
+    y = b.node("ConstantOfShape", [b.spell(x.shape)], value=value)
+    return b.add(b.node(b.rng.choice(["Add", "Mul"]), [x.name, y]), x.shape)
+
+
+@op(0.7)
+def count(b: Builder) -> Tensor:
+    """Positions that are counted up to a size, as an index into a table."""
+    x = b.pick(lambda t: t.rank == 3 and ends_fixed(t) and t.shape[1].fixed and t.shape[1].size < 17)
+    length = b.node("Squeeze", [b.entry(x.shape[1]), b.ints([0])])
+    places = b.node("Range", [b.ints([0], True), length, b.ints([1], True)])
+    rows = b.node("Gather", [b.weight(16, x.shape[2].size), places], axis=0)
+    return b.add(b.node("Add", [x.name, rows]), x.shape)
 
 
 # Reductions and operators along an axis

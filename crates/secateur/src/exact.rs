@@ -22,6 +22,7 @@ pub struct Coupling {
 }
 
 const NOT_ZERO: &str = "it is summed over, and what is removed does not vanish there";
+const UNDEFINED: &str = "it is not defined where what is removed is zero";
 
 /// The couplings of every approximate group, in the order of the nodes.
 pub fn couplings(
@@ -118,6 +119,9 @@ impl<'a> Vanishing<'a> {
             Kind::Coupled(reason) => self.couple(id, group, reason),
             _ => {}
         }
+        if rule.flow.is_undefined(&zeros) {
+            self.couple(id, group, UNDEFINED);
+        }
         if rule.flow.vanishes(&zeros) {
             return;
         }
@@ -132,5 +136,47 @@ impl<'a> Vanishing<'a> {
 
     fn couple(&mut self, node: NodeId, group: GroupId, reason: &'static str) {
         self.couplings.entry(group).or_default().push(Coupling { node, reason });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::analysis::Analysis;
+    use crate::group::Groups;
+    use crate::onnx::{Hints, import};
+    use crate::text;
+
+    /// The operators that make the one group between two layers approximate.
+    fn couplings(between: &str) -> Vec<String> {
+        let source = format!(
+            "x: 2x4
+            w = 4x6
+            v = 6x3
+            s = 6
+            y = MatMul(x, w)
+            {between}
+            r = MatMul(z, v)
+            -> r"
+        );
+        let graph = import(&text::parse(&source), &Hints::new()).unwrap().graph;
+        let groups = Groups::new(&graph, &Analysis::new(&graph));
+        let [group] = groups.iter().map(|(_, group)| group).collect::<Vec<_>>()[..] else {
+            panic!("{} groups in {source}", groups.len())
+        };
+        group.couplings.iter().map(|coupling| graph.node(coupling.node).kind.clone()).collect()
+    }
+
+    #[test]
+    fn what_is_not_defined_at_zero_is_a_coupling() {
+        assert_eq!(couplings("z = Div(y, s)"), ["Div"]);
+        assert_eq!(couplings("z = Log(y)"), ["Log"]);
+        assert_eq!(couplings("z = Reciprocal(y)"), ["Reciprocal"]);
+        assert_eq!(couplings("z = Mod(s, y)"), ["Mod"]);
+    }
+
+    #[test]
+    fn what_is_not_zero_can_be_divided_by() {
+        assert_eq!(couplings("e = Exp(y)\nz = Div(y, e)"), [""; 0]);
+        assert_eq!(couplings("e = Sigmoid(y)\nz = Log(e)"), [""; 0]);
     }
 }

@@ -79,6 +79,8 @@ pub enum Flow {
     },
     /// Zeros do not survive.
     Break,
+    /// Not defined at zero: a logarithm, a reciprocal.
+    Pole,
 }
 
 impl Flow {
@@ -98,7 +100,18 @@ impl Flow {
                     && terms.iter().all(zero)
                     && !divisors.iter().any(zero)
             }
-            Flow::Break => false,
+            Flow::Break | Flow::Pole => false,
+        }
+    }
+
+    /// Whether a result is not defined, with `operands` as for [`Flow::vanishes`].
+    pub fn is_undefined(&self, operands: &[Option<bool>]) -> bool {
+        match self {
+            Flow::Carry | Flow::Break => false,
+            Flow::Product { divisors, .. } => {
+                divisors.iter().any(|&i| operands.get(i).copied().flatten() == Some(true))
+            }
+            Flow::Pole => operands.contains(&Some(true)),
         }
     }
 }

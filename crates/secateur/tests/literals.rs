@@ -213,6 +213,29 @@ fn a_computed_one_in_an_expand_stays_one() {
 }
 
 #[test]
+fn an_expand_to_an_open_size_of_one_is_no_copy() {
+    check(
+        "x: nx4
+        w = 4x4
+        v = 4x3
+        first = i64[0]
+        four = i64[4]
+        one = i64[1]
+        y = MatMul(x, w)
+        s = Split(y, four) axis=1
+        z = MatMul(s, v)
+        shape = Shape(x)
+        n = Gather(shape, first)
+        target = Concat(four, n) axis=0
+        u = 4x1
+        e = Expand(u, target)
+        -> z e",
+        1,
+        &[("x", &[3, 4])],
+    );
+}
+
+#[test]
 fn blocks_of_pixels_stay() {
     check(
         "x: 1x4x4x4

@@ -30,6 +30,8 @@ pub enum Zeros {
     Quotient,
     /// No longer zero: sigmoid, exponential, comparisons.
     Lost,
+    /// Not defined at zero: logarithm, reciprocal.
+    Pole,
 }
 
 impl Zeros {
@@ -43,6 +45,7 @@ impl Zeros {
                 Flow::Product { factors: vec![0], terms: Vec::new(), divisors: vec![1] }
             }
             Zeros::Lost => Flow::Break,
+            Zeros::Pole => Flow::Pole,
         }
     }
 }
@@ -101,15 +104,15 @@ macro_rules! table {
 /// Operators whose zeros do not depend on attributes or operands.
 pub(crate) const ONNX: &[(&str, Decode)] = table! {
     FirstKept: "Abs" "Asin" "Asinh" "Atan" "Atanh" "BitShift" "Cast" "Ceil" "Celu"
-        "Elu" "Erf" "Floor" "Gelu" "HardSwish" "Identity" "LeakyRelu" "Mish" "Mod"
-        "Neg" "PRelu" "QuickGelu" "Relu" "Round" "Selu" "Shrink" "Sign" "Sin" "Sinh" "Softsign"
+        "Elu" "Erf" "Floor" "Gelu" "HardSwish" "Identity" "LeakyRelu" "Mish" "Neg" "PRelu" "QuickGelu" "Relu" "Round" "Selu" "Shrink" "Sign" "Sin" "Sinh" "Softsign"
         "Sqrt" "Swish" "Tan" "Tanh" "ThresholdedRelu" "CastLike" "IsNaN" "IsInf";
     AnyKept: "Mul" "And" "BitwiseAnd";
     AllKept: "Add" "Sub" "Sum" "Max" "Min" "Mean" "Or" "Xor" "BitwiseOr" "BitwiseXor";
     BranchesKept: "Where";
-    Quotient: "Div";
-    Lost: "Acos" "Acosh" "BitwiseNot" "Cos" "Cosh" "Equal" "Exp" "Greater" "GreaterOrEqual"
-        "HardSigmoid" "Less" "LessOrEqual" "Log" "Not" "Reciprocal" "Sigmoid" "Softplus";
+    Quotient: "Div" "Mod";
+    Pole: "Acosh" "Log" "Reciprocal";
+    Lost: "Acos" "BitwiseNot" "Cos" "Cosh" "Equal" "Exp" "Greater" "GreaterOrEqual"
+        "HardSigmoid" "Less" "LessOrEqual" "Not" "Sigmoid" "Softplus";
 };
 
 /// Operators whose zeros do.
@@ -128,8 +131,13 @@ fn decode_clip(cx: &mut Decoder<'_, '_>) -> Result<()> {
 }
 
 fn decode_pow(cx: &mut Decoder<'_, '_>) -> Result<()> {
-    let positive = cx.number(1).is_some_and(|power| power > 0.0);
-    let zeros = if positive { Zeros::FirstKept } else { Zeros::Lost };
+    let power = cx.number(1);
+    let positive = power.is_some_and(|power| power > 0.0);
+    let zeros = match power {
+        Some(power) if power > 0.0 => Zeros::FirstKept,
+        Some(power) if power < 0.0 => Zeros::Pole,
+        _ => Zeros::Lost,
+    };
     if positive {
         cx.node_over(1, Elementwise { zeros, results: 1 })
     } else {

@@ -85,8 +85,9 @@ impl Operator for Split {
     }
 
     fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
-        let segments = sizes.rule.operands[0].dims.iter().find(|dim| dim.0.len() > 1);
-        let Some(want) = segments.map(|dim| sizes.segments(dim)) else { return Vec::new() };
+        let dims = &sizes.rule.operands[0].dims;
+        let Ok(along) = axis(self.axis, dims.len()) else { return Vec::new() };
+        let want = sizes.segments(&dims[along]);
         let (place, exprs) = &self.target;
         if exprs.is_empty() && want.iter().all(|&size| size == want[0]) {
             return Vec::new();

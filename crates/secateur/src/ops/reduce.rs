@@ -50,7 +50,7 @@ impl ReduceKind {
     }
 
     fn keeps_zero(self) -> bool {
-        !matches!(self, ReduceKind::LogSum | ReduceKind::LogSumExp | ReduceKind::ArgMax)
+        !matches!(self, ReduceKind::LogSumExp | ReduceKind::ArgMax)
     }
 }
 
@@ -76,7 +76,11 @@ impl Operator for Reduce {
         }
         r.operand(Use::Data, dims);
         r.result(result);
-        r.flow = if self.kind.keeps_zero() { Flow::product([0], []) } else { Flow::Break };
+        r.flow = match self.kind {
+            ReduceKind::LogSum => Flow::Pole,
+            kind if kind.keeps_zero() => Flow::product([0], []),
+            _ => Flow::Break,
+        };
         Ok(r)
     }
 }

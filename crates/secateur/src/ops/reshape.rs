@@ -278,7 +278,7 @@ impl Operator for Expand {
             |index: usize| index >= offset && data[index - offset] == sizes.rule.results[0][index];
         let whole = (skip..result.len()).map(|index| match self.shape[index].dynamic {
             false => Some(result[index]),
-            true => copied(index).then_some(1),
+            true => (self.open[index] && copied(index)).then_some(1),
         });
         let sizes = self.ones.iter().zip(&result[skip..]);
         vec![Fit {

@@ -93,6 +93,7 @@ fn zeros(flow: &Flow) -> String {
     match flow {
         Flow::Carry => "moved".to_string(),
         Flow::Break => "lost".to_string(),
+        Flow::Pole => "a pole".to_string(),
         Flow::Product { factors, terms, divisors } => {
             let mut parts = vec![join(factors, "·"), join(terms, " + ")];
             parts.retain(|part| !part.is_empty());
@@ -600,8 +601,8 @@ fn activations_say_what_becomes_of_zero() {
     check(
         "Pow(2x8; f32(-0.5)) -> 2x8",
         expect![[r#"
-        elementwise [a, b], [] -> [a, b]   free: a b
-          a=2 b=8   zero: lost"#]],
+            elementwise [a, b], [] -> [a, b]   free: a b
+              a=2 b=8   zero: a pole"#]],
     );
     check(
         "Dropout(2x8; f32(0.1)) -> 2x8, 2x8",
