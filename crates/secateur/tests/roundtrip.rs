@@ -195,8 +195,6 @@ fn plans_are_read_as_they_were_written() {
     }
 }
 
-type Edit = fn(&mut Plan);
-
 /// A plan of `c2f`, after an edit.
 fn replayed(fixture_name: &str, edit: impl FnOnce(&mut Plan)) -> secateur::Error {
     let model = open(&fixture("c2f"));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::changes::collect_names;
 use super::proto::attribute_type;
 use super::{AttributeEdit, Edits, Imported, OnnxFile, TensorEdit, TensorRef};
-use crate::graph::{Param, ParamId};
+use crate::graph::{Origin, Param, ParamId, Value};
 use crate::model::{Changes, Model};
 use crate::ops::Place;
 use crate::refit::{Refit, Replacement};
@@ -43,7 +43,7 @@ pub(crate) fn pruning_edits(model: &Model, changes: &Changes) -> Result<Edits> {
             edits.attributes.push((node, attribute.to_string(), AttributeEdit::Remove));
         }
     }
-    edits.value_shapes = new_shapes(model, changes);
+    edits.value_shapes = new_shapes(model, changes, &edits);
     Ok(edits)
 }
 
@@ -95,19 +95,26 @@ pub(crate) fn literal_edits(
     constants.chain(attributes).collect()
 }
 
-/// Cuts or masks parameters. Uses of one stored tensor that differ get a copy each.
+/// Cuts or masks parameters. Uses of one stored tensor that differ get a copy each; one that is
+/// read for something else too stays.
 fn parameter_edits(model: &Model, changes: &Changes, edit: fn(Keep) -> TensorEdit) -> Edits {
     let graph = model.graph();
     let mut by_tensor: BTreeMap<u32, Vec<ParamId>> = BTreeMap::new();
     for id in graph.param_ids() {
         by_tensor.entry(graph.param(id).tensor).or_default().push(id);
     }
+    let readers = readers(model.file());
     let mut edits = Edits::default();
     let mut names = Names::new(model.file());
     for (tensor, mut uses) in by_tensor {
         let at = model.imported().tensors[tensor as usize];
         uses.sort_by_key(|&id| (graph.param(id).only_use.is_some(), id));
         let mut variants: Vec<(Option<&Keep>, Vec<&Param>)> = Vec::new();
+        let first = graph.param(uses[0]);
+        let source = graph.value(first.value).name.as_str();
+        if first.only_use.is_some() && readers.get(source).is_some_and(|&n| n > uses.len()) {
+            variants.push((None, vec![first]));
+        }
         for id in uses {
             let keep = changes.params.get(&id);
             match variants.iter_mut().find(|(other, _)| *other == keep) {
@@ -132,6 +139,15 @@ fn parameter_edits(model: &Model, changes: &Changes, edit: fn(Keep) -> TensorEdi
         }
     }
     edits
+}
+
+/// How many inputs of nodes read each name.
+fn readers(file: &OnnxFile) -> BTreeMap<&str, usize> {
+    let mut readers = BTreeMap::new();
+    for name in file.graph().node.iter().flat_map(|node| &node.input) {
+        *readers.entry(name.as_str()).or_default() += 1;
+    }
+    readers
 }
 
 fn patched_constants(
@@ -171,26 +187,30 @@ fn patched_attributes(file: &OnnxFile, refit: &Refit) -> BTreeMap<(u32, &'static
     attributes
 }
 
-/// A single number stays one unless the attribute is a list.
+/// A number stays one; what is absent or a list is a list.
 fn attribute_edit(file: &OnnxFile, node: u32, name: &str, values: Vec<i64>) -> AttributeEdit {
     let attributes = &file.graph().node[node as usize].attribute;
-    let list = attributes
+    let number = attributes
         .iter()
-        .any(|attribute| attribute.name == name && attribute.r#type == attribute_type::INTS);
+        .any(|attribute| attribute.name == name && attribute.r#type != attribute_type::INTS);
     match values[..] {
-        [value] if !list => AttributeEdit::Int(value),
+        [value] if number => AttributeEdit::Int(value),
         _ => AttributeEdit::Ints(values),
     }
 }
 
 /// The new sizes of every named value that changes.
-fn new_shapes(model: &Model, changes: &Changes) -> BTreeMap<String, Vec<Option<i64>>> {
+fn new_shapes(
+    model: &Model,
+    changes: &Changes,
+    edits: &Edits,
+) -> BTreeMap<String, Vec<Option<i64>>> {
     let (graph, analysis) = (model.graph(), model.analysis());
     let mut shapes = BTreeMap::new();
     for (index, value) in graph.values.iter().enumerate() {
         let axes = analysis.value(crate::graph::ValueId::new(index));
         let old = value.shape.as_deref().unwrap_or_default();
-        if value.name.is_empty() || axes.len() != old.len() {
+        if value.name.is_empty() || axes.len() != old.len() || is_copy(model, value, edits) {
             continue;
         }
         let new: Vec<i64> = axes
@@ -202,6 +222,16 @@ fn new_shapes(model: &Model, changes: &Changes) -> BTreeMap<String, Vec<Option<i
         }
     }
     shapes
+}
+
+/// Whether a value is one of several uses of a stored tensor that is not cut in place as it is.
+fn is_copy(model: &Model, value: &Value, edits: &Edits) -> bool {
+    let Origin::Param(param) = value.origin else { return false };
+    let param = model.graph().param(param);
+    let names = |edit: &(u32, u32, String)| Some((edit.0, edit.1)) == param.only_use;
+    let in_place = model.imported().tensors.get(param.tensor as usize);
+    let cut = in_place.is_some_and(|at| edits.tensors.contains_key(at));
+    !cut || edits.inputs.iter().any(names)
 }
 
 /// Names that are not taken yet.

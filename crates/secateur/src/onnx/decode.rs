@@ -49,6 +49,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
         self.node.output.iter().filter(|name| !name.is_empty()).count()
     }
 
+    /// Whether something reads result `slot`.
+    pub fn is_read(&self, slot: usize) -> bool {
+        self.node.output.get(slot).is_some_and(|name| self.importer.is_read(name))
+    }
+
     /// Whether input `slot` is given.
     pub fn has(&self, slot: usize) -> bool {
         self.node.input.get(slot).is_some_and(|name| !name.is_empty())
@@ -130,6 +135,15 @@ impl<'d, 'a> Decoder<'d, 'a> {
         let literal = Literal::Attribute { node: self.index, name, index };
         let number = Scalar::Int(value);
         self.importer.graph.sizes.add(Expr::Number(number, Some(literal)))
+    }
+
+    /// The size of one axis of input `slot`.
+    ///
+    /// # Errors
+    /// When the input is omitted.
+    pub fn size_of(&mut self, slot: usize, axis: usize) -> Result<ExprId> {
+        let value = self.input(slot)?;
+        Ok(self.importer.graph.sizes.add(Expr::Dim(value, axis as u32)))
     }
 
     /// The expressions of an input of integers, which may follow sizes.

@@ -126,8 +126,10 @@ impl<'a> Importer<'a> {
         let imports = &file.proto().opset_import;
         let opset = imports.iter().find(|o| is_standard(&o.domain)).map_or(1, |o| o.version);
         let mut uses: HashMap<&str, u32> = HashMap::new();
-        for name in file.graph().node.iter().flat_map(|node| &node.input) {
-            *uses.entry(name).or_default() += 1;
+        for node in &file.graph().node {
+            let mut names: Vec<&str> = node.input.iter().map(String::as_str).collect();
+            captured(node, &mut names);
+            names.into_iter().for_each(|name| *uses.entry(name).or_default() += 1);
         }
         let graph = file.graph();
         let declared = graph.value_info.iter().chain(&graph.output);
@@ -419,6 +421,12 @@ impl<'a> Importer<'a> {
     /// The expressions behind a name, where it is small and computed from sizes and literals.
     pub(super) fn known(&self, name: &str) -> Option<&Known> {
         self.names.get(name)?.known.as_ref()
+    }
+
+    /// Whether a node reads a name, or the model returns it.
+    pub(super) fn is_read(&self, name: &str) -> bool {
+        let returned = self.file.graph().output.iter().any(|output| output.name == name);
+        returned || self.uses.contains_key(name)
     }
 
     /// The stored tensor behind a name.

@@ -127,7 +127,7 @@ fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
         && indices.to_i64s().is_some_and(|indices| indices.into_iter().eq(0..all.size as i64))
     {
         let shape = indices.dims.iter().map(|&size| Extent::fixed(size)).collect();
-        return cx.node_over(1, PickAll(Reshape { shape, target: None }));
+        return cx.node_over(1, PickAll(Reshape::implied(shape)));
     }
     let axis = cx.int("axis").unwrap_or(0);
     cx.node(Gather { axis })

@@ -184,17 +184,18 @@ impl Cut {
 
     /// What start and end have to be, spelled as they are now: from the end where negative.
     fn bounds(&self, sizes: &NewSizes<'_>, dim: &Dim, old: usize) -> [Option<i64>; 2] {
+        if self.step != 1 && dim.0[0].len() == 1 {
+            return [Some(self.start.0), Some(self.end.0)];
+        }
         let segments = sizes.segments(dim);
         let total: i64 = segments.iter().sum();
         let first = if self.start.1 > 0 && segments.len() > 1 { segments[0] } else { 0 };
-        let strided = dim.0.len() == 1;
-        let start = if strided { self.start.1 as i64 } else { first };
-        let kept = segments.get(usize::from(self.start.1 > 0 && !strided)).copied().unwrap_or(0);
-        let end = if strided { total } else { start + kept };
+        let kept = segments.get(usize::from(self.start.1 > 0)).copied().unwrap_or(total);
+        let (start, end) = match self.step {
+            1 => (first, first + kept),
+            _ => (self.start.1 as i64, total - (old as i64 - self.end.1 as i64)),
+        };
         let spell = |spelled: i64, new: i64| if spelled < 0 { new - total } else { new };
-        if self.step < 0 {
-            return [None, None];
-        }
         let new_end = match self.end.0.cmp(&(old as i64)) {
             Ordering::Less => spell(self.end.0, end),
             Ordering::Equal => total,

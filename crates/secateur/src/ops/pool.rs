@@ -4,7 +4,7 @@ use super::conv::{Window, dims, spatial_factors};
 use super::{Operator, Shapes, agree, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
-use crate::rule::{Flow, Rule, Use};
+use crate::rule::{Flow, Kind, Rule, Use};
 use crate::{Error, Result};
 
 /// A pool over windows of data `[n, c, s…]`.
@@ -16,8 +16,19 @@ pub struct Pool {
     pub kernel: Vec<usize>,
     /// The window.
     pub window: Window,
-    /// Whether the positions of the maxima are a second result.
-    pub indices: bool,
+    /// The positions of the maxima, as a second result.
+    pub indices: Indices,
+}
+
+/// What becomes of the positions of the maxima: they count elements of the whole tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Indices {
+    /// They are not a result.
+    None,
+    /// They are a result that nothing reads.
+    Unread,
+    /// Something reads them.
+    Read,
 }
 
 /// What is taken of each window.
@@ -40,12 +51,17 @@ impl Operator for Pool {
             .map(|(axis, &kernel)| self.window.output(axis, data[axis + 2], kernel))
             .collect::<Result<Vec<Extent>>>()?;
         let mut r = Rule::new("pool");
-        let n = r.free("n", data[0]);
-        let c = r.free("c", data[1]);
+        let kind = if self.indices != Indices::None {
+            Kind::Fixed("positions are counted over it")
+        } else {
+            Kind::Free
+        };
+        let n = r.factor("n", data[0], kind);
+        let c = r.factor("c", data[1], kind);
         let [s, _, t] = spatial_factors(&mut r, &data[2..], &[], &result);
         r.operand(Use::Data, dims(vec![n.into(), c.into()], &s));
         r.result(dims(vec![n.into(), c.into()], &t));
-        if self.indices {
+        if self.indices != Indices::None {
             r.result(dims(vec![n.into(), c.into()], &t));
             r.flow = Flow::Break;
         }
@@ -67,6 +83,10 @@ fn decode(cx: &mut Decoder<'_, '_>, kind: PoolKind) -> Result<()> {
         .map(|size| usize::try_from(size).map_err(|_| Error::malformed("a negative kernel size")))
         .collect::<Result<Vec<_>>>()?;
     let window = Window::decode(cx, kernel.len())?;
-    let indices = cx.output_count() > 1;
+    let indices = match cx.output_count() {
+        0 | 1 => Indices::None,
+        _ if cx.is_read(1) => Indices::Read,
+        _ => Indices::Unread,
+    };
     cx.node(Pool { kind, kernel, window, indices })
 }

@@ -1,5 +1,6 @@
 //! The same elements in another shape or order, broadcast, or repeated.
 
+use super::reduce::Along;
 use super::{Fit, NewSizes, Operator, Place, Shapes, agree, axis, letter, letters, operand};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
@@ -14,6 +15,15 @@ pub struct Reshape {
     pub shape: Vec<Extent>,
     /// Where the source spells it; `None` where it follows from the data's shape.
     pub target: Option<Target>,
+    /// Axes that the source drops because their size is 1, without naming them, and where it can.
+    pub dropped: Option<(Place, Vec<usize>)>,
+}
+
+impl Reshape {
+    /// A reshape whose target follows from the data's shape.
+    pub(super) fn implied(shape: Vec<Extent>) -> Self {
+        Reshape { shape, target: None, dropped: None }
+    }
 }
 
 /// A target shape that the source spells.
@@ -21,7 +31,7 @@ pub struct Reshape {
 pub struct Target {
     /// Where it stands.
     pub place: Place,
-    /// One expression per axis; `None` for an axis that is copied or inferred.
+    /// One expression per axis; `None` for an axis that is inferred.
     pub exprs: Vec<Option<ExprId>>,
     /// Which axes of the data the source leaves open.
     pub open: Vec<bool>,
@@ -66,8 +76,11 @@ impl Operator for Reshape {
     }
 
     fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
-        let Some(target) = &self.target else { return Vec::new() };
         let want = sizes.result(0);
+        if let Some((place, axes)) = &self.dropped {
+            return name_dropped(*place, axes, &want);
+        }
+        let Some(target) = &self.target else { return Vec::new() };
         let whole = self.whole(target, sizes, &want);
         vec![Fit { place: target.place, exprs: target.exprs.clone(), want, whole, shape: None }]
     }
@@ -78,13 +91,16 @@ impl Reshape {
     fn whole(&self, target: &Target, sizes: &NewSizes<'_>, want: &[i64]) -> Option<Vec<i64>> {
         let data = &sizes.rule.operands[0].dims;
         let result = &sizes.rule.results[0];
+        let placed = |factor: FactorId| result.iter().any(|dim| dim.factors().any(|f| f == factor));
+        // An open axis of size 1 that merged into another: no axis is known to be a copy.
+        let merged = data.iter().flat_map(Dim::factors).any(|factor| !placed(factor));
         let mut inferred = 0;
         let mut one = |index: usize| {
             if !self.shape[index].dynamic {
                 return want[index];
             }
             let open = target.open.get(index).copied().unwrap_or(false);
-            if open && data.get(index) == Some(&result[index]) {
+            if open && !merged && data.get(index) == Some(&result[index]) {
                 return 0;
             }
             inferred += 1;
@@ -93,6 +109,14 @@ impl Reshape {
         let whole = (0..want.len()).map(&mut one).collect();
         (inferred <= 1).then_some(whole)
     }
+}
+
+/// Where more axes would be dropped than before, the dropped ones have to be named.
+fn name_dropped(place: Place, axes: &[usize], result: &[i64]) -> Vec<Fit> {
+    if !result.contains(&1) {
+        return Vec::new();
+    }
+    vec![Fit::new(place, [], axes.iter().map(|&axis| axis as i64).collect())]
 }
 
 /// One end of a list of axes that is consumed factor by factor.
@@ -256,11 +280,11 @@ impl Operator for Expand {
             false => Some(result[index]),
             true => copied(index).then_some(1),
         });
-        let exprs = self.target.iter().zip(&self.ones);
+        let sizes = self.ones.iter().zip(&result[skip..]);
         vec![Fit {
             place: Place::Input(1),
-            exprs: exprs.map(|(&expr, &one)| (!one).then_some(expr)).collect(),
-            want: result[skip..].to_vec(),
+            exprs: self.target.iter().copied().map(Some).collect(),
+            want: sizes.map(|(&one, &size)| if one { 1 } else { size }).collect(),
             whole: whole.collect(),
             shape: None,
         }]
@@ -332,8 +356,11 @@ fn decode_reshape(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let mut inferred = None;
     for (index, &expr) in exprs.iter().enumerate() {
         let (size, dynamic) = cx.eval(expr)?;
-        let follows = size == -1 || (size == 0 && zero_copies);
-        kept.push((!follows).then_some(expr));
+        kept.push(match size {
+            -1 => None,
+            0 if zero_copies && index < data.len() => Some(cx.size_of(0, index)?),
+            _ => Some(expr),
+        });
         shape.push(match size {
             -1 => {
                 inferred = Some(index);
@@ -363,7 +390,7 @@ fn decode_reshape(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let place = if zero_copies { Place::Input(1) } else { Place::InputFor(1, "allowzero") };
     let open = data.iter().map(|extent| extent.dynamic).collect();
     let target = Some(Target { place, exprs: kept, open });
-    cx.node_over(1, Reshape { shape, target })
+    cx.node_over(1, Reshape { shape, target, dropped: None })
 }
 
 fn decode_flatten(cx: &mut Decoder<'_, '_>) -> Result<()> {
@@ -375,7 +402,7 @@ fn decode_flatten(cx: &mut Decoder<'_, '_>) -> Result<()> {
         extent(size, part.iter().any(|e| e.dynamic))
     };
     let shape = vec![product(&data[..at]), product(&data[at..])];
-    cx.node(Reshape { shape, target: None })
+    cx.node(Reshape::implied(shape))
 }
 
 /// The axes that squeeze and unsqueeze name, as an attribute or as an input.
@@ -389,13 +416,20 @@ fn named_axes(cx: &mut Decoder<'_, '_>) -> Result<Option<Vec<i64>>> {
 
 fn decode_squeeze(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let data = cx.input_shape(0)?;
-    let axes = match named_axes(cx)? {
-        Some(axes) => axes.iter().map(|&a| axis(a, data.len())).collect::<Result<Vec<_>>>()?,
-        None => (0..data.len()).filter(|&axis| data[axis].size == 1).collect(),
+    let place = if cx.opset() < 13 { Place::Attribute("axes") } else { Place::Input(1) };
+    let (axes, named) = match named_axes(cx)? {
+        Some(axes) => {
+            (axes.iter().map(|&a| axis(a, data.len())).collect::<Result<Vec<_>>>()?, true)
+        }
+        None => ((0..data.len()).filter(|&axis| data[axis].size == 1).collect(), false),
     };
+    if !named && axes.iter().any(|&axis| data[axis].dynamic) {
+        return Err(Error::unsupported("an open axis that is dropped where its size is 1"));
+    }
     let keep = data.iter().enumerate().filter(|(index, _)| !axes.contains(index));
     let shape = keep.map(|(_, &extent)| extent).collect();
-    cx.node_over(1, Reshape { shape, target: None })
+    let dropped = (!named).then_some((place, axes));
+    cx.node_over(1, Reshape { dropped, ..Reshape::implied(shape) })
 }
 
 fn decode_unsqueeze(cx: &mut Decoder<'_, '_>) -> Result<()> {
@@ -409,7 +443,7 @@ fn decode_unsqueeze(cx: &mut Decoder<'_, '_>) -> Result<()> {
         false => rest.next().unwrap_or(extent(1, false)),
     };
     let shape = (0..rank).map(next).collect();
-    cx.node_over(1, Reshape { shape, target: None })
+    cx.node_over(1, Reshape::implied(shape))
 }
 
 fn decode_transpose(cx: &mut Decoder<'_, '_>) -> Result<()> {
@@ -465,17 +499,21 @@ fn decode_tile(cx: &mut Decoder<'_, '_>) -> Result<()> {
     cx.node_over(1, Tile { repeats, target })
 }
 
-/// Pixel shuffle and its inverse are a reshape, a transpose and a reshape.
+/// Pixel shuffle and its inverse are a reshape, a transpose and a reshape; two axes between are
+/// blocks.
 fn shuffle(
     cx: &mut Decoder<'_, '_>,
     split: Vec<Extent>,
+    blocks: [i64; 2],
     order: &[usize],
     shape: Vec<Extent>,
 ) -> Result<()> {
     let data = cx.input(0)?;
-    let split = cx.emit(Reshape { shape: split, target: None }, &[data])?;
-    let moved = cx.emit(Transpose { order: order.to_vec() }, &[split])?;
-    let merged = cx.emit(Reshape { shape, target: None }, &[moved])?;
+    let split = cx.emit(Reshape::implied(split), &[data])?;
+    let along = Along::new("blocks", "blocks of one size are moved", 0);
+    let whole = cx.emit(Along { axes: blocks.to_vec(), keeps_zero: true, ..along }, &[split])?;
+    let moved = cx.emit(Transpose { order: order.to_vec() }, &[whole])?;
+    let merged = cx.emit(Reshape::implied(shape), &[moved])?;
     cx.bind(0, merged);
     Ok(())
 }
@@ -497,8 +535,8 @@ fn decode_depth_to_space(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let times = |e: Extent| extent(e.size.saturating_mul(size), e.dynamic);
     let shape = vec![n, depth, times(h), times(w)];
     match cx.string("mode").as_deref() {
-        Some("CRD") => shuffle(cx, vec![n, depth, r, r, h, w], &[0, 1, 4, 2, 5, 3], shape),
-        _ => shuffle(cx, vec![n, r, r, depth, h, w], &[0, 3, 4, 1, 5, 2], shape),
+        Some("CRD") => shuffle(cx, vec![n, depth, r, r, h, w], [2, 3], &[0, 1, 4, 2, 5, 3], shape),
+        _ => shuffle(cx, vec![n, r, r, depth, h, w], [1, 2], &[0, 3, 4, 1, 5, 2], shape),
     }
 }
 
@@ -508,5 +546,5 @@ fn decode_space_to_depth(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let r = extent(size, false);
     let depth = extent(c.size.saturating_mul(size * size), c.dynamic);
     let split = vec![n, c, part(h), r, part(w), r];
-    shuffle(cx, split, &[0, 3, 5, 1, 2, 4], vec![n, depth, part(h), part(w)])
+    shuffle(cx, split, [3, 5], &[0, 3, 5, 1, 2, 4], vec![n, depth, part(h), part(w)])
 }

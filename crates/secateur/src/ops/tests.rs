@@ -396,8 +396,8 @@ fn pools_slide_over_pixels() {
     check(
         "MaxPool(2x8x6) kernel_shape=[2] strides=[2] -> 2x8x3, 2x8x3",
         expect![[r#"
-        pool [n, c, h] -> [n, c, h'], [n, c, h']   free: n c   fixed: h h'
-          n=2 c=8 h=6 h'=3   zero: lost"#]],
+            pool [n, c, h] -> [n, c, h'], [n, c, h']   fixed: n c h h'
+              n=2 c=8 h=6 h'=3   zero: lost"#]],
     );
     check(
         "AveragePool(1x8x4x6x6) kernel_shape=[2,2,2] -> 1x8x3x5x5",
@@ -754,32 +754,38 @@ fn pixel_shuffles_are_reshape_transpose_reshape() {
     check(
         "DepthToSpace(1x32x4x4) blocksize=2 -> 1x8x8x8",
         expect![[r#"
-        reshape [1, e d c, b, a] -> [1, e, d, c, b, a]   free: a b c d e
-          a=4 b=4 c=8 d=2 e=2   zero: moved
-        transpose [a, b, c, d, e, f] -> [a, d, e, b, f, c]   free: a b c d e f
-          a=1 b=2 c=2 d=8 e=4 f=4   zero: moved
-        reshape [1, e, d, c, b, a] -> [1, e, d c, b a]   free: a b c d e
-          a=2 b=4 c=2 d=4 e=8   zero: moved"#]],
+            reshape [1, e d c, b, a] -> [1, e, d, c, b, a]   free: a b c d e
+              a=4 b=4 c=8 d=2 e=2   zero: moved
+            blocks [a, b, c, d, e, f] -> [a, b, c, d, e, f]   free: a d e f   fixed: b c
+              a=1 b=2 c=2 d=8 e=4 f=4   zero: moved
+            transpose [a, b, c, d, e, f] -> [a, d, e, b, f, c]   free: a b c d e f
+              a=1 b=2 c=2 d=8 e=4 f=4   zero: moved
+            reshape [1, e, d, c, b, a] -> [1, e, d c, b a]   free: a b c d e
+              a=2 b=4 c=2 d=4 e=8   zero: moved"#]],
     );
     check(
         "DepthToSpace(1x32x4x4) blocksize=2 mode=CRD -> 1x8x8x8",
         expect![[r#"
-        reshape [1, e d c, b, a] -> [1, e, d, c, b, a]   free: a b c d e
-          a=4 b=4 c=2 d=2 e=8   zero: moved
-        transpose [a, b, c, d, e, f] -> [a, b, e, c, f, d]   free: a b c d e f
-          a=1 b=8 c=2 d=2 e=4 f=4   zero: moved
-        reshape [1, e, d, c, b, a] -> [1, e, d c, b a]   free: a b c d e
-          a=2 b=4 c=2 d=4 e=8   zero: moved"#]],
+            reshape [1, e d c, b, a] -> [1, e, d, c, b, a]   free: a b c d e
+              a=4 b=4 c=2 d=2 e=8   zero: moved
+            blocks [a, b, c, d, e, f] -> [a, b, c, d, e, f]   free: a b e f   fixed: c d
+              a=1 b=8 c=2 d=2 e=4 f=4   zero: moved
+            transpose [a, b, c, d, e, f] -> [a, b, e, c, f, d]   free: a b c d e f
+              a=1 b=8 c=2 d=2 e=4 f=4   zero: moved
+            reshape [1, e, d, c, b, a] -> [1, e, d c, b a]   free: a b c d e
+              a=2 b=4 c=2 d=4 e=8   zero: moved"#]],
     );
     check(
         "SpaceToDepth(1x8x4x4) blocksize=2 -> 1x32x2x2",
         expect![[r#"
-        reshape [1, e, d c, b a] -> [1, e, d, c, b, a]   free: a b c d e
-          a=2 b=2 c=2 d=2 e=8   zero: moved
-        transpose [a, b, c, d, e, f] -> [a, d, f, b, c, e]   free: a b c d e f
-          a=1 b=8 c=2 d=2 e=2 f=2   zero: moved
-        reshape [1, e, d, c, b, a] -> [1, e d c, b, a]   free: a b c d e
-          a=2 b=2 c=8 d=2 e=2   zero: moved"#]],
+            reshape [1, e, d c, b a] -> [1, e, d, c, b, a]   free: a b c d e
+              a=2 b=2 c=2 d=2 e=8   zero: moved
+            blocks [a, b, c, d, e, f] -> [a, b, c, d, e, f]   free: a b c e   fixed: d f
+              a=1 b=8 c=2 d=2 e=2 f=2   zero: moved
+            transpose [a, b, c, d, e, f] -> [a, d, f, b, c, e]   free: a b c d e f
+              a=1 b=8 c=2 d=2 e=2 f=2   zero: moved
+            reshape [1, e, d, c, b, a] -> [1, e d c, b, a]   free: a b c d e
+              a=2 b=2 c=8 d=2 e=2   zero: moved"#]],
     );
 }
 
