@@ -92,7 +92,8 @@ pub struct Param {
     /// The source's name, unique among stored tensors.
     pub name: String,
     /// What users know it by: its name, or, where that was made up by an exporter, the name in
-    /// the framework that the model was made with. Unique.
+    /// the framework that the model was made with. Unique. Its axes are those of [`Param::shape`]:
+    /// an exporter may have stored the framework's tensor transposed.
     pub label: String,
     /// Element type.
     pub dtype: DType,

@@ -1,6 +1,7 @@
 //! Reads an ONNX graph into a [`Graph`]: inputs, constants, shape subgraphs, operators.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 
 use super::decode::{Decode, Decoder};
 use super::eval::{self, Known};
@@ -24,6 +25,9 @@ mod tests;
 pub(super) const MAX_KNOWN_INTS: usize = 1024;
 /// Largest float constant that is read as numbers (scales, bounds).
 const MAX_KNOWN_FLOATS: usize = 16;
+
+/// The opsets of the ONNX standard whose operators are read.
+const OPSETS: RangeInclusive<i64> = 7..=23;
 
 /// All decode tables, one per operator family.
 const TABLES: &[&[(&str, Decode)]] = &[
@@ -63,10 +67,11 @@ pub struct Imported {
 /// Reads the main graph of a file.
 ///
 /// # Errors
-/// When the graph is not well-formed (dangling, cyclic, doubly defined names), when an input's size
+/// When the opset is older than 7, when the graph is not well-formed (dangling, cyclic, doubly defined names), when an input's size
 /// is needed and unknown, or when sizes do not fit together under guessed input sizes.
 pub fn import(file: &OnnxFile, hints: &Hints) -> Result<Imported> {
     let mut importer = Importer::new(file);
+    importer.check_opset()?;
     importer.add_initializers()?;
     importer.add_inputs(hints)?;
     let order = order(&file.graph().node, |name| importer.names.contains_key(name))?;
@@ -81,6 +86,10 @@ pub fn import(file: &OnnxFile, hints: &Hints) -> Result<Imported> {
     super::labels::add_labels(file, &mut importer.graph);
     let Importer { graph, tensors, guessed, .. } = importer;
     Ok(Imported { graph, tensors, guessed })
+}
+
+fn is_standard(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx")
 }
 
 /// What a name stands for, as far as it has been asked.
@@ -114,9 +123,8 @@ pub(super) struct Importer<'a> {
 
 impl<'a> Importer<'a> {
     fn new(file: &'a OnnxFile) -> Self {
-        let standard = |domain: &str| domain.is_empty() || domain == "ai.onnx";
         let imports = &file.proto().opset_import;
-        let opset = imports.iter().find(|o| standard(&o.domain)).map_or(1, |o| o.version);
+        let opset = imports.iter().find(|o| is_standard(&o.domain)).map_or(1, |o| o.version);
         let mut uses: HashMap<&str, u32> = HashMap::new();
         for node in &file.graph().node {
             let mut names: Vec<&str> = node.input.iter().map(String::as_str).collect();
@@ -142,6 +150,23 @@ impl<'a> Importer<'a> {
             opaque: BTreeSet::new(),
             behind: 0,
         }
+    }
+
+    /// Before opset 7, operators broadcast by other rules.
+    fn check_opset(&mut self) -> Result<()> {
+        let (oldest, newest, opset) = (OPSETS.start(), OPSETS.end(), self.opset);
+        let reads_any = self.file.graph().node.iter().any(|node| is_standard(&node.domain));
+        if opset < *oldest && reads_any {
+            let text = format!("opset {opset} is older than {oldest}, the oldest that can be read");
+            return Err(Error::unsupported(text)
+                .hint("convert the model with `onnx.version_converter.convert_version`"));
+        }
+        if opset > *newest {
+            self.graph.warnings.push(format!(
+                "opset {opset} is newer than {newest}: operators are read as those of opset {newest}"
+            ));
+        }
+        Ok(())
     }
 
     fn add_initializers(&mut self) -> Result<()> {
@@ -284,7 +309,7 @@ impl<'a> Importer<'a> {
 
     /// A `Constant` node is a stored tensor.
     fn add_constant(&mut self, index: u32, node: &'a NodeProto) -> Result<bool> {
-        if node.op_type != "Constant" || !node.domain.is_empty() {
+        if node.op_type != "Constant" || !is_standard(&node.domain) {
             return Ok(false);
         }
         let ([name], Some(attribute)) = (node.output.as_slice(), node.attribute.first()) else {

@@ -587,7 +587,7 @@ fn activations_say_what_becomes_of_zero() {
           a=2 b=8   zero: lost"#]],
     );
     check(
-        "Clip@6(2x8) min=-1.0 max=1.0 -> 2x8",
+        "Clip@7(2x8) min=-1.0 max=1.0 -> 2x8",
         expect![[r#"
         elementwise [a, b] -> [a, b]   free: a b
           a=2 b=8   zero: 0"#]],
