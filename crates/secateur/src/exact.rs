@@ -143,7 +143,7 @@ impl<'a> Vanishing<'a> {
 mod tests {
     use crate::analysis::Analysis;
     use crate::group::Groups;
-    use crate::onnx::{Hints, import};
+    use crate::onnx::{Hints, OnnxFile, import};
     use crate::text;
 
     /// The operators that make the one group between two layers approximate.
@@ -158,7 +158,8 @@ mod tests {
             r = MatMul(z, v)
             -> r"
         );
-        let graph = import(&text::parse(&source), &Hints::new()).unwrap().graph;
+        let file = OnnxFile::parse(text::encode(&source).into(), "text".as_ref()).unwrap();
+        let graph = import(&file, &Hints::new()).unwrap().graph;
         let groups = Groups::new(&graph, &Analysis::new(&graph));
         let [group] = groups.iter().map(|(_, group)| group).collect::<Vec<_>>()[..] else {
             panic!("{} groups in {source}", groups.len())
