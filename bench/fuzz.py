@@ -75,7 +75,7 @@ def is_valid(path: Path) -> bool:
 
 
 def make(seed: int, path: Path) -> tuple[Model, type, list[Inputs], list[Arrays]] | None:
-    """Writes the model of a seed, in the first precision that ONNX Runtime has all operators for."""
+    """Writes the model of a seed, in double precision where ONNX Runtime has all operators."""
     for dtype in (np.float64, np.float32):
         model = build(seed, dtype)
         onnx.save(model.proto, path)

@@ -99,7 +99,9 @@ class Builder:
         """Adds a node; returns its first result."""
         return self.results(op, inputs, outputs, **attributes)[0]
 
-    def results(self, op: str, inputs: Sequence[str], count: int, **attributes: object) -> list[str]:
+    def results(
+        self, op: str, inputs: Sequence[str], count: int, **attributes: object
+    ) -> list[str]:
         names = [self.name(op.lower() + "_") for _ in range(count)]
         node = helper.make_node(op, list(inputs), names, name=names[0], **attributes)
         self.nodes.append(node)
@@ -232,10 +234,25 @@ class Builder:
         if all(entry is not None for entry in entries) and self.chance(0.7):
             return self.ints([entry or 0 for entry in entries])
         parts = []
+        if source is not None and self.chance(0.2):
+            same = [a == b for a, b in zip(shape, source, strict=False)]
+            shared = (*same, False).index(False)
+            if 0 < shared < len(shape):
+                whole = self.node("Shape", [self.source(source)])
+                parts.append(self.node("Slice", [whole, self.ints([0]), self.ints([shared])]))
+                entries, shape = entries[shared:], shape[shared:]
+                entries = [None if entry == 0 else entry for entry in entries]
         for entry, dim in zip(entries, shape, strict=True):
             literal = entry is not None and (entry < 1 or self.chance(0.4))
             parts.append(self.ints([entry]) if literal else self.entry(dim))
         return parts[0] if len(parts) == 1 else self.node("Concat", parts, axis=0)
+
+    def source(self, shape: Shape) -> str:
+        """A live tensor of this shape."""
+        found = [tensor.name for tensor in self.pool if tensor.shape == shape]
+        if not found:
+            raise Misfit
+        return self.rng.choice(found)
 
     def reshape(self, tensor: Tensor, shape: Sequence[Dim]) -> Tensor:
         if total(tensor.shape) != total(shape) or not shape:

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import numpy as np
 from onnx import helper, numpy_helper
 
-from randomgraph import CHANNELS, ONE, SIZES, Builder, Dim, Misfit, Shape, Tensor
+from randomgraph import CHANNELS, ONE, SIZES, Builder, Dim, Misfit, Shape, Tensor, total
 
 Op = Callable[[Builder], object]
 OPS: dict[str, tuple[float, Op]] = {}
-ACTIVATIONS = (
-    "Relu Sigmoid Tanh LeakyRelu Elu Selu Softplus Softsign HardSigmoid HardSwish Abs Neg Erf "
-    "Gelu Mish Sin Cos Exp Ceil Identity Sqrt Log Reciprocal Clip Pow PRelu Dropout Sign"
-).split()
+ACTIVATIONS = """
+Relu Sigmoid Tanh LeakyRelu Elu Selu Softplus Softsign HardSigmoid HardSwish Abs Neg Erf
+Gelu Mish Sin Cos Exp Ceil Identity Sqrt Log Reciprocal Clip Pow PRelu Dropout Sign
+""".split()  # noqa: SIM905
 
 
 def op(weight: float) -> Callable[[Op], Op]:
@@ -184,9 +184,7 @@ def group_norm(b: Builder) -> Tensor:
     c, n = x.shape[1].size, x.shape[0]
     groups = b.divisor(c)
     if b.chance(0.3):
-        y = b.node(
-            "GroupNormalization", [x.name, b.weight(c), b.weight(c)], num_groups=groups
-        )
+        y = b.node("GroupNormalization", [x.name, b.weight(c), b.weight(c)], num_groups=groups)
         return b.add(y, x.shape)
     rest = Dim(1)
     for dim in (Dim(c // groups), *x.shape[2:]):
@@ -371,7 +369,9 @@ def fill(b: Builder) -> Tensor:
 @op(0.7)
 def count(b: Builder) -> Tensor:
     """Positions that are counted up to a size, as an index into a table."""
-    x = b.pick(lambda t: t.rank == 3 and ends_fixed(t) and t.shape[1].fixed and t.shape[1].size < 17)
+    x = b.pick(lambda t: t.rank == 3 and ends_fixed(t) and t.shape[1].fixed)
+    if x.shape[1].size > 16:
+        raise Misfit
     length = b.node("Squeeze", [b.entry(x.shape[1]), b.ints([0])])
     places = b.node("Range", [b.ints([0], True), length, b.ints([1], True)])
     rows = b.node("Gather", [b.weight(16, x.shape[2].size), places], axis=0)
@@ -466,8 +466,10 @@ def reshape_split(b: Builder) -> Tensor:
     pair = [Dim(part), Dim(dim.size // part, dim.batch, dim.tokens)]
     if b.chance(0.5):
         pair.reverse()
-    return b.add(b.reshape(x, (*x.shape[:axis], *pair, *x.shape[axis + 1 :])).name,
-                 (*x.shape[:axis], *pair, *x.shape[axis + 1 :]))
+    return b.add(
+        b.reshape(x, (*x.shape[:axis], *pair, *x.shape[axis + 1 :])).name,
+        (*x.shape[:axis], *pair, *x.shape[axis + 1 :]),
+    )
 
 
 @op(2)
@@ -530,7 +532,59 @@ def expand(b: Builder) -> Tensor:
         shape, target = [Dim(2), *shape], [Dim(2), *target]
     elif b.chance(0.2) and shape[0] == x.shape[0] and len(target) > 1:
         target = target[1:]
-    return b.add(b.node("Expand", [x.name, b.spell(target)]), shape)
+    spelled = b.spell(target)
+    if b.chance(0.2):
+        spelled = _guard(b, spelled)
+    return b.add(b.node("Expand", [x.name, spelled]), shape)
+
+
+def _guard(b: Builder, target: str) -> str:
+    """A target with its -1 made 1, as PyTorch's `expand` is exported."""
+    one = numpy_helper.from_array(np.array([1], np.int64))
+    ones = b.node("ConstantOfShape", [b.node("Shape", [target])], value=one)
+    negative = b.node("Mul", [ones, b.ints([-1])])
+    return b.node("Where", [b.node("Equal", [target, negative]), ones, target])
+
+
+@op(0.7)
+def expand_as(b: Builder) -> Tensor:
+    x = b.pick(lambda t: t.rank > 0)
+    y = b.pick(lambda t: _broadcasts(x.shape, t.shape) == t.shape)
+    return b.add(b.node("Expand", [x.name, b.node("Shape", [y.name])]), y.shape)
+
+
+@op(0.7)
+def reshape_as(b: Builder) -> Tensor:
+    x = b.pick(lambda t: t.rank > 0)
+    y = b.pick(lambda t: t.rank > 0 and total(t.shape) == total(x.shape))
+    return b.add(b.node("Reshape", [x.name, b.node("Shape", [y.name])]), y.shape)
+
+
+@op(0.7)
+def by_size(b: Builder) -> Tensor:
+    """A size that is read as a number."""
+    x, y = b.pick(lambda t: True), b.pick(lambda t: t.rank > 0)
+    axis = b.rng.randrange(y.rank)
+    size = b.node("Shape", [y.name], start=axis, end=axis + 1)
+    if b.chance(0.3):
+        size = b.node("ReduceProd", [b.node("Shape", [y.name])], keepdims=1)
+    if x.rank == 0:
+        raise Misfit
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(b.dtype))
+    return b.add(b.node("Div", [x.name, b.node("Cast", [size], to=kind)]), x.shape)
+
+
+@op(0.7)
+def positions(b: Builder) -> Tensor:
+    """The first rows of a stored table, as many as there are tokens."""
+    x = b.pick(
+        lambda t: t.rank == 3 and ends_fixed(t) and (t.shape[1].size, t.shape[1].batch) < (17, 1)
+    )
+    if x.shape[1].tokens and x.shape[1].size > 1:
+        raise Misfit
+    table = b.weight(16, x.shape[2].size)
+    rows = b.node("Slice", [table, b.ints([0]), b.entry(x.shape[1]), b.ints([0])])
+    return b.add(b.node("Add", [x.name, rows]), x.shape)
 
 
 def _stretch(b: Builder, dim: Dim) -> Dim:
@@ -553,7 +607,7 @@ def concat(b: Builder) -> Tensor:
 
     def beside(t: Tensor) -> bool:
         same = t.rank == x.rank and t.shape[axis].fixed == x.shape[axis].fixed
-        return same and all(a == c or i == axis for i, (a, c) in enumerate(zip(t.shape, x.shape)))
+        return same and all(t.shape[i] == d or i == axis for i, d in enumerate(x.shape))
 
     parts = [x, *(b.pick(beside) for _ in range(b.rng.choice([1, 1, 2])))]
     if x.shape[axis].fixed:

@@ -236,6 +236,49 @@ fn an_expand_to_an_open_size_of_one_is_no_copy() {
 }
 
 #[test]
+fn rows_that_an_open_size_may_read_stay() {
+    for end in ["t", "last"] {
+        check(
+            &format!(
+                "x: nxtx4
+                w = 4x4
+                v = 4x3
+                table = 32x4
+                first = i64[0]
+                second = i64[1]
+                last = i64[16]
+                y = MatMul(x, w)
+                shape = Shape(x)
+                t = Gather(shape, second)
+                rows = Slice(table, first, {end}, first)
+                p = ReduceSum(rows, first) keepdims=0
+                s = Add(y, p)
+                z = MatMul(s, v)
+                -> z"
+            ),
+            if end == "t" { 1 } else { 3 },
+            &[("x", &[3, 20, 4])],
+        );
+    }
+    check(
+        "x: nxtx4
+        table = 32x4
+        first = i64[0]
+        second = i64[1]
+        all = i64[32]
+        shape = Shape(x)
+        t = Gather(shape, second)
+        rest = Sub(all, t)
+        sizes = Concat(t, rest) axis=0
+        rows, others = Split(table, sizes) axis=0
+        z = Add(x, rows)
+        -> z",
+        0,
+        &[("x", &[3, 20, 4])],
+    );
+}
+
+#[test]
 fn blocks_of_pixels_stay() {
     check(
         "x: 1x4x4x4

@@ -5,9 +5,12 @@ use std::cmp::Ordering;
 use super::{Fit, NewSizes, Operator, Place, Shapes, agree, axis, letter, operand, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
-use crate::rule::{Dim, Rule, Use};
+use crate::rule::{Dim, Kind, Rule, Use};
 use crate::size::ExprId;
 use crate::{Error, Result};
+
+/// Why an axis that is taken apart at an open size stays whole: elsewhere more of it is read.
+const OPEN: &str = "it is taken apart at a size that is open";
 
 /// Tensors laid end to end along one axis.
 #[derive(Clone, Debug)]
@@ -51,7 +54,7 @@ pub struct Split {
     /// The axis.
     pub axis: i64,
     /// Segment sizes.
-    pub sizes: Vec<usize>,
+    pub sizes: Vec<Extent>,
     /// Where the source spells them, and how; nowhere for equal parts.
     pub target: (Place, Vec<ExprId>),
 }
@@ -60,7 +63,8 @@ impl Operator for Split {
     fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
         let data = ranked(shapes, 0, 1)?;
         let along = axis(self.axis, data.len())?;
-        let total = self.sizes.iter().fold(0, |total: usize, &size| total.saturating_add(size));
+        let sizes = self.sizes.iter().map(|extent| extent.size);
+        let total = sizes.fold(0, |total: usize, size| total.saturating_add(size));
         agree("segments and size", total, data[along].size)?;
         let mut r = Rule::new("split");
         let mut segments = Vec::new();
@@ -69,7 +73,8 @@ impl Operator for Split {
             if index == along {
                 for (part, &size) in self.sizes.iter().enumerate() {
                     let name = format!("{}{part}", letter(along));
-                    segments.push(r.free(name, Extent::fixed(size)));
+                    let kind = if self.is_open() { Kind::Fixed(OPEN) } else { Kind::Free };
+                    segments.push(r.factor(name, size, kind));
                 }
                 dims.push(Dim::sum(segments.clone()));
             } else {
@@ -92,7 +97,15 @@ impl Operator for Split {
         if exprs.is_empty() && want.iter().all(|&size| size == want[0]) {
             return Vec::new();
         }
-        vec![Fit::new(*place, exprs.iter().copied(), want)]
+        let mut fit = Fit::new(*place, exprs.iter().copied(), want);
+        fit.whole = fit.whole.filter(|_| !self.is_open());
+        vec![fit]
+    }
+}
+
+impl Split {
+    fn is_open(&self) -> bool {
+        self.sizes.iter().any(|size| size.dynamic)
     }
 }
 
@@ -153,6 +166,10 @@ impl Cut {
         }
         let kept =
             Extent { size: length, dynamic: self.open || (extent.dynamic && length == size) };
+        if self.open {
+            let from = r.fixed(name.clone(), extent, OPEN);
+            return Ok((from.into(), r.fixed(name + "'", kept, OPEN).into()));
+        }
         if self.step == 1 && length == size {
             let all = r.free(name, extent);
             return Ok((all.into(), all.into()));
@@ -185,7 +202,7 @@ impl Cut {
 
     /// What start and end have to be, spelled as they are now: from the end where negative.
     fn bounds(&self, sizes: &NewSizes<'_>, dim: &Dim, old: usize) -> [Option<i64>; 2] {
-        if self.step != 1 && dim.0[0].len() == 1 {
+        if self.open || (self.step != 1 && dim.0[0].len() == 1) {
             return [Some(self.start.0), Some(self.end.0)];
         }
         let segments = sizes.segments(dim);
@@ -242,7 +259,9 @@ impl Operator for Slice {
             let want: Vec<i64> =
                 entries.clone().map(|(cut, b)| b[side].unwrap_or(spelled(cut))).collect();
             let exprs = entries.map(|(cut, b)| b[side].map(|_| cut.exprs[side])).collect();
-            Fit { place: self.places[side], exprs, whole: Some(want.clone()), want, shape: None }
+            let open = self.cuts.iter().any(|cut| cut.open);
+            let whole = (!open).then(|| want.clone());
+            Fit { place: self.places[side], exprs, whole, want, shape: None }
         };
         vec![fit(0), fit(1)]
     }
@@ -275,15 +294,16 @@ fn decode_split(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let count = cx.output_count();
     let sizes = if target.1.is_empty() {
         let part = size.div_ceil(count.max(1));
-        (0..count).map(|i| part.min(size.saturating_sub(i * part))).collect()
+        (0..count).map(|i| Extent::fixed(part.min(size.saturating_sub(i * part)))).collect()
     } else {
         let one = |&expr: &ExprId| {
-            let (size, _) = cx.eval(expr)?;
-            usize::try_from(size).map_err(|_| Error::malformed("a negative segment"))
+            let (size, dynamic) = cx.eval(expr)?;
+            let size = usize::try_from(size).map_err(|_| Error::malformed("a negative segment"))?;
+            Ok(Extent { size, dynamic })
         };
-        target.1.iter().map(one).collect::<Result<Vec<usize>>>()?
+        target.1.iter().map(one).collect::<Result<Vec<Extent>>>()?
     };
-    if sizes.contains(&0) {
+    if sizes.iter().any(|extent| extent.size == 0) {
         return Err(Error::unsupported("an empty segment"));
     }
     agree("segments and results", sizes.len(), count)?;

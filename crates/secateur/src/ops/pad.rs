@@ -14,6 +14,8 @@ pub struct Pad {
     pub borders: Vec<(usize, [i64; 2])>,
     /// Where the source spells the borders (all near ones, then all far ones), and how.
     pub target: (Place, Vec<ExprId>),
+    /// The axes whose borders depend on sizes that the source leaves open.
+    pub open: Vec<usize>,
     /// What stands in the borders.
     pub border: Border,
 }
@@ -38,7 +40,8 @@ impl Operator for Pad {
             let name = letter(index);
             let border = self.borders.iter().find(|(axis, _)| *axis == index);
             let [near, far] = border.map_or([0, 0], |(_, border)| *border);
-            if near == 0 && far == 0 {
+            let open = self.open.contains(&index);
+            if near == 0 && far == 0 && !open {
                 let factor = r.free(name, extent);
                 dims.push(factor.into());
                 result.push(factor.into());
@@ -46,10 +49,10 @@ impl Operator for Pad {
             }
             let total = (extent.size as i64).saturating_add(near).saturating_add(far);
             let size = usize::try_from(total).map_err(|_| Error::malformed("a negative size"))?;
-            if near < 0 || far < 0 || self.border != Border::Zero {
-                let reason = "its border is not zero";
+            if near < 0 || far < 0 || self.border != Border::Zero || open {
+                let reason = if open { "its border is open" } else { "its border is not zero" };
                 dims.push(r.fixed(name.clone(), extent, reason).into());
-                let to = Extent { size, dynamic: extent.dynamic };
+                let to = Extent { size, dynamic: extent.dynamic || open };
                 result.push(r.fixed(name + "'", to, reason).into());
                 continue;
             }
@@ -86,7 +89,9 @@ impl Operator for Pad {
             let far = if border[1] > 0 && !whole { last } else { border[1] };
             (want[index], want[count + index]) = (near, far);
         }
-        vec![Fit::new(*place, exprs.iter().copied(), want)]
+        let mut fit = Fit::new(*place, exprs.iter().copied(), want);
+        fit.whole = fit.whole.filter(|_| self.open.is_empty());
+        vec![fit]
     }
 }
 
@@ -116,11 +121,13 @@ fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
         Some(0.0) => Border::Zero,
         _ => Border::Other,
     };
-    let mut borders = Vec::new();
+    let (mut borders, mut open) = (Vec::new(), Vec::new());
     for (index, &along) in axes.iter().enumerate() {
-        let (near, _) = cx.eval(target.1[index])?;
-        let (far, _) = cx.eval(target.1[axes.len() + index])?;
-        borders.push((axis(along, rank)?, [near, far]));
+        let (near, early) = cx.eval(target.1[index])?;
+        let (far, late) = cx.eval(target.1[axes.len() + index])?;
+        let along = axis(along, rank)?;
+        borders.push((along, [near, far]));
+        open.extend((early || late).then_some(along));
     }
-    cx.node_over(1, Pad { borders, target, border })
+    cx.node_over(1, Pad { borders, target, open, border })
 }

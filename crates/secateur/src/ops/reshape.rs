@@ -326,7 +326,9 @@ impl Operator for Tile {
 
     fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
         let times = sizes.rule.results[0].iter().map(|dim| sizes.factor(dim.0[0][0])).collect();
-        vec![Fit::new(Place::Input(1), self.target.iter().copied(), times)]
+        let mut fit = Fit::new(Place::Input(1), self.target.iter().copied(), times);
+        fit.whole = fit.whole.filter(|_| self.repeats.iter().all(|times| !times.dynamic));
+        vec![fit]
     }
 }
 
