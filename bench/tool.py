@@ -15,13 +15,13 @@ class ToolError(Exception):
 
 
 def find(given: Path | None = None) -> Path:
-    """The given binary, else the newest kind of build in `target`, else the one on PATH."""
+    """The given binary, else the newest build in `target`, else the one on PATH."""
     builds = [ROOT / "target" / kind / "secateur" for kind in ("release", "debug")]
-    for path in [given] if given else builds:
-        if path.is_file():
-            return path
-    if not given and (found := shutil.which("secateur")):
-        return Path(found)
+    found = [path for path in ([given] if given else builds) if path.is_file()]
+    if found:
+        return max(found, key=lambda path: path.stat().st_mtime)
+    if not given and (installed := shutil.which("secateur")):
+        return Path(installed)
     raise ToolError("no `secateur` binary: run `cargo build --release` or pass --secateur PATH")
 
 

@@ -1,4 +1,4 @@
-"""Random small models keep the promise of exact groups; `bench/fuzz.py` runs as many as you like."""
+"""Random small models keep the promise of exact groups; `bench/fuzz.py` runs any number."""
 
 import warnings
 from pathlib import Path
