@@ -2,7 +2,7 @@
 //! shapes, and the outputs of the original, also at other input sizes. Every model here was once
 //! written wrongly.
 
-#[allow(dead_code)]
+#[allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod text;
 
 use std::fs;
