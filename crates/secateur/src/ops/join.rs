@@ -5,11 +5,11 @@ use std::cmp::Ordering;
 use super::{Fit, NewSizes, Operator, Place, Shapes, agree, axis, letter, operand, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
-use crate::rule::{Dim, Kind, Rule, Use};
+use crate::rule::{Dim, FactorId, Kind, Rule, Use};
 use crate::size::ExprId;
 use crate::{Error, Result};
 
-/// Why an axis that is taken apart at an open size stays whole: elsewhere more of it is read.
+/// Why a fixed axis that is taken apart at an open size stays whole: elsewhere more of it is read.
 const OPEN: &str = "it is taken apart at a size that is open";
 
 /// Tensors laid end to end along one axis.
@@ -73,7 +73,8 @@ impl Operator for Split {
             if index == along {
                 for (part, &size) in self.sizes.iter().enumerate() {
                     let name = format!("{}{part}", letter(along));
-                    let kind = if self.is_open() { Kind::Fixed(OPEN) } else { Kind::Free };
+                    let open = self.is_open() && !data[along].dynamic;
+                    let kind = if open { Kind::Fixed(OPEN) } else { Kind::Free };
                     segments.push(r.factor(name, size, kind));
                 }
                 dims.push(Dim::sum(segments.clone()));
@@ -166,7 +167,7 @@ impl Cut {
         }
         let kept =
             Extent { size: length, dynamic: self.open || (extent.dynamic && length == size) };
-        if self.open {
+        if self.open && !extent.dynamic {
             let from = r.fixed(name.clone(), extent, OPEN);
             return Ok((from.into(), r.fixed(name + "'", kept, OPEN).into()));
         }
@@ -202,7 +203,8 @@ impl Cut {
 
     /// What start and end have to be, spelled as they are now: from the end where negative.
     fn bounds(&self, sizes: &NewSizes<'_>, dim: &Dim, old: usize) -> [Option<i64>; 2] {
-        if self.open || (self.step != 1 && dim.0[0].len() == 1) {
+        let fixed = |f: FactorId| matches!(sizes.rule.factors[f.index()].kind, Kind::Fixed(_));
+        if matches!(dim.0.as_slice(), [one] if matches!(one[..], [factor] if fixed(factor))) {
             return [Some(self.start.0), Some(self.end.0)];
         }
         let segments = sizes.segments(dim);

@@ -366,7 +366,7 @@ fn decode_reshape(cx: &mut Decoder<'_, '_>) -> Result<()> {
         shape.push(match size {
             -1 => {
                 inferred = Some(index);
-                extent(1, data.iter().any(|extent| extent.dynamic))
+                extent(1, false)
             }
             0 if zero_copies => *data.get(index).ok_or_else(|| {
                 Error::malformed(format!("entry {index} of the target copies no axis"))
@@ -386,13 +386,24 @@ fn decode_reshape(cx: &mut Decoder<'_, '_>) -> Result<()> {
         if rest == 0 || all % rest != 0 {
             return Err(cx.mismatch(format!("{all} elements cannot be laid out in {rest}s")));
         }
-        shape[index].size = all / rest;
+        shape[index] = extent(all / rest, !same_open(&data, &shape));
     }
     // A target that is replaced as a whole copies sizes by 0, so `allowzero` must go.
     let place = if zero_copies { Place::Input(1) } else { Place::InputFor(1, "allowzero") };
     let open = data.iter().map(|extent| extent.dynamic).collect();
     let target = Some(Target { place, exprs: kept, open });
     cx.node_over(1, Reshape { shape, target, dropped: None })
+}
+
+/// Whether the axes that are open in the data are those that are open in a target, so that what is
+/// inferred from the rest is not.
+fn same_open(data: &[Extent], target: &[Extent]) -> bool {
+    let open = |shape: &[Extent]| -> (usize, usize) {
+        let open = shape.iter().filter(|extent| extent.dynamic);
+        (open.clone().count(), open.map(|extent| extent.size).product())
+    };
+    let (data, target) = (open(data), open(target));
+    data.0 <= target.0 && data.1 == target.1
 }
 
 fn decode_flatten(cx: &mut Decoder<'_, '_>) -> Result<()> {
