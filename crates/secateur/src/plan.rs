@@ -149,3 +149,16 @@ fn check_keep(entry: &GroupPlan) -> Result<()> {
         entry.name, entry.size
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::NodePlan;
+
+    #[test]
+    fn numbers_survive_the_file_to_the_last_bit() {
+        let values: Vec<f64> = (1..2000).map(|n| 1.0 / f64::from(n).sqrt()).collect();
+        let plan = NodePlan { node: String::new(), change: String::new(), values };
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<NodePlan>(&text).unwrap(), plan);
+    }
+}
