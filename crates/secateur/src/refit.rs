@@ -206,14 +206,13 @@ impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
         };
         let axes = self.analysis.factors(id);
         let factors: Vec<usize> = axes.iter().map(|&axis| self.size(axis)).collect();
+        let mut fits = operator.fits(&NewSizes { rule, factors: &factors });
         let now = rule.factors.iter().map(|factor| factor.extent.size);
         if now.eq(factors.iter().copied()) {
             // Nothing changed here, but a literal shared with another node may.
-            let mut fits = operator.fits(&NewSizes { rule, factors: &factors });
             fits.retain(|fit| !fit.exprs.is_empty());
-            return fits;
         }
-        operator.fits(&NewSizes { rule, factors: &factors })
+        fits
     }
 
     fn size(&mut self, axis: AxisId) -> usize {

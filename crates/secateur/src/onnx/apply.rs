@@ -66,8 +66,8 @@ fn literal(model: &Model, replacement: &Replacement) -> Result<TensorView> {
 }
 
 /// The edits that zero what pruning would remove.
-pub(crate) fn masking_edits(model: &Model, changes: &Changes) -> Result<Edits> {
-    Ok(parameter_edits(model, changes, TensorEdit::Zero))
+pub(crate) fn masking_edits(model: &Model, changes: &Changes) -> Edits {
+    parameter_edits(model, changes, TensorEdit::Zero)
 }
 
 /// What the literals that change are now, by the name of their constant or node: name, change,

@@ -58,7 +58,7 @@ pub(super) fn evaluate(
     node: &NodeProto,
     inputs: &[Option<Known>],
 ) -> Option<Known> {
-    if !node.domain.is_empty() && node.domain != "ai.onnx" {
+    if !super::import::is_standard(&node.domain) {
         return None;
     }
     let mut cx = Evaluator { graph, node, inputs };

@@ -88,7 +88,8 @@ pub fn import(file: &OnnxFile, hints: &Hints) -> Result<Imported> {
     Ok(Imported { graph, tensors, guessed })
 }
 
-fn is_standard(domain: &str) -> bool {
+/// Whether a domain is that of the ONNX standard.
+pub(super) fn is_standard(domain: &str) -> bool {
     matches!(domain, "" | "ai.onnx")
 }
 
@@ -284,10 +285,8 @@ impl<'a> Importer<'a> {
             return Ok(());
         }
         let nodes = self.graph.nodes.len();
-        let entry = match node.domain.as_str() {
-            "" | "ai.onnx" => self.table.get(node.op_type.as_str()).copied(),
-            _ => None,
-        };
+        let entry = self.table.get(node.op_type.as_str()).copied();
+        let entry = entry.filter(|_| is_standard(&node.domain));
         let outcome = match entry {
             None => Err(None),
             Some(decode) => {
@@ -400,9 +399,9 @@ impl<'a> Importer<'a> {
 
     /// One warning per kind of operator.
     fn warn(&mut self, node: &NodeProto, why: Option<Error>) {
-        let kind = match node.domain.as_str() {
-            "" | "ai.onnx" => node.op_type.clone(),
-            domain => format!("{domain}::{}", node.op_type),
+        let kind = match is_standard(&node.domain) {
+            true => node.op_type.clone(),
+            false => format!("{}::{}", node.domain, node.op_type),
         };
         let text = match why {
             None => format!("operator `{kind}` is unknown: what it touches is left as it is"),
