@@ -7,8 +7,9 @@ use secateur::axis::Tree;
 use secateur::cost::Cost;
 use secateur::group::{Group, GroupId};
 use secateur::select::{Matcher, Pattern};
-use secateur::{Error, Model, Result};
+use secateur::{Error, Model, Result, why};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::number;
 use crate::output::Output;
@@ -20,6 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   secateur groups model.onnx
   secateur groups model.onnx --verbose 'layer1.*'    every slice of some groups
+  secateur groups model.onnx --pinned                what cannot be cut, and why
   secateur groups model.onnx --json | jq '.groups[] | select(.exact | not) | .name'
 
 A group is a dimension of the model that can be cut; its slices are the parameter axes that are cut
@@ -41,6 +43,9 @@ pub struct Groups {
     /// List the slices of every group, and the nodes that make it approximate.
     #[arg(long, short)]
     verbose: bool,
+    /// List the weights that no group governs instead, and why.
+    #[arg(long, conflicts_with_all = ["verbose", "pattern"])]
+    pinned: bool,
 }
 
 #[derive(Serialize)]
@@ -89,6 +94,9 @@ struct Coupling {
 /// Lists groups.
 pub fn run(args: &Groups) -> Result<Output> {
     let model = args.source.open()?;
+    if args.pinned {
+        return pinned(args, &model);
+    }
     let listing = list(&model, args.pattern.as_deref())?;
     if args.source.json {
         return Output::json(&listing);
@@ -96,6 +104,28 @@ pub fn run(args: &Groups) -> Result<Output> {
     let text = if args.verbose { details(&listing) } else { overview(&listing) };
     let remarks = opaque_remarks(&listing.warnings);
     Ok(Output::text(text + &totals(&listing)).warn(remarks))
+}
+
+/// What no group governs.
+fn pinned(args: &Groups, model: &Model) -> Result<Output> {
+    let weights = why::pinned_weights(model);
+    if args.source.json {
+        return Output::json(&json!({ "pinned": weights }));
+    }
+    let mut text = String::new();
+    for weight in &weights {
+        let shape: Vec<_> = weight.shape.iter().map(usize::to_string).collect();
+        let _ = writeln!(text, "{}  [{}]", weight.parameter, shape.join(", "));
+        for (axis, reasons) in weight.reasons.iter().enumerate() {
+            for reason in reasons {
+                let _ = writeln!(text, "  axis {axis}: {reason}");
+            }
+        }
+    }
+    if weights.is_empty() {
+        text.push_str("Every weight is in a group.\n");
+    }
+    Ok(Output::text(text).warn(opaque_remarks(&model.graph().warnings)))
 }
 
 fn list(model: &Model, pattern: Option<&str>) -> Result<Listing> {

@@ -2,6 +2,7 @@
 //!
 //! The answer is a shortest chain of nodes through which a dimension passes.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
@@ -9,7 +10,8 @@ use serde::Serialize;
 
 use crate::Model;
 use crate::analysis::MODEL;
-use crate::axis::{AxisId, Pin};
+use crate::axis::{AxisId, Pin, Tree};
+use crate::cost;
 use crate::graph::{NodeId, ParamId, ValueId};
 
 #[cfg(test)]
@@ -66,6 +68,40 @@ pub struct Tie {
     pub shared: String,
     /// From the one to the other.
     pub chain: Vec<Step>,
+}
+
+/// A weight that no group governs.
+#[derive(Clone, Debug, Serialize)]
+pub struct PinnedWeight {
+    /// The weight's label.
+    pub parameter: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Per axis, why it cannot be cut; empty for an axis of one index.
+    pub reasons: Vec<Vec<String>>,
+}
+
+/// The weights that no group governs, the largest first.
+pub fn pinned_weights(model: &Model) -> Vec<PinnedWeight> {
+    let (graph, groups) = (model.graph(), model.groups());
+    let governed = |id: ParamId| {
+        let trees = groups.trees(id).iter();
+        trees.flat_map(|tree| tree.atoms()).any(|atom| groups.of_atom(atom).is_some())
+    };
+    let mut ids: Vec<ParamId> = graph
+        .param_ids()
+        .filter(|&id| {
+            cost::is_weight(graph.param(id)) && graph.param(id).len() > 1 && !governed(id)
+        })
+        .collect();
+    ids.sort_by_key(|&id| (Reverse(graph.param(id).len()), id));
+    let map = Slots::new(model);
+    let weight = |id: ParamId| PinnedWeight {
+        parameter: graph.param(id).label.clone(),
+        shape: graph.param(id).shape.clone(),
+        reasons: groups.trees(id).iter().map(|tree| map.reasons(tree)).collect(),
+    };
+    ids.into_iter().map(weight).collect()
 }
 
 /// Explains one axis of a parameter.
@@ -146,6 +182,15 @@ impl<'a> Slots<'a> {
             pinned: pin.map(|pin| self.pin_text(pin)),
             chain: chain.unwrap_or_default(),
         }
+    }
+
+    /// The distinct reasons why the parts of an axis cannot be cut.
+    fn reasons(&self, tree: &Tree) -> Vec<String> {
+        let pins = tree.atoms().into_iter().filter_map(|a| self.model.analysis().axes.pinned(a));
+        let mut reasons: Vec<String> = pins.map(|pin| self.pin_text(pin)).collect();
+        let mut seen = BTreeSet::new();
+        reasons.retain(|reason| seen.insert(reason.clone()));
+        reasons
     }
 
     fn pin_text(&self, pin: Pin) -> String {

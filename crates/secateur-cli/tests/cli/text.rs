@@ -17,6 +17,7 @@ fn groups_are_listed_with_their_slices() {
     assert_snapshot!("groups-verbose", folder.text("groups model.onnx --verbose"));
     assert_snapshot!("groups-pattern", folder.text("groups model.onnx head*"));
     assert_snapshot!("groups-json", folder.text("groups model.onnx --json head*"));
+    assert_snapshot!("groups-pinned", folder.text("groups model.onnx --pinned"));
 }
 
 #[test]

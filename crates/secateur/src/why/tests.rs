@@ -158,3 +158,26 @@ fn an_opaque_operator_is_named() {
     "#]],
     );
 }
+
+#[test]
+fn weights_that_no_group_governs_are_listed_with_their_reasons() {
+    let model = model(
+        "x: 2x6
+        w = 6x4
+        table = 9x5
+        i: i64 2
+        y = MatMul(x, w)
+        z = Softmax(y) axis=-1
+        e = Gather(table, i)
+        u = Cumulate(e)
+        -> z u",
+    );
+    let found: Vec<String> = pinned_weights(&model)
+        .iter()
+        .map(|weight| format!("{} {:?} {:?}", weight.parameter, weight.shape, weight.reasons))
+        .collect();
+    expect![[r#"
+        table [9, 5] [["rows are picked by index (node `e`)"], ["an opaque operator reads or makes it (node `u`)"]]
+        w [6, 4] [["it is an input of the model"], ["softmax runs along it (node `z`)"]]"#]]
+    .assert_eq(&found.join("\n"));
+}
