@@ -325,7 +325,10 @@ fn integer(op: Binary, a: i64, b: i64) -> Option<i64> {
         Binary::Sub => a.checked_sub(b),
         Binary::Mul => a.checked_mul(b),
         Binary::Div => a.checked_div(b),
-        Binary::Mod => a.checked_rem_euclid(b),
+        // Of the divisor's sign, as ONNX and Python have it; C's is another operator.
+        Binary::Mod => a
+            .checked_rem(b)
+            .map(|rest| if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }),
         Binary::Min => Some(a.min(b)),
         Binary::Max => Some(a.max(b)),
         Binary::Pow => a.checked_pow(u32::try_from(b).ok()?),

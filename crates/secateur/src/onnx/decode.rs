@@ -203,6 +203,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
         graph.sizes.eval(expr, &dim, &Patches::new())
     }
 
+    /// Whether an expression comes from a symbolic dimension.
+    pub fn is_open(&self, expr: ExprId) -> bool {
+        self.importer.graph.is_open([expr])
+    }
+
     /// The value of an integer expression, and whether it comes from a symbolic dimension.
     ///
     /// # Errors
@@ -210,7 +215,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
     pub fn eval(&self, expr: ExprId) -> Result<(i64, bool)> {
         let undefined = || Error::unsupported("a size is not defined");
         let value = self.scalar(expr).and_then(Scalar::int).ok_or_else(undefined)?;
-        Ok((value, self.importer.graph.is_open([expr])))
+        Ok((value, self.is_open(expr)))
     }
 
     /// An error about sizes that do not fit, which names guessed input sizes as the likely cause.
@@ -321,7 +326,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
         for (name, bound) in self.node.output.iter().zip(self.bound) {
             match bound {
                 Some(value) if !name.is_empty() => names.push((name.as_str(), value)),
-                None if !name.is_empty() => {
+                None if !name.is_empty() && self.importer.is_read(name) => {
                     return Err(Error::unsupported(format!("the result `{name}`")));
                 }
                 _ => {}

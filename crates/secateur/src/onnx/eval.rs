@@ -98,11 +98,12 @@ impl Evaluator<'_> {
             return self.map(op);
         }
         if let Some(op) = binary(&self.node.op_type) {
-            return self.zip(op);
+            return self.fold(op);
         }
         match self.node.op_type.as_str() {
             "Identity" => self.input(0).cloned(),
             "Cast" => self.cast(),
+            "Clip" => self.clip(),
             "Gather" => self.gather(),
             "Concat" => self.concat(),
             "Slice" => self.slice(),
@@ -113,6 +114,7 @@ impl Evaluator<'_> {
             "Range" => self.range(),
             "ConstantOfShape" => self.constant_of_shape(),
             "Expand" => self.expand(),
+            "OneHot" => self.one_hot(),
             "Where" => self.select(),
             "ReduceProd" => self.reduce(Binary::Mul),
             "ReduceSum" => self.reduce(Binary::Add),
@@ -176,8 +178,36 @@ impl Evaluator<'_> {
         Some(Known { exprs, dtype: to, ..from })
     }
 
-    fn zip(&mut self, op: Binary) -> Option<Known> {
-        let (a, b) = (self.input(0)?.clone(), self.input(1)?.clone());
+    /// A function of two inputs or, where it takes more, of all of them one after the other.
+    fn fold(&mut self, op: Binary) -> Option<Known> {
+        if int(self.node, "fmod").unwrap_or(0) != 0 {
+            return None;
+        }
+        let mut inputs = self.inputs.iter();
+        let first = inputs.next()?.clone()?;
+        inputs.try_fold(first, |all, next| self.zip(op, &all, next.as_ref()?))
+    }
+
+    /// Bounds that are inputs, or attributes before opset 11.
+    fn clip(&mut self) -> Option<Known> {
+        let mut known = self.input(0)?.clone();
+        for (slot, name, op) in [(1, "min", Binary::Max), (2, "max", Binary::Min)] {
+            let attribute = self.node.attribute.iter().find(|attribute| attribute.name == name);
+            let bound = match (self.input(slot), attribute) {
+                (Some(bound), _) => bound.clone(),
+                (None, Some(attribute)) => {
+                    let number = Scalar::Float(f64::from(attribute.f?));
+                    let exprs = vec![self.graph.sizes.add(Expr::Number(number, None))];
+                    Known { dims: Vec::new(), exprs, dtype: known.dtype, open: false }
+                }
+                (None, None) => continue,
+            };
+            known = self.zip(op, &known, &bound)?;
+        }
+        Some(known)
+    }
+
+    fn zip(&mut self, op: Binary, a: &Known, b: &Known) -> Option<Known> {
         let dims = broadcast(&a.dims, &b.dims)?;
         let compares = !matches!(
             op,
@@ -357,6 +387,24 @@ impl Evaluator<'_> {
         let dims = broadcast(&data.dims, &target)?;
         let exprs = (0..count(&dims)?).map(|i| data.at(&dims, i)).collect::<Option<_>>()?;
         Some(Known { dims, exprs, dtype: data.dtype, open: false })
+    }
+
+    /// A vector of repeats or of picks: of one index, over a new last axis.
+    fn one_hot(&mut self) -> Option<Known> {
+        let (index, depth) = (self.ints(0)?, self.ints(1)?);
+        let values = self.input(2)?.clone();
+        let ([index], [depth], [off, on]) = (&index[..], &depth[..], &values.exprs[..]) else {
+            return None;
+        };
+        let depth = usize::try_from(*depth).ok().and_then(|depth| count(&[depth]))?;
+        let index = crate::ops::axis(*index, depth).ok()?;
+        let exprs = (0..depth).map(|at| if at == index { *on } else { *off }).collect();
+        let mut dims = self.input(0)?.dims.clone();
+        if !matches!(int(self.node, "axis"), None | Some(-1)) {
+            return None;
+        }
+        dims.push(depth);
+        Some(Known { dims, exprs, dtype: values.dtype, open: false })
     }
 
     /// A shape of at most as many elements as are evaluated.

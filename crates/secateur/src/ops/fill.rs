@@ -43,8 +43,25 @@ impl Operator for Fill {
     }
 }
 
-/// How ONNX spells it.
-pub(crate) const ONNX: &[(&str, Decode)] = &[("ConstantOfShape", decode)];
+/// Numbers counted from a start to a limit.
+#[derive(Clone, Debug)]
+pub struct Range {
+    /// How many.
+    pub length: Extent,
+}
+
+impl Operator for Range {
+    fn rule(&self, _shapes: &Shapes<'_>) -> Result<Rule> {
+        let mut r = Rule::new("range");
+        let count = r.fixed("n", self.length, "positions are counted along it");
+        r.result(vec![count.into()]);
+        r.flow = Flow::Break;
+        Ok(r)
+    }
+}
+
+/// How ONNX spells them.
+pub(crate) const ONNX: &[(&str, Decode)] = &[("ConstantOfShape", decode), ("Range", decode_range)];
 
 fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let target = cx.exprs(0)?;
@@ -55,4 +72,19 @@ fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
         shape.push(Extent { size, dynamic });
     }
     cx.node_over(0, Fill { shape, target })
+}
+
+fn decode_range(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let mut dynamic = false;
+    let mut bounds = [0.0; 3];
+    for (slot, bound) in bounds.iter_mut().enumerate() {
+        dynamic |= cx.exprs(slot)?.iter().any(|&expr| cx.is_open(expr));
+        *bound = cx.number(slot).ok_or_else(|| Error::malformed("a bound is not one number"))?;
+    }
+    let [start, limit, step] = bounds;
+    let length = ((limit - start) / step).ceil().max(0.0);
+    if !(1.0..1e9).contains(&length) {
+        return Err(Error::unsupported(format!("a range of {length} numbers")));
+    }
+    cx.node_over(0, Range { length: Extent { size: length as usize, dynamic } })
 }

@@ -1,7 +1,7 @@
 //! Rows picked by index: embeddings, selections.
 
 use super::reshape::{PickAll, Reshape};
-use super::{Operator, Shapes, axis, letter, operand, ranked};
+use super::{Operator, Shapes, axis, letter, letters, operand, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, Flow, Rule, Use};
@@ -108,6 +108,31 @@ impl Operator for Pick {
     }
 }
 
+/// For every index (operand 0), a new axis that tells it from `depth` others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OneHot {
+    /// Where the new axis stands.
+    pub axis: i64,
+    /// Its size.
+    pub depth: Extent,
+}
+
+impl Operator for OneHot {
+    fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
+        let indices = operand(shapes, 0)?;
+        let at = axis(self.axis, indices.len() + 1)?;
+        let mut r = Rule::new("one_hot");
+        let dims = letters(&mut r, indices);
+        let classes = r.fixed("classes", self.depth, "indices are told apart along it");
+        let mut result = dims.clone();
+        result.insert(at, classes.into());
+        r.operand(Use::Data, dims);
+        r.result(result);
+        r.flow = Flow::Break;
+        Ok(r)
+    }
+}
+
 /// How ONNX spells them.
 pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("Gather", decode),
@@ -118,7 +143,16 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     }),
     ("ScatterElements", |cx| cx.node(Pick::Scatter)),
     ("ScatterND", |cx| cx.node(Pick::Scatter)),
+    ("OneHot", decode_one_hot),
 ];
+
+fn decode_one_hot(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let dynamic = cx.exprs(1)?.iter().any(|&expr| cx.is_open(expr));
+    let depth = cx.number(1).filter(|depth| (1.0..1e9).contains(depth));
+    let depth = depth.ok_or_else(|| Error::malformed("no usable `depth`"))? as usize;
+    let axis = cx.int("axis").unwrap_or(-1);
+    cx.node_over(1, OneHot { axis, depth: Extent { size: depth, dynamic } })
+}
 
 fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
     if let [all] = cx.input_shape(0)?[..]

@@ -118,6 +118,10 @@ operators! {
     Attention(attention::Attention),
     /// A constant of a computed shape.
     Fill(fill::Fill),
+    /// Numbers counted from a start to a limit.
+    Range(fill::Range),
+    /// One row per index.
+    OneHot(gather::OneHot),
 }
 
 /// Where a size-dependent vector of numbers stands in a source node.

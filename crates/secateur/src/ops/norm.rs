@@ -16,6 +16,8 @@ const STATISTICS: &str = "its statistics are taken over it";
 pub enum Norm {
     /// Data `[n, c, …]`, scale, bias, mean and variance `[c]`.
     Batch,
+    /// As [`Norm::Batch`], with statistics of the data over all axes but `c`.
+    BatchTraining,
     /// Statistics over the axes from `axis` on; scale and bias of their shape.
     Layer {
         /// First normalized axis.
@@ -38,6 +40,7 @@ impl Operator for Norm {
     fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
         match *self {
             Norm::Batch => batch(shapes),
+            Norm::BatchTraining => batch_training(shapes),
             Norm::Layer { axis, centered } => layer(shapes, axis, centered),
             Norm::Instance => instance(shapes),
             Norm::Group { groups, .. } => group(shapes, groups),
@@ -99,6 +102,19 @@ fn batch(shapes: &Shapes<'_>) -> Result<Rule> {
     Ok(r)
 }
 
+fn batch_training(shapes: &Shapes<'_>) -> Result<Rule> {
+    let data = ranked(shapes, 0, 2)?;
+    let mut r = Rule::new("batch_norm_training");
+    let kind = |axis| if axis == 1 { Kind::Free } else { Kind::Coupled(STATISTICS) };
+    let dims: Vec<Dim> =
+        (0..data.len()).map(|i| r.factor(letter(i), data[i], kind(i)).into()).collect();
+    r.operand(Use::Data, dims.clone());
+    affine(&mut r, shapes, &dims[1..2])?;
+    r.result(dims);
+    r.flow = flow(shapes, true);
+    Ok(r)
+}
+
 fn layer(shapes: &Shapes<'_>, axis: i64, centered: bool) -> Result<Rule> {
     let data = ranked(shapes, 0, 1)?;
     let axis = super::axis(axis, data.len())?;
@@ -155,18 +171,29 @@ fn group(shapes: &Shapes<'_>, groups: usize) -> Result<Rule> {
 
 /// How ONNX spells normalizations.
 pub(crate) const ONNX: &[(&str, Decode)] = &[
-    ("BatchNormalization", |cx| {
-        if cx.int("training_mode").unwrap_or(0) != 0 {
-            return Err(Error::unsupported("training mode"));
-        }
-        cx.node(Norm::Batch)
-    }),
+    ("BatchNormalization", decode_batch),
     ("LayerNormalization", |cx| decode_layer(cx, true)),
     ("SimplifiedLayerNormalization", |cx| decode_layer(cx, false)),
     ("RMSNormalization", |cx| decode_layer(cx, false)),
     ("InstanceNormalization", |cx| cx.node(Norm::Instance)),
     ("GroupNormalization", decode_group),
 ];
+
+/// Before opset 14, more results than one say that the statistics are those of the data.
+fn decode_batch(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let more = cx.output_count() > 1;
+    let training = if cx.opset() < 14 { more } else { cx.int("training_mode").unwrap_or(0) != 0 };
+    if !training {
+        return cx.node(Norm::Batch);
+    }
+    if (1..5).any(|slot| cx.is_read(slot)) {
+        return Err(Error::unsupported("running statistics that are read"));
+    }
+    let data = (0..5).map(|slot| cx.input(slot)).collect::<Result<Vec<_>>>()?;
+    let result = cx.emit(Norm::BatchTraining, &data)?;
+    cx.bind(0, result);
+    Ok(())
+}
 
 fn decode_layer(cx: &mut Decoder<'_, '_>, centered: bool) -> Result<()> {
     let axis = cx.int("axis").unwrap_or(-1);

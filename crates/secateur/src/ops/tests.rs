@@ -1041,7 +1041,28 @@ fn attention_separates_heads_and_widths() {
 }
 
 #[test]
+fn one_hot_tells_indices_apart() {
+    check("OneHot(3x4; i64(5); i64[0, 1]) axis=1 -> 3x5x4", expect![[r#"
+        one_hot [a, b] -> [a, classes, b]   free: a b   fixed: classes
+          a=3 b=4 classes=5   zero: lost"#]]);
+}
+
+#[test]
+fn batch_norm_in_training_takes_statistics_of_the_data() {
+    check("BatchNormalization(2x8x5x5; 8; 8; 8; 8) training_mode=1 -> 2x8x5x5", expect![[r#"
+        batch_norm_training [a, b, c, d], [b], [b], [b], [b] -> [a, b, c, d]   free: b   coupled: a c d
+          a=2 b=8 c=5 d=5   zero: 0·1 + 2"#]]);
+    check_refused(
+        "BatchNormalization@9(2x8x5x5; 8; 8; 8; 8) -> 2x8x5x5, 8, 8, 8, 8",
+        expect!["operator `BatchNormalization` is left as it is: running statistics that are read"],
+    );
+}
+
+#[test]
 fn fill_makes_free_axes() {
+    check("Range(i64(3); i64(4099); i64(2)) -> 2048", expect![[r#"
+        range  -> [n]   fixed: n
+          n=2048   zero: lost"#]]);
     check(
         "ConstantOfShape(i64[2, 16]) -> 2x16",
         expect![[r#"
@@ -1242,10 +1263,6 @@ fn sizes_that_do_not_fit_are_refused() {
 
 #[test]
 fn what_is_not_followed_is_refused() {
-    check_refused(
-        "BatchNormalization(2x8x5x5; 8; 8; 8; 8) training_mode=1",
-        expect!["operator `BatchNormalization` is left as it is: training mode"],
-    );
     check_refused(
         "ConvTranspose(2x12x4x4; 12x10x2x2) output_shape=[9,9]",
         expect!["operator `ConvTranspose` is left as it is: `output_shape`"],
