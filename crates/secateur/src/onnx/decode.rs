@@ -54,6 +54,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
         self.node.output.get(slot).is_some_and(|name| self.importer.is_read(name))
     }
 
+    /// Whether something reads more of result `slot` than its shape.
+    pub fn is_read_as_data(&self, slot: usize) -> bool {
+        self.node.output.get(slot).is_some_and(|name| self.importer.is_read_as_data(name))
+    }
+
     /// Whether input `slot` is given.
     pub fn has(&self, slot: usize) -> bool {
         self.node.input.get(slot).is_some_and(|name| !name.is_empty())

@@ -1,6 +1,6 @@
 //! Reads an ONNX graph into a [`Graph`]: inputs, constants, shape subgraphs, operators.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::RangeInclusive;
 
 use super::decode::{Decode, Decoder};
@@ -93,6 +93,11 @@ pub(super) fn is_standard(domain: &str) -> bool {
     matches!(domain, "" | "ai.onnx")
 }
 
+/// Whether an operator reads nothing of its input but the shape.
+fn is_shape(kind: &str) -> bool {
+    matches!(kind, "Shape" | "Size")
+}
+
 /// What a name stands for, as far as it has been asked.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Binding {
@@ -109,6 +114,8 @@ pub(super) struct Importer<'a> {
     tensors: Vec<TensorRef>,
     tensor_names: Vec<&'a str>,
     uses: HashMap<&'a str, u32>,
+    /// Names of which more is read than their shape.
+    data_uses: HashSet<&'a str>,
     declared: HashMap<&'a str, &'a ValueInfoProto>,
     symbols: BTreeMap<String, usize>,
     pub(super) guessed: Hints,
@@ -126,13 +133,18 @@ impl<'a> Importer<'a> {
     fn new(file: &'a OnnxFile) -> Self {
         let imports = &file.proto().opset_import;
         let opset = imports.iter().find(|o| is_standard(&o.domain)).map_or(1, |o| o.version);
+        let graph = file.graph();
         let mut uses: HashMap<&str, u32> = HashMap::new();
-        for node in &file.graph().node {
+        let mut data_uses: HashSet<&str> =
+            graph.output.iter().map(|output| output.name.as_str()).collect();
+        for node in &graph.node {
             let mut names: Vec<&str> = node.input.iter().map(String::as_str).collect();
             captured(node, &mut names);
-            names.into_iter().for_each(|name| *uses.entry(name).or_default() += 1);
+            names.iter().for_each(|name| *uses.entry(name).or_default() += 1);
+            if !(is_standard(&node.domain) && is_shape(&node.op_type)) {
+                data_uses.extend(names);
+            }
         }
-        let graph = file.graph();
         let declared = graph.value_info.iter().chain(&graph.output);
         Importer {
             file,
@@ -142,6 +154,7 @@ impl<'a> Importer<'a> {
             tensors: Vec::new(),
             tensor_names: Vec::new(),
             uses,
+            data_uses,
             declared: declared.map(|info| (info.name.as_str(), info)).collect(),
             symbols: BTreeMap::new(),
             guessed: Hints::new(),
@@ -326,7 +339,7 @@ impl<'a> Importer<'a> {
     /// A node of a shape subgraph is evaluated, element by element.
     fn add_evaluated(&mut self, node: &'a NodeProto) -> Result<bool> {
         let [name] = node.output.as_slice() else { return Ok(false) };
-        let known = if matches!(node.op_type.as_str(), "Shape" | "Size") {
+        let known = if is_shape(&node.op_type) {
             self.shape_of(node)?
         } else {
             let inputs: Option<Vec<Option<Known>>> = node
@@ -426,6 +439,11 @@ impl<'a> Importer<'a> {
     pub(super) fn is_read(&self, name: &str) -> bool {
         let returned = self.file.graph().output.iter().any(|output| output.name == name);
         returned || self.uses.contains_key(name)
+    }
+
+    /// Whether more of a name is read than its shape.
+    pub(super) fn is_read_as_data(&self, name: &str) -> bool {
+        self.data_uses.contains(name)
     }
 
     /// The stored tensor behind a name.

@@ -12,6 +12,9 @@ use crate::{Error, Result};
 pub struct Gather {
     /// The axis.
     pub axis: i64,
+    /// Whether it matters which rows are picked: not where only the shape of the result is read,
+    /// and the picks exist at any size.
+    pub matters: bool,
 }
 
 impl Operator for Gather {
@@ -19,7 +22,10 @@ impl Operator for Gather {
         let (data, indices) = (ranked(shapes, 0, 1)?, operand(shapes, 1)?);
         let along = axis(self.axis, data.len())?;
         let mut r = Rule::new("gather");
-        let rows = r.fixed("rows", data[along], "rows are picked by index");
+        let rows = match self.matters {
+            true => r.fixed("rows", data[along], "rows are picked by index"),
+            false => r.free("rows", data[along]),
+        };
         let picked: Vec<Dim> = indices
             .iter()
             .enumerate()
@@ -164,5 +170,6 @@ fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
         return cx.node_over(1, PickAll(Reshape::implied(shape)));
     }
     let axis = cx.int("axis").unwrap_or(0);
-    cx.node(Gather { axis })
+    let ends = !cx.is_read_as_data(0) && matches!(cx.number(1), Some(0.0 | -1.0));
+    cx.node(Gather { axis, matters: !ends })
 }

@@ -158,12 +158,22 @@ impl Cut {
         }
     }
 
+    /// Whether the slice is empty at any smaller size too.
+    fn stays_empty(&self) -> bool {
+        self.step == 1 && !self.open && (self.start.0 >= 0 || self.end.0 < 0)
+    }
+
     /// The axis in factors, before and after.
     fn spell(&self, r: &mut Rule, extent: Extent) -> Result<(Dim, Dim)> {
         let name = letter(self.axis);
         let (size, length) = (extent.size, self.len(extent.size));
         if length == 0 {
-            return Err(Error::unsupported("an empty slice"));
+            let nothing = r.free(name.clone() + "'", Extent::fixed(0));
+            let all = match self.stays_empty() {
+                true => r.free(name, extent),
+                false => r.fixed(name, extent, "an empty slice is taken of it"),
+            };
+            return Ok((all.into(), nothing.into()));
         }
         let kept =
             Extent { size: length, dynamic: self.open || (extent.dynamic && length == size) };
@@ -203,6 +213,9 @@ impl Cut {
 
     /// What start and end have to be, spelled as they are now: from the end where negative.
     fn bounds(&self, sizes: &NewSizes<'_>, dim: &Dim, old: usize) -> [Option<i64>; 2] {
+        if self.len(old) == 0 {
+            return [None, None];
+        }
         let fixed = |f: FactorId| matches!(sizes.rule.factors[f.index()].kind, Kind::Fixed(_));
         if matches!(dim.0.as_slice(), [one] if matches!(one[..], [factor] if fixed(factor))) {
             return [Some(self.start.0), Some(self.end.0)];
@@ -358,6 +371,10 @@ fn decode_slice(cx: &mut Decoder<'_, '_>) -> Result<()> {
             exprs: [starts[i], ends[i]],
             open,
         });
+    }
+    if !old && cuts.iter().any(|cut| cut.len(data[cut.axis].size) == 0) {
+        // What is empty stays so only while its bounds keep their values.
+        (cx.known(1)?, cx.known(2)?);
     }
     let places = match old {
         true => [Place::Attribute("starts"), Place::Attribute("ends")],

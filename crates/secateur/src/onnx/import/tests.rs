@@ -219,7 +219,7 @@ fn a_stored_matrix_that_several_nodes_read_is_one_parameter() {
 
 #[test]
 fn results_that_are_not_followed_leave_the_node_opaque() {
-    let model = "x: 2x8x4x4\ny, m = BatchNormalization(x, s, s, s, s)\ns = 8\n-> y";
+    let model = "x: 2x8x4x4\ny, m = BatchNormalization(x, s, s, s, s)\ns = 8\n-> y m";
     check(
         model,
         expect![[r#"
