@@ -83,6 +83,12 @@ impl Window {
         Ok(Extent { size: positive(steps.saturating_add(1))?, dynamic: size.dynamic })
     }
 
+    /// Whether a window of size `kernel` takes every position of an axis, and nothing else.
+    pub(crate) fn is_still(&self, axis: usize, kernel: usize) -> bool {
+        let no_border = |pads: &Vec<i64>| pads[axis] == 0 && pads[self.strides.len() + axis] == 0;
+        kernel == 1 && self.strides[axis] == 1 && self.pads.as_ref().is_none_or(no_border)
+    }
+
     fn transposed(&self, axis: usize, size: Extent, kernel: usize, extra: i64) -> Result<Extent> {
         let (input, stride) = (size.size as i64, self.strides[axis]);
         let spread = self.dilations[axis].saturating_mul(kernel as i64 - 1).saturating_add(1);
@@ -109,22 +115,34 @@ fn positive(size: i64) -> Result<usize> {
         .ok_or_else(|| Error::malformed(format!("a spatial size of {size}")))
 }
 
-/// Fixed factors for windows: the data's axes, the kernel's, the result's.
+/// Factors for windows: the data's axes, the kernel's, the result's. They are fixed, but for axes
+/// of the data on which a window of size 1 takes every position.
 pub(crate) fn spatial_factors(
     rule: &mut Rule,
     data: &[Extent],
     kernel: &[Extent],
     result: &[Extent],
+    is_still: impl Fn(usize) -> bool,
 ) -> [Vec<FactorId>; 3] {
-    let names = ["h", "w", "d"];
-    let mut add = |extents: &[Extent], prefix: &str, suffix: &str| {
-        let one = |(i, &extent): (usize, &Extent)| {
-            let name = format!("{prefix}{}{suffix}", names.get(i).unwrap_or(&"s"));
-            rule.fixed(name, extent, "a window slides over it")
-        };
-        extents.iter().enumerate().map(one).collect()
-    };
-    [add(data, "", ""), add(kernel, "k", ""), add(result, "", "'")]
+    const REASON: &str = "a window slides over it";
+    let name = |axis: usize| *["h", "w", "d"].get(axis).unwrap_or(&"s");
+    let still = |axis: usize| is_still(axis) && data[axis].size == result[axis].size;
+    let from: Vec<FactorId> = (0..data.len())
+        .map(|axis| match still(axis) {
+            true => rule.free(name(axis), data[axis]),
+            false => rule.fixed(name(axis), data[axis], REASON),
+        })
+        .collect();
+    let window = kernel.iter().enumerate();
+    let window =
+        window.map(|(axis, &size)| rule.fixed(format!("k{}", name(axis)), size, REASON)).collect();
+    let to = (0..data.len())
+        .map(|axis| match still(axis) {
+            true => from[axis],
+            false => rule.fixed(format!("{}'", name(axis)), result[axis], REASON),
+        })
+        .collect();
+    [from, window, to]
 }
 
 pub(crate) fn dims(lead: Vec<Dim>, rest: &[FactorId]) -> Vec<Dim> {
@@ -164,7 +182,9 @@ impl Operator for Conv {
         let g = r.free("g", Extent::fixed(groups));
         let o = r.free("o", Extent::fixed(outputs));
         let i = r.summed("i", Extent::fixed(inner));
-        let [s, k, t] = spatial_factors(&mut r, &data[2..], &kernel[2..], &spatial);
+        let [s, k, t] = spatial_factors(&mut r, &data[2..], &kernel[2..], &spatial, |axis| {
+            self.window.is_still(axis, kernel[axis + 2].size)
+        });
         r.operand(Use::Data, dims(vec![n.into(), Dim::product([g, i])], &s));
         let lead = match self.output_padding {
             None => vec![Dim::product([g, o]), i.into()],

@@ -58,7 +58,9 @@ impl Operator for Pool {
         };
         let n = r.factor("n", data[0], kind);
         let c = r.factor("c", data[1], kind);
-        let [s, _, t] = spatial_factors(&mut r, &data[2..], &[], &result);
+        let [s, _, t] = spatial_factors(&mut r, &data[2..], &[], &result, |axis| {
+            self.indices == Indices::None && self.window.is_still(axis, self.kernel[axis])
+        });
         r.operand(Use::Data, dims(vec![n.into(), c.into()], &s));
         r.result(dims(vec![n.into(), c.into()], &t));
         if self.indices != Indices::None {

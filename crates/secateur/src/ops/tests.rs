@@ -1042,12 +1042,18 @@ fn attention_separates_heads_and_widths() {
 
 #[test]
 fn slice_may_be_empty() {
-    check("Slice(2x16; i64[16]; i64[99]; i64[1]) -> 2x0", expect![[r#"
+    check(
+        "Slice(2x16; i64[16]; i64[99]; i64[1]) -> 2x0",
+        expect![[r#"
         slice [a, b] -> [a, b']   free: a b' b
-          a=2 b'=0 b=16   zero: moved"#]]);
-    check("Slice(2x5; i64[-3]; i64[2]; i64[1]) -> 2x0", expect![[r#"
+          a=2 b'=0 b=16   zero: moved"#]],
+    );
+    check(
+        "Slice(2x5; i64[-3]; i64[2]; i64[1]) -> 2x0",
+        expect![[r#"
         slice [a, b] -> [a, b']   free: a b'   fixed: b
-          a=2 b'=0 b=5   zero: moved"#]]);
+          a=2 b'=0 b=5   zero: moved"#]],
+    );
 }
 
 #[test]
