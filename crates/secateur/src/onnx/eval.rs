@@ -1,5 +1,7 @@
 //! Evaluates shape subgraphs element by element, as expressions over dimensions and literals.
 
+use std::sync::Arc;
+
 use super::proto::NodeProto;
 use crate::DType;
 use crate::graph::{Graph, ValueId};
@@ -52,15 +54,12 @@ fn shape_from(graph: &mut Graph, mut dims: Vec<ExprId>, node: &NodeProto) -> Kno
     Known::vector(kept)
 }
 
-/// The result of a node whose inputs are all known; `None` for one that is not evaluated.
+/// The result of a standard node whose inputs are all known; `None` for one that is not evaluated.
 pub(super) fn evaluate(
     graph: &mut Graph,
     node: &NodeProto,
-    inputs: &[Option<Known>],
+    inputs: &[Option<Arc<Known>>],
 ) -> Option<Known> {
-    if !super::import::is_standard(&node.domain) {
-        return None;
-    }
     let mut cx = Evaluator { graph, node, inputs };
     let mut known = cx.run()?;
     if known.exprs.iter().any(|&expr| cx.graph.sizes.is_too_large(expr)) {
@@ -73,7 +72,7 @@ pub(super) fn evaluate(
 struct Evaluator<'e> {
     graph: &'e mut Graph,
     node: &'e NodeProto,
-    inputs: &'e [Option<Known>],
+    inputs: &'e [Option<Arc<Known>>],
 }
 
 impl Evaluator<'_> {
@@ -123,7 +122,7 @@ impl Evaluator<'_> {
     }
 
     fn input(&self, slot: usize) -> Option<&Known> {
-        self.inputs.get(slot)?.as_ref()
+        self.inputs.get(slot)?.as_deref()
     }
 
     fn scalar(&self, expr: ExprId) -> Option<Scalar> {
@@ -230,7 +229,7 @@ impl Evaluator<'_> {
     }
 
     fn concat(&mut self) -> Option<Known> {
-        let parts: Option<Vec<&Known>> = self.inputs.iter().map(Option::as_ref).collect();
+        let parts: Option<Vec<&Known>> = self.inputs.iter().map(Option::as_deref).collect();
         let parts = parts?;
         if parts.iter().any(|part| part.dims.len() != 1) {
             return None;
