@@ -133,6 +133,9 @@ pub struct Node {
     pub kind: String,
     /// The source node's number.
     pub source: u32,
+    /// Whether the source node stands in a function, for all of its calls: then only literals in it
+    /// can change.
+    pub in_function: bool,
     /// What it computes.
     pub op: Op,
     /// How its dimensions relate; `None` for an opaque node.

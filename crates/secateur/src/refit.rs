@@ -148,7 +148,7 @@ impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
             if !fit.exprs.is_empty() && self.holds(&fit, &patches) {
                 continue;
             }
-            match &fit.whole {
+            match fit.whole.as_ref().filter(|_| !self.graph.node(node).in_function) {
                 Some(values) => {
                     let values = values.iter().copied().map(Scalar::Int).collect();
                     let place = fit.place;
@@ -163,14 +163,19 @@ impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
                 None => misfits.push(self.misfit(node, &fit, &patches)),
             }
         }
-        self.hold(&patches, &mut refit.replacements);
+        self.hold(&patches, &mut refit.replacements, &mut misfits);
         refit.patches = patches;
         if misfits.is_empty() { Ok(refit) } else { Err(misfits) }
     }
 
     /// A number that is computed from sizes and read as data keeps the value that it had: the
     /// scale of attention stays that of the original's head width.
-    fn hold(&self, patches: &Patches, replacements: &mut Vec<Replacement>) {
+    fn hold(
+        &self,
+        patches: &Patches,
+        replacements: &mut Vec<Replacement>,
+        misfits: &mut Vec<Misfit>,
+    ) {
         let before = |value: ValueId, axis: u32| {
             let extent = self.graph.shape(value).get(axis as usize)?;
             Some(extent.size as i64)
@@ -186,6 +191,10 @@ impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
                 let new: Option<Vec<Scalar>> =
                     exprs.iter().map(|&e| sizes.eval(e, &after, patches)).collect();
                 if let Some(values) = old.filter(|old| Some(old) != new.as_ref()) {
+                    if self.graph.node(node).in_function {
+                        misfits.push(Misfit { node, axes: Vec::new(), exprs: exprs.clone() });
+                        continue;
+                    }
                     let place = Place::Input(slot as u32);
                     replacements.push(Replacement {
                         node,

@@ -34,6 +34,15 @@ pub enum Literal {
         /// The element.
         index: u32,
     },
+    /// Element `index` of an attribute that a call gives to the nodes of a function.
+    CallAttribute {
+        /// The source node.
+        node: u32,
+        /// The attribute, by its index in the node.
+        attribute: u32,
+        /// The element.
+        index: u32,
+    },
 }
 
 /// A number that a shape subgraph computes with.

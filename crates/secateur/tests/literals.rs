@@ -306,3 +306,149 @@ fn blocks_of_pixels_stay() {
         &[],
     );
 }
+
+#[test]
+fn a_literal_in_a_function_follows_for_all_calls_or_stays() {
+    let model = |joined: bool| {
+        format!(
+            "function my::Fold(x)
+            s = i64[1,4,6]
+            y = Reshape(x, s)
+            -> y
+            x: 1x8
+            w = 8x24
+            v = 8x24
+            u = 6x5
+            t = 6x5
+            a = MatMul(x, w)
+            b = MatMul(x, v)
+            c = my::Fold(a)
+            d = my::Fold(b)
+            {}",
+            if joined {
+                "e = Add(c, d)\nf = MatMul(e, u)\n-> f"
+            } else {
+                "e = MatMul(c, u)\nf = MatMul(d, t)\n-> e f"
+            }
+        )
+    };
+    check(&model(true), 1, &[]);
+    check(&model(false), 0, &[]);
+}
+
+#[test]
+fn an_attribute_of_a_call_follows_unless_several_nodes_read_it() {
+    let model = |body: &str| {
+        format!(
+            "function my::Block(x, w) groups
+            a = Conv(x, w) group=@groups
+            {body}
+            x: 1x3x2x2
+            w = 8x3x1x1
+            v = 8x1x1x1
+            u = 5x8x1x1
+            a = Conv(x, w)
+            b = my::Block(a, v) groups=8
+            c = Conv(b, u)
+            -> c"
+        )
+    };
+    check(&model("y = Relu(a)\n-> y"), 1, &[]);
+    check(&model("b = my::Constant(x) n=@groups\ny = Relu(a)\n-> y"), 0, &[]);
+}
+
+#[test]
+fn a_default_attribute_of_a_function_stays() {
+    check(
+        "function my::Block(x, w) groups=8
+        y = Conv(x, w) group=@groups
+        -> y
+        x: 1x3x2x2
+        w = 8x3x1x1
+        v = 8x1x1x1
+        u = 5x8x1x1
+        a = Conv(x, w)
+        b = my::Block(a, v)
+        c = Conv(b, u)
+        -> c",
+        0,
+        &[],
+    );
+}
+
+#[test]
+fn literals_in_branches_follow() {
+    check(
+        "graph flat
+        s = i64[1,32]
+        y = Reshape(a, s)
+        -> y
+        graph slow
+        s = i64[1,8,4]
+        b = Reshape(a, s)
+        y = Flatten(b)
+        -> y
+        x: 1x3x2x2
+        c: bool scalar
+        w = 8x3x1x1
+        u = 32x5
+        a = Conv(x, w)
+        f = If(c) then_branch=$flat else_branch=$slow
+        y = MatMul(f, u)
+        -> y",
+        1,
+        &[],
+    );
+}
+
+#[test]
+fn a_vector_that_calls_and_branches_share_is_one_for_each() {
+    check(
+        "function my::Bias(x, b)
+        y = Add(x, b)
+        -> y
+        graph then
+        y = Add(f, b)
+        -> y
+        graph else
+        y = Identity(f)
+        -> y
+        x: 1x3
+        p: bool scalar
+        b = 6
+        w = 3x6
+        v = 6x6
+        u = 6x6
+        t = 6x5
+        a = MatMul(x, w)
+        c = my::Bias(a, b)
+        d = MatMul(c, v)
+        e = my::Bias(d, b)
+        f = MatMul(e, u)
+        g = If(p) then_branch=$then else_branch=$else
+        y = MatMul(g, t)
+        -> y",
+        3,
+        &[],
+    );
+}
+
+#[test]
+fn a_computed_number_in_a_function_stays() {
+    check(
+        "function my::Scale(x)
+        s = Shape(x) start=1
+        f = Cast(s) to=1
+        y = Div(x, f)
+        -> y
+        x: 1x3
+        w = 3x6
+        v = 6x4
+        a = MatMul(x, w)
+        b = my::Scale(a)
+        y = MatMul(b, v)
+        -> y",
+        0,
+        &[],
+    );
+}

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::bodies::BodyId;
 use super::changes::collect_names;
-use super::proto::attribute_type;
+use super::proto::{AttributeProto, attribute_type};
 use super::{AttributeEdit, Edits, Imported, OnnxFile, TensorEdit, TensorRef};
 use crate::graph::{Origin, Param, ParamId, Value};
 use crate::model::{Changes, Model};
@@ -22,7 +23,8 @@ pub(crate) fn pruning_edits(model: &Model, changes: &Changes) -> Result<Edits> {
         edits.tensors.insert(at, TensorEdit::Ints(file.resolve(at)?.dims, values));
     }
     for ((node, name), values) in patched_attributes(file, &changes.refit) {
-        edits.attributes.push((node, name.to_string(), attribute_edit(file, node, name, values)));
+        let edit = attribute_edit(file, node, &name, values);
+        edits.attributes.push((node, name, edit));
     }
     let mut names = Names::new(file);
     for replacement in &changes.refit.replacements {
@@ -43,7 +45,7 @@ pub(crate) fn pruning_edits(model: &Model, changes: &Changes) -> Result<Edits> {
             edits.attributes.push((node, attribute.to_string(), AttributeEdit::Remove));
         }
     }
-    edits.value_shapes = new_shapes(model, changes, &edits);
+    add_new_shapes(model, changes, &mut edits);
     Ok(edits)
 }
 
@@ -80,17 +82,17 @@ pub(crate) fn literal_edits(
     let constants = patched_constants(file, imported, refit).into_iter().map(|(tensor, values)| {
         let name = match imported.tensors[tensor as usize] {
             TensorRef::Initializer(index) => {
-                file.graph().initializer.get(index as usize).map(|tensor| tensor.name.clone())
+                file.initializer(index).ok().map(|tensor| tensor.name.clone())
             }
             TensorRef::Attribute { node, .. } => {
-                file.graph().node.get(node as usize).and_then(|node| node.output.first().cloned())
+                file.node(node).ok().and_then(|node| node.output.first().cloned())
             }
         };
         (name.unwrap_or_default(), "value".to_string(), values)
     });
     let attributes = patched_attributes(file, refit).into_iter().map(|((node, name), values)| {
-        let node = &file.graph().node[node as usize];
-        (super::proto::node_name(node), format!("attribute {name}"), values)
+        let node = file.node(node).map(super::proto::node_name).unwrap_or_default();
+        (node, format!("attribute {name}"), values)
     });
     constants.chain(attributes).collect()
 }
@@ -144,7 +146,7 @@ fn parameter_edits(model: &Model, changes: &Changes, edit: fn(Keep) -> TensorEdi
 /// How many inputs of nodes read each name.
 fn readers(file: &OnnxFile) -> BTreeMap<&str, usize> {
     let mut readers = BTreeMap::new();
-    for name in file.graph().node.iter().flat_map(|node| &node.input) {
+    for name in file.all_nodes().flat_map(|node| &node.input) {
         *readers.entry(name.as_str()).or_default() += 1;
     }
     readers
@@ -169,30 +171,38 @@ fn patched_constants(
     constants
 }
 
-fn patched_attributes(file: &OnnxFile, refit: &Refit) -> BTreeMap<(u32, &'static str), Vec<i64>> {
-    let mut attributes: BTreeMap<(u32, &'static str), Vec<i64>> = BTreeMap::new();
+fn patched_attributes(file: &OnnxFile, refit: &Refit) -> BTreeMap<(u32, String), Vec<i64>> {
+    let mut attributes: BTreeMap<(u32, String), Vec<i64>> = BTreeMap::new();
     for (literal, &value) in &refit.patches {
-        let Literal::Attribute { node, name, index } = *literal else { continue };
+        let (node, name, index) = match *literal {
+            Literal::Constant { .. } => continue,
+            Literal::Attribute { node, name, index } => (node, name.to_string(), index as usize),
+            Literal::CallAttribute { node, attribute, index } => {
+                let name = file.attribute(node, attribute).map(|attribute| attribute.name.clone());
+                (node, name.unwrap_or_default(), index as usize)
+            }
+        };
+        let found = attribute(file, node, &name);
         let values = attributes.entry((node, name)).or_insert_with(|| {
-            let attributes = &file.graph().node[node as usize].attribute;
-            let found = attributes.iter().find(|attribute| attribute.name == name);
             found
                 .map(|a| a.i.into_iter().chain(a.ints.iter().copied()).collect())
                 .unwrap_or_default()
         });
-        let index = index as usize;
         values.resize(values.len().max(index + 1), value);
         values[index] = value;
     }
     attributes
 }
 
+fn attribute<'f>(file: &'f OnnxFile, node: u32, name: &str) -> Option<&'f AttributeProto> {
+    let attributes = &file.node(node).ok()?.attribute;
+    attributes.iter().find(|attribute| attribute.name == name)
+}
+
 /// A number stays one; what is absent or a list is a list.
 fn attribute_edit(file: &OnnxFile, node: u32, name: &str, values: Vec<i64>) -> AttributeEdit {
-    let attributes = &file.graph().node[node as usize].attribute;
-    let number = attributes
-        .iter()
-        .any(|attribute| attribute.name == name && attribute.r#type != attribute_type::INTS);
+    let found = attribute(file, node, name);
+    let number = found.is_some_and(|attribute| attribute.r#type != attribute_type::INTS);
     match values[..] {
         [value] if number => AttributeEdit::Int(value),
         _ => AttributeEdit::Ints(values),
@@ -200,28 +210,27 @@ fn attribute_edit(file: &OnnxFile, node: u32, name: &str, values: Vec<i64>) -> A
 }
 
 /// The new sizes of every named value that changes.
-fn new_shapes(
-    model: &Model,
-    changes: &Changes,
-    edits: &Edits,
-) -> BTreeMap<String, Vec<Option<i64>>> {
+fn add_new_shapes(model: &Model, changes: &Changes, edits: &mut Edits) {
     let (graph, analysis) = (model.graph(), model.analysis());
-    let mut shapes = BTreeMap::new();
-    for (index, value) in graph.values.iter().enumerate() {
-        let axes = analysis.value(crate::graph::ValueId::new(index));
+    for &(body, ref name, id) in &model.imported().names {
+        let (axes, value) = (analysis.value(id), graph.value(id));
         let old = value.shape.as_deref().unwrap_or_default();
-        if value.name.is_empty() || axes.len() != old.len() || is_copy(model, value, edits) {
+        if name.is_empty() || axes.len() != old.len() || is_copy(model, value, edits) {
             continue;
         }
         let new: Vec<i64> = axes
             .iter()
             .map(|&axis| analysis.axes.tree(axis).sized(&|atom| changes.size(atom)) as i64)
             .collect();
-        if new.iter().zip(old).any(|(&new, old)| new != old.size as i64) {
-            shapes.insert(value.name.clone(), new.into_iter().map(Some).collect());
+        if new.iter().zip(old).all(|(&new, old)| new == old.size as i64) {
+            continue;
         }
+        let new = new.into_iter().map(Some).collect();
+        match body {
+            BodyId::MAIN => edits.value_shapes.insert(name.clone(), new),
+            _ => edits.inner_shapes.insert((body, name.clone()), new),
+        };
     }
-    shapes
 }
 
 /// Whether a value is one of several uses of a stored tensor that is not cut in place as it is.

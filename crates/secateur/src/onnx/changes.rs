@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use super::bodies::BodyId;
 use super::encode::encode_ints;
 use super::proto::{GraphProto, TensorProto};
 use super::rope::{Elements, Payload};
@@ -73,7 +74,9 @@ impl<'a> Changes<'a> {
         match at {
             TensorRef::Initializer(index) => {
                 let tensor = file.initializer(index)?;
-                if let Some(dims) = edited_dims(tensor, edit)? {
+                let dims = edited_dims(tensor, edit)?;
+                let is_main = file.bodies().of_initializer(index) == BodyId::MAIN;
+                if let Some(dims) = dims.filter(|_| is_main) {
                     self.shapes.insert(&tensor.name, dims);
                 }
                 self.initializers.insert(index, edit);

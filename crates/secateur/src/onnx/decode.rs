@@ -1,11 +1,10 @@
 //! What an operator family sees of the ONNX node that it decodes.
 
-use super::import::Importer;
-use super::proto::node_name;
+use super::import::{Formal, Importer};
 use super::proto::{AttributeProto, NodeProto, attribute_type};
 use crate::graph::{Extent, Node, NodeId, Origin, Value, ValueId, is_countable};
 use crate::ops::Op;
-use crate::size::{Expr, ExprId, Literal, Patches, Scalar};
+use crate::size::{Expr, ExprId, Literal, Scalar};
 use crate::tensor::TensorView;
 use crate::{Error, Result};
 
@@ -36,7 +35,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
 
     /// The version of the standard operator set.
     pub fn opset(&self) -> i64 {
-        self.importer.opset
+        self.importer.opset()
     }
 
     /// Number of inputs, omitted ones counted.
@@ -61,7 +60,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
 
     /// Whether input `slot` is given.
     pub fn has(&self, slot: usize) -> bool {
-        self.node.input.get(slot).is_some_and(|name| !name.is_empty())
+        self.node.input.get(slot).is_some_and(|name| self.importer.is_given(name))
     }
 
     /// Input `slot` as data.
@@ -99,8 +98,15 @@ impl<'d, 'a> Decoder<'d, 'a> {
         self.shape(value).map(<[Extent]>::to_vec)
     }
 
+    /// An attribute, and where it is spelled.
+    fn spelled(&self, name: &str) -> Option<Formal<'a>> {
+        let (position, attribute) =
+            (0..).zip(&self.node.attribute).find(|(_, attribute)| attribute.name == name)?;
+        Some(self.importer.spelled(self.index, position, attribute))
+    }
+
     fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
-        self.node.attribute.iter().find(|attribute| attribute.name == name)
+        self.spelled(name)?.attribute
     }
 
     /// An integer attribute.
@@ -137,9 +143,19 @@ impl<'d, 'a> Decoder<'d, 'a> {
             0 => self.int(name).unwrap_or(value),
             _ => value,
         };
-        let literal = Literal::Attribute { node: self.index, name, index };
-        let number = Scalar::Int(value);
-        self.importer.graph.sizes.add(Expr::Number(number, Some(literal)))
+        let literal = match self.spelled(name) {
+            Some(Formal { at, .. }) if self.refers(name) => {
+                at.map(|(node, attribute)| Literal::CallAttribute { node, attribute, index })
+            }
+            _ => Some(Literal::Attribute { node: self.index, name, index }),
+        };
+        self.importer.graph.sizes.add(Expr::Number(Scalar::Int(value), literal))
+    }
+
+    /// Whether an attribute refers to one of a call.
+    fn refers(&self, name: &str) -> bool {
+        let found = self.node.attribute.iter().find(|attribute| attribute.name == name);
+        found.is_some_and(|attribute| !attribute.ref_attr_name.is_empty())
     }
 
     /// The size of one axis of input `slot`.
@@ -201,11 +217,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
     }
 
     fn scalar(&self, expr: ExprId) -> Option<Scalar> {
-        let graph = &self.importer.graph;
-        let dim = |value: ValueId, axis: u32| {
-            graph.shape(value).get(axis as usize).map(|extent| extent.size as i64)
-        };
-        graph.sizes.eval(expr, &dim, &Patches::new())
+        self.importer.scalar(expr)
     }
 
     /// Whether an expression comes from a symbolic dimension.
@@ -230,7 +242,8 @@ impl<'d, 'a> Decoder<'d, 'a> {
         };
         let shape: Vec<String> = shape.iter().map(ToString::to_string).collect();
         let shape = shape.join("x");
-        Error::argument(format!("node `{}`: {text}", node_name(self.node))).hint(format!(
+        let node = self.importer.node_name(self.node);
+        Error::argument(format!("node `{node}`: {text}")).hint(format!(
             "input `{name}` was taken as {shape}: give sizes that it is used with, \
              `--shape {name}=SIZES`"
         ))
@@ -313,10 +326,12 @@ impl<'d, 'a> Decoder<'d, 'a> {
             let value = Value { name, dtype: None, shape: Some(shape), origin };
             outputs.push(self.importer.add_value(value));
         }
+        let (name, in_function) = (self.importer.node_name(self.node), self.importer.in_function());
         self.importer.graph.nodes.push(Node {
-            name: node_name(self.node),
+            name,
             kind: self.node.op_type.clone(),
             source: self.index,
+            in_function,
             op,
             rule,
             inputs,

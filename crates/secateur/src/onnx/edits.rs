@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::bodies::BodyId;
 use crate::tensor::{Keep, TensorView};
 
-/// A tensor of the main graph.
+/// A tensor of a model. Initializers and nodes are numbered through the main graph, the bodies of
+/// functions, and the graphs inside nodes, in this order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum TensorRef {
-    /// An entry of `graph.initializer`.
+    /// An entry of a graph's `initializer`.
     Initializer(u32),
     /// An attribute of a node: a tensor, or the number or numbers of a `Constant`.
     Attribute {
-        /// The index in `graph.node`.
+        /// The node's number.
         node: u32,
         /// The index in the node's `attribute`.
         attribute: u32,
@@ -40,7 +42,7 @@ pub enum AttributeEdit {
     Remove,
 }
 
-/// All changes to a model. Indices are those of the main graph as it was read.
+/// All changes to a model. Indices are those of the model as it was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edits {
     /// Changes of tensors in place. Names stay; the declared type of an initializer follows.
@@ -53,9 +55,11 @@ pub struct Edits {
     pub inputs: Vec<(u32, u32, String)>,
     /// Attributes to set or add: node, attribute name, value.
     pub attributes: Vec<(u32, String, AttributeEdit)>,
-    /// New sizes of declared shapes (inputs, outputs and `value_info`), `None` where unknown.
+    /// New sizes of shapes that the main graph declares (inputs, outputs and `value_info`), `None` where unknown.
     /// Symbolic and undeclared sizes stay as they are.
     pub value_shapes: BTreeMap<String, Vec<Option<i64>>>,
+    /// The same inside nodes. What a function declares of these names is left out.
+    pub(crate) inner_shapes: BTreeMap<(BodyId, String), Vec<Option<i64>>>,
     /// Entries of `value_info` to leave out.
     pub drop_value_info: BTreeSet<String>,
 }

@@ -1,5 +1,7 @@
 //! Evaluates shape subgraphs element by element, as expressions over dimensions and literals.
 
+use std::sync::Arc;
+
 use super::proto::NodeProto;
 use crate::DType;
 use crate::graph::{Graph, ValueId};
@@ -52,15 +54,12 @@ fn shape_from(graph: &mut Graph, mut dims: Vec<ExprId>, node: &NodeProto) -> Kno
     Known::vector(kept)
 }
 
-/// The result of a node whose inputs are all known; `None` for one that is not evaluated.
+/// The result of a standard node whose inputs are all known; `None` for one that is not evaluated.
 pub(super) fn evaluate(
     graph: &mut Graph,
     node: &NodeProto,
-    inputs: &[Option<Known>],
+    inputs: &[Option<Arc<Known>>],
 ) -> Option<Known> {
-    if !super::import::is_standard(&node.domain) {
-        return None;
-    }
     let mut cx = Evaluator { graph, node, inputs };
     let mut known = cx.run()?;
     if known.exprs.iter().any(|&expr| cx.graph.sizes.is_too_large(expr)) {
@@ -73,7 +72,7 @@ pub(super) fn evaluate(
 struct Evaluator<'e> {
     graph: &'e mut Graph,
     node: &'e NodeProto,
-    inputs: &'e [Option<Known>],
+    inputs: &'e [Option<Arc<Known>>],
 }
 
 impl Evaluator<'_> {
@@ -125,7 +124,7 @@ impl Evaluator<'_> {
     }
 
     fn input(&self, slot: usize) -> Option<&Known> {
-        self.inputs.get(slot)?.as_ref()
+        self.inputs.get(slot)?.as_deref()
     }
 
     fn scalar(&self, expr: ExprId) -> Option<Scalar> {
@@ -184,8 +183,8 @@ impl Evaluator<'_> {
             return None;
         }
         let mut inputs = self.inputs.iter();
-        let first = inputs.next()?.clone()?;
-        inputs.try_fold(first, |all, next| self.zip(op, &all, next.as_ref()?))
+        let first = inputs.next()?.as_ref()?;
+        inputs.try_fold(Known::clone(first), |all, next| self.zip(op, &all, next.as_ref()?))
     }
 
     /// Bounds that are inputs, or attributes before opset 11.
@@ -260,7 +259,7 @@ impl Evaluator<'_> {
     }
 
     fn concat(&mut self) -> Option<Known> {
-        let parts: Option<Vec<&Known>> = self.inputs.iter().map(Option::as_ref).collect();
+        let parts: Option<Vec<&Known>> = self.inputs.iter().map(Option::as_deref).collect();
         let parts = parts?;
         if parts.iter().any(|part| part.dims.len() != 1) {
             return None;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use prost::Message;
 
+use super::bodies::{Bodies, BodyId};
 use super::external::{self, ExternalFiles};
 use super::proto::{self, AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use super::proto::{SparseTensorProto, attribute_type};
@@ -23,6 +24,7 @@ pub struct OnnxFile {
     path: PathBuf,
     source: Mapped,
     proto: ModelProto,
+    bodies: Bodies,
     external: ExternalFiles,
 }
 
@@ -53,8 +55,8 @@ impl OnnxFile {
                 None => error.at(place),
             }
         })?;
-        let external = ExternalFiles::new(path);
-        Ok(Self { path: path.to_owned(), source, proto, external })
+        let (bodies, external) = (Bodies::new(&proto), ExternalFiles::new(path));
+        Ok(Self { path: path.to_owned(), source, proto, bodies, external })
     }
 
     /// Where the file was opened.
@@ -181,13 +183,32 @@ impl OnnxFile {
         bytes.map_err(|error| error.at(format!("tensor `{}`", tensor.name)))
     }
 
+    pub(super) fn bodies(&self) -> &Bodies {
+        &self.bodies
+    }
+
+    /// The nodes of a body.
+    pub(super) fn nodes(&self, body: BodyId) -> &[NodeProto] {
+        self.bodies.nodes(&self.proto, body)
+    }
+
+    /// The graph of a body; `None` for a function.
+    pub(super) fn body_graph(&self, body: BodyId) -> Option<&GraphProto> {
+        self.bodies.graph(&self.proto, body)
+    }
+
+    /// All nodes, in the order of their numbers.
+    pub(super) fn all_nodes(&self) -> impl Iterator<Item = &NodeProto> {
+        self.bodies.ids().flat_map(|body| self.nodes(body))
+    }
+
     pub(super) fn initializer(&self, index: u32) -> Result<&TensorProto> {
-        let found = self.graph().initializer.get(index as usize);
+        let found = self.bodies.initializer(&self.proto, index);
         found.ok_or_else(|| Error::argument(format!("there is no initializer {index}")))
     }
 
     pub(super) fn node(&self, index: u32) -> Result<&NodeProto> {
-        let found = self.graph().node.get(index as usize);
+        let found = self.bodies.node(&self.proto, index);
         found.ok_or_else(|| Error::argument(format!("there is no node {index}")))
     }
 

@@ -1,25 +1,32 @@
 //! Reads an ONNX graph into a [`Graph`]: inputs, constants, shape subgraphs, operators.
 
+mod branch;
+mod call;
+mod scope;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
+use super::bodies::BodyId;
 use super::decode::{Decode, Decoder};
 use super::eval::{self, Known};
 use super::hints::{Hints, InputShapes};
 use super::order::{captured, order};
-use super::proto::{NodeProto, ValueInfoProto, dtype, node_name};
+use super::proto::{AttributeProto, NodeProto, ValueInfoProto, dtype, node_name};
 use super::{OnnxFile, TensorRef};
-use crate::graph::{
-    Extent, Graph, Node, NodeId, Origin, Param, ParamId, Value, ValueId, is_countable,
-};
+use crate::graph::{Extent, Graph, Node, NodeId, Origin, Value, ValueId};
 use crate::ops::{self, Op};
-use crate::size::{Expr, ExprId, Literal, Scalar};
-use crate::tensor::TensorView;
-use crate::tensor::element_count;
-use crate::{DType, Error, Result};
-
-#[cfg(test)]
-mod tests;
+use crate::size::{Expr, Literal, Scalar};
+use crate::tensor::{TensorView, element_count};
+use crate::{DType, Error, ErrorKind, Result};
+use call::Functions;
+pub(super) use scope::Formal;
+use scope::{Binding, Kind, Scope, User};
 
 /// Largest integer constant that is read as sizes.
 pub(super) const MAX_KNOWN_INTS: usize = 1024;
@@ -62,6 +69,8 @@ pub struct Imported {
     pub tensors: Vec<TensorRef>,
     /// Inputs whose symbolic sizes were guessed, as they were taken.
     pub guessed: Hints,
+    /// What the names of every body stand for; several values for a name in a function.
+    pub(super) names: Vec<(BodyId, String, ValueId)>,
 }
 
 /// Reads the main graph of a file.
@@ -70,22 +79,21 @@ pub struct Imported {
 /// When the opset is older than 7, when the graph is not well-formed (dangling, cyclic, doubly defined names), when an input's size
 /// is needed and unknown, or when sizes do not fit together under guessed input sizes.
 pub fn import(file: &OnnxFile, hints: &Hints) -> Result<Imported> {
-    let mut importer = Importer::new(file);
+    let mut importer = Importer::new(file)?;
     importer.check_opset()?;
     importer.add_initializers()?;
     importer.add_inputs(hints)?;
-    let order = order(&file.graph().node, |name| importer.names.contains_key(name))?;
-    for index in order {
-        importer.add_node(index)?;
-    }
+    importer.add_body(BodyId::MAIN)?;
     importer.add_outputs()?;
+    importer.pop_scope();
     if importer.behind > 0 {
         let text = format!("{} nodes behind these are left as they are", importer.behind);
         importer.graph.warnings.push(text + ": the shapes of what they read are not known");
     }
     super::labels::add_labels(file, &mut importer.graph);
-    let Importer { graph, tensors, guessed, .. } = importer;
-    Ok(Imported { graph, tensors, guessed })
+    let Importer { graph, tensors, guessed, mut names, .. } = importer;
+    names.sort_unstable();
+    Ok(Imported { graph, tensors, guessed, names })
 }
 
 /// Whether a domain is that of the ONNX standard.
@@ -98,31 +106,40 @@ fn is_shape(kind: &str) -> bool {
     matches!(kind, "Shape" | "Size")
 }
 
-/// What a name stands for, as far as it has been asked.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Binding {
-    value: Option<ValueId>,
-    known: Option<Known>,
-    tensor: Option<u32>,
+fn unmade(name: &str) -> Error {
+    Error::malformed(format!("`{name}` is read before anything makes it"))
 }
+
+/// What a stored tensor is called.
+struct TensorName<'a> {
+    /// What stands before its name: the function or branch that it stands in.
+    folder: String,
+    name: &'a str,
+}
+
+/// A tensor that was met, and the numbers in it if they are few.
+type Stored = (u32, Option<Arc<Known>>);
 
 pub(super) struct Importer<'a> {
     pub(super) file: &'a OnnxFile,
     pub(super) graph: Graph,
-    pub(super) opset: i64,
-    names: HashMap<&'a str, Binding>,
+    /// The main graph's, and those of calls and branches inside each other.
+    scopes: Vec<Scope<'a>>,
+    functions: Functions<'a>,
+    names: Vec<(BodyId, String, ValueId)>,
     tensors: Vec<TensorRef>,
-    tensor_names: Vec<&'a str>,
-    uses: HashMap<&'a str, u32>,
-    /// Names of which more is read than their shape.
-    data_uses: HashSet<&'a str>,
-    declared: HashMap<&'a str, &'a ValueInfoProto>,
+    tensor_names: Vec<TensorName<'a>>,
+    /// Tensors in bodies that may be read several times.
+    stored: HashMap<TensorRef, Stored>,
     symbols: BTreeMap<String, usize>,
     pub(super) guessed: Hints,
+    /// The parameters that stand for all uses of a tensor.
+    params: HashMap<u32, ValueId>,
     /// The parameters that stand for one use only, by node and input.
-    separate: HashMap<(u32, u32), ValueId>,
+    separate: HashMap<User, ValueId>,
     /// How many parameters were made of a tensor.
     copies: HashMap<u32, usize>,
+    param_names: HashSet<String>,
     table: HashMap<&'static str, Decode>,
     opaque: BTreeSet<String>,
     /// Nodes that read something of unknown shape.
@@ -130,45 +147,65 @@ pub(super) struct Importer<'a> {
 }
 
 impl<'a> Importer<'a> {
-    fn new(file: &'a OnnxFile) -> Self {
+    fn new(file: &'a OnnxFile) -> Result<Self> {
         let imports = &file.proto().opset_import;
         let opset = imports.iter().find(|o| is_standard(&o.domain)).map_or(1, |o| o.version);
-        let graph = file.graph();
-        let mut uses: HashMap<&str, u32> = HashMap::new();
-        let mut data_uses: HashSet<&str> =
-            graph.output.iter().map(|output| output.name.as_str()).collect();
-        for node in &graph.node {
-            let mut names: Vec<&str> = node.input.iter().map(String::as_str).collect();
-            captured(node, &mut names);
-            names.iter().for_each(|name| *uses.entry(name).or_default() += 1);
-            if !(is_standard(&node.domain) && is_shape(&node.op_type)) {
-                data_uses.extend(names);
-            }
-        }
-        let declared = graph.value_info.iter().chain(&graph.output);
-        Importer {
+        Ok(Importer {
             file,
             graph: Graph::default(),
-            opset,
-            names: HashMap::new(),
+            scopes: vec![Scope::new(file, Kind::Main, BodyId::MAIN, opset)],
+            functions: Functions::new(file)?,
+            names: Vec::new(),
             tensors: Vec::new(),
             tensor_names: Vec::new(),
-            uses,
-            data_uses,
-            declared: declared.map(|info| (info.name.as_str(), info)).collect(),
+            stored: HashMap::new(),
             symbols: BTreeMap::new(),
             guessed: Hints::new(),
+            params: HashMap::new(),
             separate: HashMap::new(),
             copies: HashMap::new(),
+            param_names: HashSet::new(),
             table: TABLES.iter().copied().flatten().copied().collect(),
             opaque: BTreeSet::new(),
             behind: 0,
-        }
+        })
+    }
+
+    /// The scope of the nodes that are being read.
+    fn scope(&self) -> &Scope<'a> {
+        &self.scopes[self.scopes.len() - 1]
+    }
+
+    fn scope_mut(&mut self) -> &mut Scope<'a> {
+        let last = self.scopes.len() - 1;
+        &mut self.scopes[last]
+    }
+
+    /// Leaves a scope, and remembers what its names stand for.
+    fn pop_scope(&mut self) {
+        let Some(scope) = self.scopes.pop() else { return };
+        let made =
+            |(name, binding): (&str, Binding)| Some((scope.body, name.to_string(), binding.value?));
+        self.names.extend(scope.names.into_iter().filter_map(made));
+    }
+
+    pub(super) fn opset(&self) -> i64 {
+        self.scope().opset
+    }
+
+    /// What a node is called, with the calls that led to it.
+    pub(super) fn node_name(&self, node: &NodeProto) -> String {
+        format!("{}{}", self.scope().path, node_name(node))
+    }
+
+    /// Whether nodes that are being read stand in a function.
+    pub(super) fn in_function(&self) -> bool {
+        self.scope().in_function
     }
 
     /// Before opset 7, operators broadcast by other rules.
     fn check_opset(&mut self) -> Result<()> {
-        let (oldest, newest, opset) = (OPSETS.start(), OPSETS.end(), self.opset);
+        let (oldest, newest, opset) = (OPSETS.start(), OPSETS.end(), self.opset());
         let reads_any = self.file.graph().node.iter().any(|node| is_standard(&node.domain));
         if opset < *oldest && reads_any {
             let text = format!("opset {opset} is older than {oldest}, the oldest that can be read");
@@ -184,11 +221,13 @@ impl<'a> Importer<'a> {
     }
 
     fn add_initializers(&mut self) -> Result<()> {
-        for (index, tensor) in self.file.graph().initializer.iter().enumerate() {
-            let at = TensorRef::Initializer(index as u32);
-            self.add_tensor(&tensor.name, at, &tensor.dims)?;
+        let body = self.scope().body;
+        let Some(graph) = self.file.body_graph(body) else { return Ok(()) };
+        let first = self.file.bodies().first_initializer(body);
+        for (index, tensor) in (first..).zip(&graph.initializer) {
+            self.add_tensor(&tensor.name, TensorRef::Initializer(index))?;
         }
-        for sparse in &self.file.graph().sparse_initializer {
+        for sparse in &graph.sparse_initializer {
             let Some(values) = &sparse.values else { continue };
             let shape = sparse.dims.iter().map(|&d| usize::try_from(d).map(Extent::fixed).ok());
             let value = Value {
@@ -204,20 +243,35 @@ impl<'a> Importer<'a> {
     }
 
     /// Registers a stored tensor under a name, and reads it if it is small enough to be sizes.
-    fn add_tensor(&mut self, name: &'a str, at: TensorRef, dims: &[i64]) -> Result<()> {
-        let tensor = self.tensors.len() as u32;
-        self.tensors.push(at);
-        self.tensor_names.push(name);
-        let count = dims.iter().try_fold(1i64, |n, &d| n.checked_mul(d)).unwrap_or(i64::MAX);
-        let known = match count <= MAX_KNOWN_INTS as i64 {
-            true => self.read_known(tensor, at)?,
-            false => None,
+    fn add_tensor(&mut self, name: &'a str, at: TensorRef) -> Result<()> {
+        let (tensor, known) = match self.stored.get(&at) {
+            Some(stored) => stored.clone(),
+            None => self.add_stored(name, at)?,
         };
-        self.define(name, Binding { value: None, known, tensor: Some(tensor) })
+        let shared = self.scope().uses.get(name).is_some_and(|&uses| uses > 1);
+        self.define(name, Binding { known, tensor: Some(tensor), shared, ..Binding::default() })
     }
 
-    fn read_known(&mut self, tensor: u32, at: TensorRef) -> Result<Option<Known>> {
-        let view = self.file.resolve(at)?;
+    fn add_stored(&mut self, name: &'a str, at: TensorRef) -> Result<Stored> {
+        let tensor = self.tensors.len() as u32;
+        self.tensors.push(at);
+        let folder = self.scope().folder.clone();
+        self.tensor_names.push(TensorName { folder, name });
+        let count = match at {
+            TensorRef::Initializer(index) => count(&self.file.initializer(index)?.dims),
+            TensorRef::Attribute { .. } => 0,
+        };
+        let known = match count <= MAX_KNOWN_INTS {
+            true => self.read_known(Some(tensor), &self.file.resolve(at)?)?,
+            false => None,
+        };
+        let stored = (tensor, known);
+        self.stored.insert(at, stored.clone());
+        Ok(stored)
+    }
+
+    /// The numbers of a tensor, if they are few. Those of one that is no stored tensor never change.
+    fn read_known(&mut self, tensor: Option<u32>, view: &TensorView) -> Result<Option<Arc<Known>>> {
         let float = view.dtype.is_float();
         let limit = if float { MAX_KNOWN_FLOATS } else { MAX_KNOWN_INTS };
         if element_count(&view.dims)? > limit {
@@ -230,24 +284,20 @@ impl<'a> Importer<'a> {
             let Some(values) = view.to_i64s() else { return Ok(None) };
             values.into_iter().map(Scalar::Int).collect()
         };
+        let tensor = tensor.filter(|_| !float);
         let each = scalars.into_iter().enumerate();
         let exprs = each.map(|(index, value)| {
-            let literal = Literal::Constant { tensor, index: index as u32 };
-            self.graph.sizes.add(Expr::Number(value, (!float).then_some(literal)))
+            let literal = tensor.map(|tensor| Literal::Constant { tensor, index: index as u32 });
+            self.graph.sizes.add(Expr::Number(value, literal))
         });
-        Ok(Some(Known {
-            exprs: exprs.collect(),
-            dims: view.dims.clone(),
-            dtype: view.dtype,
-            open: false,
-        }))
+        let (exprs, dims) = (exprs.collect(), view.dims.clone());
+        Ok(Some(Arc::new(Known { exprs, dims, dtype: view.dtype, open: false })))
     }
 
     fn add_inputs(&mut self, hints: &Hints) -> Result<()> {
         let mut shapes = InputShapes::new(hints);
         let inputs = self.file.graph().input.iter();
-        let inputs: Vec<_> =
-            inputs.filter(|input| !self.names.contains_key(input.name.as_str())).collect();
+        let inputs: Vec<_> = inputs.filter(|input| self.find(&input.name).is_none()).collect();
         shapes.learn(&inputs)?;
         for input in inputs {
             let shape = shapes.shape(input)?;
@@ -269,7 +319,7 @@ impl<'a> Importer<'a> {
         for output in &self.file.graph().output {
             let name = output.name.as_str();
             let missing = || Error::malformed(format!("the output `{name}` is made by no node"));
-            if !self.names.contains_key(name) {
+            if self.find(name).is_none() {
                 return Err(missing());
             }
             let value = self.data(name, None)?.ok_or_else(missing)?;
@@ -278,23 +328,29 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    fn define(&mut self, name: &'a str, binding: Binding) -> Result<()> {
-        if self.names.insert(name, binding).is_some() {
-            return Err(Error::malformed(format!("the name `{name}` is defined twice")));
+    /// Reads the nodes of a body, in an order in which they can run.
+    fn add_body(&mut self, body: BodyId) -> Result<()> {
+        let nodes = self.file.nodes(body);
+        let first = self.file.bodies().first_node(body);
+        let own = &self.scope().names;
+        let order = order(nodes, |name| own.contains_key(name), |name| self.find(name).is_some())?;
+        for index in order {
+            self.add_node(first + index, &nodes[index as usize])?;
         }
         Ok(())
     }
 
-    pub(super) fn add_value(&mut self, mut value: Value) -> ValueId {
-        value.shape = value.shape.filter(|shape| is_countable(shape));
-        let id = ValueId::new(self.graph.values.len());
-        self.graph.values.push(value);
-        id
-    }
-
-    fn add_node(&mut self, index: u32) -> Result<()> {
-        let node = &self.file.graph().node[index as usize];
-        if self.add_constant(index, node)? || self.add_evaluated(node)? {
+    fn add_node(&mut self, index: u32, node: &'a NodeProto) -> Result<()> {
+        if let Some(called) = self.functions.called(node) {
+            return match self.add_call(index, node, called)? {
+                None => Ok(()),
+                why => self.add_opaque(index, node, why),
+            };
+        }
+        if self.add_constant(index, node)?
+            || self.add_evaluated(node)?
+            || self.add_if(index, node)?
+        {
             return Ok(());
         }
         let nodes = self.graph.nodes.len();
@@ -311,7 +367,9 @@ impl<'a> Importer<'a> {
             Ok(bound) => bound.into_iter().try_for_each(|(name, value)| {
                 self.define(name, Binding { value: Some(value), ..Binding::default() })
             }),
-            Err(Some(error)) if error.kind() == crate::ErrorKind::Argument => Err(error),
+            Err(Some(error)) if error.kind() == ErrorKind::Argument && !self.may_not_run() => {
+                Err(error)
+            }
             Err(error) => {
                 self.graph.nodes.truncate(nodes);
                 self.add_opaque(index, node, error)
@@ -319,56 +377,87 @@ impl<'a> Importer<'a> {
         }
     }
 
+    /// Whether the nodes that are being read may not run with the sizes at hand.
+    fn may_not_run(&self) -> bool {
+        self.scopes.iter().any(|scope| scope.kind.is_branch())
+    }
+
     /// A `Constant` node is a stored tensor.
     fn add_constant(&mut self, index: u32, node: &'a NodeProto) -> Result<bool> {
         if node.op_type != "Constant" || !is_standard(&node.domain) {
             return Ok(false);
         }
-        let ([name], Some(attribute)) = (node.output.as_slice(), node.attribute.first()) else {
+        let ([name], Some(spelled)) = (node.output.as_slice(), node.attribute.first()) else {
             return Ok(false);
         };
+        let formal = self.spelled(index, 0, spelled);
+        let Some(attribute) = formal.attribute else { return Ok(false) };
         let Some(view) = self.file.constant(attribute)? else { return Ok(false) };
         if view.dtype == DType::String {
             return Ok(false);
         }
-        let dims: Vec<i64> = view.dims.iter().map(|&d| d as i64).collect();
-        self.add_tensor(name, TensorRef::Attribute { node: index, attribute: 0 }, &dims)?;
-        Ok(true)
+        if let Some((node, attribute)) = formal.at {
+            self.add_tensor(name, TensorRef::Attribute { node, attribute })?;
+            return Ok(true);
+        }
+        let known = self.read_known(None, &view)?;
+        let is_known = known.is_some();
+        if is_known {
+            self.define(name, Binding { known, ..Binding::default() })?;
+        }
+        Ok(is_known)
     }
 
     /// A node of a shape subgraph is evaluated, element by element.
     fn add_evaluated(&mut self, node: &'a NodeProto) -> Result<bool> {
         let [name] = node.output.as_slice() else { return Ok(false) };
+        if !is_standard(&node.domain) {
+            return Ok(false);
+        }
+        let spelled = self.with_attributes(node);
         let known = if is_shape(&node.op_type) {
-            self.shape_of(node)?
+            self.shape_of(node, &spelled)?
         } else {
-            let inputs: Option<Vec<Option<Known>>> = node
+            let inputs: Option<Vec<Option<Arc<Known>>>> = node
                 .input
                 .iter()
-                .map(|input| match input.is_empty() {
-                    true => Some(None),
-                    false => self.names.get(input.as_str())?.known.clone().map(Some),
+                .map(|input| match self.is_given(input) {
+                    false => Some(None),
+                    true => self.known(input).cloned().map(Some),
                 })
                 .collect();
-            inputs.and_then(|inputs| eval::evaluate(&mut self.graph, node, &inputs))
+            inputs.and_then(|inputs| eval::evaluate(&mut self.graph, &spelled, &inputs))
         };
         let Some(known) = known.filter(|known| known.exprs.len() <= MAX_KNOWN_INTS) else {
             return Ok(false);
         };
-        self.define(name, Binding { known: Some(known), ..Binding::default() })?;
+        self.define(name, Binding { known: Some(Arc::new(known)), ..Binding::default() })?;
         Ok(true)
     }
 
+    /// A node with what its attributes refer to.
+    fn with_attributes(&self, node: &'a NodeProto) -> Cow<'a, NodeProto> {
+        if node.attribute.iter().all(|attribute| attribute.ref_attr_name.is_empty()) {
+            return Cow::Borrowed(node);
+        }
+        let resolved = |attribute: &'a AttributeProto| {
+            let found = self.spelled(0, 0, attribute).attribute?;
+            Some(AttributeProto { name: attribute.name.clone(), ..found.clone() })
+        };
+        let attribute = node.attribute.iter().filter_map(resolved).collect();
+        Cow::Owned(NodeProto { attribute, ..node.clone() })
+    }
+
     /// `Shape` of a value, or of a computed tensor of sizes.
-    fn shape_of(&mut self, node: &'a NodeProto) -> Result<Option<Known>> {
+    fn shape_of(&mut self, node: &'a NodeProto, spelled: &NodeProto) -> Result<Option<Known>> {
         let Some(name) = node.input.first() else { return Ok(None) };
-        let binding = self.names.get(name.as_str());
+        let binding = self.find(name);
         let computed = binding.filter(|b| b.value.is_none() && b.tensor.is_none());
         if let Some(known) = computed.and_then(|binding| binding.known.clone()) {
-            return Ok(Some(eval::shape_of_known(&mut self.graph, &known, node)));
+            return Ok(Some(eval::shape_of_known(&mut self.graph, &known, spelled)));
         }
         let value = self.data(name, None)?;
-        Ok(value.and_then(|value| eval::shape_of(&mut self.graph, value, node)))
+        Ok(value.and_then(|value| eval::shape_of(&mut self.graph, value, spelled)))
     }
 
     fn add_opaque(&mut self, index: u32, node: &'a NodeProto, why: Option<Error>) -> Result<()> {
@@ -376,15 +465,19 @@ impl<'a> Importer<'a> {
         captured(node, &mut names);
         let mut inputs = Vec::new();
         for (slot, name) in names.into_iter().enumerate() {
-            // A name that a subgraph defines for itself is not known out here.
-            if name.is_empty() || self.names.contains_key(name) {
+            // What a graph inside reads and nothing makes is its own matter.
+            if name.is_empty() || self.find(name).is_some() {
                 let user = (slot < node.input.len()).then_some((index, slot as u32));
                 inputs.push(self.data(name, user)?);
             }
         }
+        if self.never_runs(why.as_ref(), &inputs) {
+            inputs.clear();
+        }
         let mut outputs = Vec::new();
         for name in &node.output {
-            let shape = self.declared.get(name.as_str()).and_then(|info| self.declared_shape(info));
+            let declared = self.scope().declared.get(name.as_str());
+            let shape = declared.and_then(|info| self.declared_shape(info));
             let origin = Origin::Node(NodeId::new(self.graph.nodes.len()));
             let value = self.add_value(Value { name: name.clone(), dtype: None, shape, origin });
             outputs.push(value);
@@ -392,16 +485,16 @@ impl<'a> Importer<'a> {
                 self.define(name, Binding { value: Some(value), ..Binding::default() })?;
             }
         }
-        let unknown = |value: &ValueId| self.graph.value(*value).shape.is_none();
-        if inputs.iter().flatten().any(unknown) {
+        if self.is_behind(&inputs) {
             self.behind += 1;
         } else {
             self.warn(node, why);
         }
         self.graph.nodes.push(Node {
-            name: node_name(node),
+            name: self.node_name(node),
             kind: node.op_type.clone(),
             source: index,
+            in_function: self.in_function(),
             op: Op::Opaque,
             rule: None,
             inputs,
@@ -410,8 +503,24 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
+    /// Whether some input has no known shape.
+    fn is_behind(&self, inputs: &[Option<ValueId>]) -> bool {
+        inputs.iter().flatten().any(|&value| self.graph.value(value).shape.is_none())
+    }
+
+    /// Whether a node stands in a branch that does not run, for sizes that it was not made for.
+    fn never_runs(&self, why: Option<&Error>, inputs: &[Option<ValueId>]) -> bool {
+        let misfit = why.is_some_and(|error| {
+            matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Argument)
+        });
+        self.scope().kind == Kind::DeadBranch && (misfit || self.is_behind(inputs))
+    }
+
     /// One warning per kind of operator.
     fn warn(&mut self, node: &NodeProto, why: Option<Error>) {
+        if self.scope().kind == Kind::DeadBranch {
+            return;
+        }
         let kind = match is_standard(&node.domain) {
             true => node.op_type.clone(),
             false => format!("{}::{}", node.domain, node.op_type),
@@ -421,7 +530,8 @@ impl<'a> Importer<'a> {
             Some(error) => format!("operator `{kind}` is left as it is: {error}"),
         };
         if self.opaque.insert(kind) {
-            self.graph.warnings.push(format!("{text} (first at node `{}`)", node_name(node)));
+            let name = self.node_name(node);
+            self.graph.warnings.push(format!("{text} (first at node `{name}`)"));
         }
     }
 
@@ -429,125 +539,10 @@ impl<'a> Importer<'a> {
         let shape = info.r#type.as_ref()?.tensor_type.as_ref()?.shape.as_ref()?;
         shape.dim.iter().map(|dim| super::hints::extent(dim, &self.symbols)).collect()
     }
+}
 
-    /// The expressions behind a name, where it is small and computed from sizes and literals.
-    pub(super) fn known(&self, name: &str) -> Option<&Known> {
-        self.names.get(name)?.known.as_ref()
-    }
-
-    /// Whether a node reads a name, or the model returns it.
-    pub(super) fn is_read(&self, name: &str) -> bool {
-        let returned = self.file.graph().output.iter().any(|output| output.name == name);
-        returned || self.uses.contains_key(name)
-    }
-
-    /// Whether more of a name is read than its shape.
-    pub(super) fn is_read_as_data(&self, name: &str) -> bool {
-        self.data_uses.contains(name)
-    }
-
-    /// The stored tensor behind a name.
-    pub(super) fn stored(&self, name: &str) -> Result<Option<TensorView>> {
-        let tensor = self.names.get(name).and_then(|binding| binding.tensor);
-        tensor.map(|tensor| self.file.resolve(self.tensors[tensor as usize])).transpose()
-    }
-
-    /// The value behind a name; `None` for an omitted input. `user` is the node and input that
-    /// reads it: stored vectors, which exporters share between layers, get one parameter per use.
-    pub(super) fn data(
-        &mut self,
-        name: &'a str,
-        user: Option<(u32, u32)>,
-    ) -> Result<Option<ValueId>> {
-        if name.is_empty() {
-            return Ok(None);
-        }
-        let binding = self.names.get(name).cloned();
-        let binding = binding.ok_or_else(|| {
-            Error::malformed(format!("`{name}` is read before anything makes it"))
-        })?;
-        let separate = user.and_then(|user| self.separate.get(&user).copied());
-        if let Some(known) = &binding.known {
-            // A computed number that a node reads as data can be held; a stored one is frozen.
-            let held = binding.tensor.is_none()
-                && user.is_some()
-                && !self.graph.is_open(known.exprs.iter().copied());
-            if !held {
-                self.graph.frozen.extend(&known.exprs);
-            }
-        }
-        if let Some(value) = binding.value.or(separate) {
-            return Ok(Some(value));
-        }
-        let value = match (binding.tensor, binding.known) {
-            (Some(tensor), _) => {
-                let shared = self.uses.get(name).is_some_and(|&uses| uses > 1);
-                let user = user.filter(|_| shared);
-                let (value, only_use) = self.add_param(tensor, user)?;
-                if let Some(user) = only_use {
-                    self.separate.insert(user, value);
-                    return Ok(Some(value));
-                }
-                value
-            }
-            (None, Some(known)) => self.add_value(Value {
-                name: name.to_string(),
-                dtype: Some(known.dtype),
-                shape: Some(
-                    known.dims.iter().map(|&size| Extent { size, dynamic: known.open }).collect(),
-                ),
-                origin: Origin::Sizes(known.exprs),
-            }),
-            (None, None) => return Ok(None),
-        };
-        if let Some(binding) = self.names.get_mut(name) {
-            binding.value = Some(value);
-        }
-        Ok(Some(value))
-    }
-
-    /// Makes a parameter, and names the one use that it stands for, if it does not stand for all.
-    fn add_param(
-        &mut self,
-        tensor: u32,
-        user: Option<(u32, u32)>,
-    ) -> Result<(ValueId, Option<(u32, u32)>)> {
-        let view = self.file.resolve(self.tensors[tensor as usize])?;
-        let count = element_count(&view.dims)?;
-        let only_use = user.filter(|&(node, _)| {
-            let kind = self.file.graph().node[node as usize].op_type.as_str();
-            let vector = view.dims.len() <= 1;
-            count > 1 && (vector || ops::elementwise::is(kind))
-        });
-        let base = self.tensor_names[tensor as usize];
-        let copies = self.copies.entry(tensor).or_insert(0);
-        *copies += 1;
-        let name = match *copies {
-            1 => base.to_string(),
-            count => format!("{base}@{count}"),
-        };
-        let param = ParamId::new(self.graph.params.len());
-        let shape = view.dims.iter().map(|&size| Extent::fixed(size)).collect();
-        let value = self.add_value(Value {
-            name: base.to_string(),
-            dtype: Some(view.dtype),
-            shape: Some(shape),
-            origin: Origin::Param(param),
-        });
-        self.graph.params.push(Param {
-            label: name.clone(),
-            name,
-            dtype: view.dtype,
-            shape: view.dims,
-            tensor,
-            only_use,
-            value,
-        });
-        Ok((value, only_use))
-    }
-
-    /// Marks the literals behind expressions as read for something other than a size.
-    pub(super) fn freeze(&mut self, exprs: &[ExprId]) {
-        self.graph.frozen.extend(exprs);
-    }
+/// The number of elements of a declared shape; the largest number where it has no sense.
+fn count(dims: &[i64]) -> usize {
+    let count = dims.iter().try_fold(1i64, |n, &d| n.checked_mul(d));
+    count.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX)
 }

@@ -5,6 +5,7 @@
 //! source byte by byte, unknown fields included, and weights are streamed.
 
 mod apply;
+mod bodies;
 mod changes;
 mod data_file;
 mod decode;

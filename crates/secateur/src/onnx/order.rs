@@ -1,16 +1,21 @@
 //! The order in which the nodes of a graph can run.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::proto::{AttributeProto, NodeProto, node_name};
+use super::proto::{GraphProto, NodeProto, node_name};
 use crate::{Error, Result};
 
 /// The nodes in an order in which each comes after those that it reads; of several such orders, the
-/// one nearest to the file's. `is_stored` tells the names of inputs and stored tensors.
+/// one nearest to the file's. `is_stored` tells the names of inputs and stored tensors, `is_outside`
+/// those that are made around the graph.
 ///
 /// # Errors
 /// When a name is defined twice or by nothing, and when nodes read each other in a circle.
-pub(super) fn order(nodes: &[NodeProto], is_stored: impl Fn(&str) -> bool) -> Result<Vec<u32>> {
+pub(super) fn order(
+    nodes: &[NodeProto],
+    is_stored: impl Fn(&str) -> bool,
+    is_outside: impl Fn(&str) -> bool,
+) -> Result<Vec<u32>> {
     let mut maker: HashMap<&str, u32> = HashMap::new();
     for (index, node) in nodes.iter().enumerate() {
         for name in node.output.iter().filter(|name| !name.is_empty()) {
@@ -32,7 +37,11 @@ pub(super) fn order(nodes: &[NodeProto], is_stored: impl Fn(&str) -> bool) -> Re
                     readers[made as usize].push(index as u32);
                     waiting[index] += 1;
                 }
-                None if position < direct && !name.is_empty() && !is_stored(name) => {
+                None if position < direct
+                    && !name.is_empty()
+                    && !is_stored(name)
+                    && !is_outside(name) =>
+                {
                     let reader = node_name(node);
                     let text = format!("node `{reader}` reads `{name}`, which nothing makes");
                     return Err(Error::malformed(text));
@@ -61,16 +70,24 @@ pub(super) fn order(nodes: &[NodeProto], is_stored: impl Fn(&str) -> bool) -> Re
     Ok(order)
 }
 
-/// Names that the subgraphs of a node read.
+/// Names that the graphs inside a node read from around them.
 pub(super) fn captured<'a>(node: &'a NodeProto, names: &mut Vec<&'a str>) {
-    let graphs =
-        |attribute: &'a AttributeProto| attribute.g.as_deref().into_iter().chain(&attribute.graphs);
-    let mut work: Vec<_> = node.attribute.iter().flat_map(graphs).collect();
-    while let Some(graph) = work.pop() {
-        names.extend(graph.output.iter().map(|output| output.name.as_str()));
-        for node in &graph.node {
-            names.extend(node.input.iter().map(String::as_str));
-            work.extend(node.attribute.iter().flat_map(graphs));
-        }
+    for attribute in &node.attribute {
+        let graphs = attribute.g.as_deref().into_iter().chain(&attribute.graphs);
+        graphs.for_each(|graph| read_outside(graph, names));
     }
+}
+
+fn read_outside<'a>(graph: &'a GraphProto, names: &mut Vec<&'a str>) {
+    let mut read: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
+    for node in &graph.node {
+        read.extend(node.input.iter().map(String::as_str));
+        captured(node, &mut read);
+    }
+    let stored = graph.initializer.iter().map(|tensor| tensor.name.as_str());
+    let sparse = graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref());
+    let mut own: HashSet<&str> = stored.chain(sparse.map(|tensor| tensor.name.as_str())).collect();
+    own.extend(graph.input.iter().map(|input| input.name.as_str()));
+    own.extend(graph.node.iter().flat_map(|node| &node.output).map(String::as_str));
+    names.extend(read.into_iter().filter(|name| !name.is_empty() && !own.contains(name)));
 }

@@ -5,11 +5,12 @@
 mod places;
 mod tensor;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::bodies::{self, BodyId};
 use super::changes::{Change, Changes};
 use super::data_file::DataFile;
 use super::encode::{
@@ -51,8 +52,8 @@ pub(super) fn rewrite(
         inline_limit,
         moves_data,
         data,
-        initializers: 0,
-        nodes: 0,
+        initializers: BTreeMap::new(),
+        nodes: BTreeMap::new(),
     };
     let model = rewriter.model()?;
     Ok(Rewritten { model, data: rewriter.data })
@@ -93,9 +94,9 @@ struct Rewriter<'a> {
     /// Whether tensors without an edit may change their place.
     moves_data: bool,
     data: DataFile,
-    /// How many of each the main graph has given so far.
-    initializers: u32,
-    nodes: u32,
+    /// How many of each the bodies have given so far.
+    initializers: BTreeMap<BodyId, u32>,
+    nodes: BTreeMap<BodyId, u32>,
 }
 
 impl<'a> Rewriter<'a> {
@@ -107,19 +108,23 @@ impl<'a> Rewriter<'a> {
         let range = 0..self.bytes().len();
         let last_graph = wire::last(self.bytes(), range.clone(), 7)?;
         let mut rope = Rope::default();
+        let mut functions = 0;
         for field in wire::fields(self.bytes(), range) {
             let field = field?;
             let payload = field.payload.clone();
             let message = match (field.number, field.wire) {
                 (7, Wire::Length) => {
-                    let mut graph = self.main_graph(payload.clone())?;
+                    let mut graph = self.graph(BodyId::MAIN, payload.clone())?;
                     if Some(payload) == last_graph {
                         self.add_initializers(&mut graph)?;
                     }
                     graph
                 }
                 (20, Wire::Length) => self.plain(Kind::Training, payload)?,
-                (25, Wire::Length) => self.plain(Kind::Function, payload)?,
+                (25, Wire::Length) => {
+                    functions += 1;
+                    self.function(bodies::Place::Function(functions - 1), payload)?
+                }
                 _ => {
                     rope.push_source(field.span);
                     continue;
@@ -162,24 +167,54 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
-    fn main_graph(&mut self, range: Range<usize>) -> Result<Rope> {
+    fn graph(&mut self, body: BodyId, range: Range<usize>) -> Result<Rope> {
         let mut rope = Rope::default();
         for field in wire::fields(self.bytes(), range) {
             let field = field?;
             let payload = field.payload.clone();
             match (field.number, field.wire) {
                 (1, Wire::Length) => {
-                    let node = self.node(payload)?;
+                    let node = self.node(body, payload)?;
                     rope.push_changed(field, node);
                 }
                 (5, Wire::Length) => {
-                    let edit = self.changes.initializers.get(&self.initializers).copied();
-                    self.initializers += 1;
+                    let edit = self.next_initializer(body);
                     let tensor = self.tensor(payload, edit, None)?;
                     rope.push_changed(field, tensor);
                 }
-                (11..=13, Wire::Length) => self.value_info(field, &mut rope)?,
+                (11..=13, Wire::Length) => self.value_info(body, field, &mut rope)?,
                 _ => self.plain_field(Kind::Graph, field, &mut rope)?,
+            }
+        }
+        Ok(rope)
+    }
+
+    /// The edit of the next initializer of a graph.
+    fn next_initializer(&mut self, body: BodyId) -> Option<&'a TensorEdit> {
+        let first = self.file.bodies().first_initializer(body);
+        let next = self.initializers.entry(body).or_insert(first);
+        *next += 1;
+        self.changes.initializers.get(&(*next - 1)).copied()
+    }
+
+    fn function(&mut self, place: bodies::Place, range: Range<usize>) -> Result<Rope> {
+        let Some(body) = self.file.bodies().at(place) else {
+            return self.plain(Kind::Function, range);
+        };
+        let mut rope = Rope::default();
+        for field in wire::fields(self.bytes(), range) {
+            let field = field?;
+            match (field.number, field.wire) {
+                (7, Wire::Length) => {
+                    let node = self.node(body, field.payload.clone())?;
+                    rope.push_changed(field, node);
+                }
+                (12, Wire::Length) => {
+                    if self.inner_shape(body, &field)?.is_none() {
+                        rope.push_source(field.span);
+                    }
+                }
+                _ => self.plain_field(Kind::Function, field, &mut rope)?,
             }
         }
         Ok(rope)
@@ -230,12 +265,16 @@ impl<'a> Rewriter<'a> {
         Ok((self.new_tensor(name, data_type, &dims, payload), data_type, dims))
     }
 
-    fn node(&mut self, range: Range<usize>) -> Result<Rope> {
-        let index = self.nodes;
-        self.nodes += 1;
-        let Some(mut changes) = self.changes.nodes.remove(&index) else {
+    fn node(&mut self, body: BodyId, range: Range<usize>) -> Result<Rope> {
+        let first = self.file.bodies().first_node(body);
+        let next = self.nodes.entry(body).or_insert(first);
+        let index = *next;
+        *next += 1;
+        let changes = self.changes.nodes.remove(&index);
+        if changes.is_none() && !self.file.bodies().has_inside(index) {
             return self.plain(Kind::Node, range);
-        };
+        }
+        let mut changes = changes.unwrap_or_default();
         let mut rope = Rope::default();
         let (mut inputs, mut attributes) = (0, 0);
         let mut set = BTreeSet::new();
@@ -252,6 +291,7 @@ impl<'a> Rewriter<'a> {
                 (5, Wire::Length) => {
                     let attribute = self.file.attribute(index, attributes)?;
                     let edit = changes.tensors.get(&attributes).copied();
+                    let place = (index, attributes);
                     attributes += 1;
                     match changes.attributes.get(attribute.name.as_str()) {
                         Some(value) => {
@@ -259,7 +299,11 @@ impl<'a> Rewriter<'a> {
                             self.set_attribute(field, value, &mut rope)?;
                         }
                         None => {
-                            let message = self.attribute(field.payload.clone(), attribute, edit)?;
+                            let range = field.payload.clone();
+                            let message = match edit {
+                                Some(edit) => self.attribute(range, attribute, edit)?,
+                                None => self.graphs(place, range)?,
+                            };
                             rope.push_changed(field, message);
                         }
                     }
@@ -294,9 +338,8 @@ impl<'a> Rewriter<'a> {
         &mut self,
         range: Range<usize>,
         attribute: &AttributeProto,
-        edit: Option<&TensorEdit>,
+        edit: &TensorEdit,
     ) -> Result<Rope> {
-        let Some(edit) = edit else { return self.plain(Kind::Attribute, range) };
         if attribute.t.is_none() {
             return self.numbers(range, attribute, edit);
         }
@@ -313,20 +356,69 @@ impl<'a> Rewriter<'a> {
         Ok(rope)
     }
 
-    fn value_info(&mut self, field: wire::Field, rope: &mut Rope) -> Result<()> {
+    /// An attribute, with the edits of the graphs in it.
+    fn graphs(&mut self, (node, attribute): (u32, u32), range: Range<usize>) -> Result<Rope> {
+        let mut rope = Rope::default();
+        let mut listed = 0;
+        for field in wire::fields(self.bytes(), range) {
+            let field = field?;
+            let graph = match (field.number, field.wire) {
+                (6, Wire::Length) => 0,
+                (11, Wire::Length) => {
+                    listed += 1;
+                    listed
+                }
+                _ => {
+                    self.plain_field(Kind::Attribute, field, &mut rope)?;
+                    continue;
+                }
+            };
+            let place = bodies::Place::Inside { node, attribute, graph };
+            let message = match self.file.bodies().at(place) {
+                Some(body) => self.graph(body, field.payload.clone())?,
+                None => self.plain(Kind::Graph, field.payload.clone())?,
+            };
+            rope.push_changed(field, message);
+        }
+        Ok(rope)
+    }
+
+    fn value_info(&mut self, body: BodyId, field: wire::Field, rope: &mut Rope) -> Result<()> {
         const TYPE_TENSOR_SHAPE: [u32; 3] = [2, 1, 2];
-        let name = wire::last(self.bytes(), field.payload.clone(), 1)?;
-        let name = name.and_then(|range| std::str::from_utf8(&self.bytes()[range]).ok());
-        let name = name.unwrap_or_default();
-        if field.number == 13 && self.edits.drop_value_info.contains(name) {
+        let name = self.name(&field)?;
+        let is_main = body == BodyId::MAIN;
+        if is_main && field.number == 13 && self.edits.drop_value_info.contains(name) {
             return Ok(());
         }
-        let Some(dims) = self.changes.shapes.get(name) else {
+        let dims = match is_main {
+            true => self.changes.shapes.get(name),
+            false => self.inner_shape(body, &field)?,
+        };
+        let Some(dims) = dims else {
             rope.push_source(field.span);
             return Ok(());
         };
         let message = reshape(self.bytes(), field.payload.clone(), &TYPE_TENSOR_SHAPE, dims);
         rope.push_changed(field, message.map_err(|error| error.at(format!("value `{name}`")))?);
         Ok(())
+    }
+
+    /// The name in a `ValueInfoProto`.
+    fn name(&self, field: &wire::Field) -> Result<&'a str> {
+        let name = wire::last(self.bytes(), field.payload.clone(), 1)?;
+        let name = name.and_then(|range| std::str::from_utf8(&self.bytes()[range]).ok());
+        Ok(name.unwrap_or_default())
+    }
+
+    fn inner_shape(
+        &self,
+        body: BodyId,
+        field: &wire::Field,
+    ) -> Result<Option<&'a Vec<Option<i64>>>> {
+        if self.edits.inner_shapes.is_empty() {
+            return Ok(None);
+        }
+        let name = self.name(field)?.to_string();
+        Ok(self.edits.inner_shapes.get(&(body, name)))
     }
 }

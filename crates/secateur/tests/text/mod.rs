@@ -9,13 +9,21 @@
 //! y = Conv(x, w) pads=[1,1,1,1]    a node; `_` omits an operand
 //! a, b = my.domain::Op(y)          results, and a domain
 //! z = If(c) then_branch={a b}      a subgraph that reads `a` and `b` and returns them
+//! z = If(c) then_branch=$name      a subgraph that was given before, as `graph name`
+//! y = my::Block(x, w) n=@m         attribute `n` is what a call of the function gives for `m`
 //! -> y z                           the outputs
+//!
+//! graph name                       up to its outputs, a graph for an attribute
+//! function my::Block(x, w) m n=2   up to its outputs, a function; `n` has a default
 //! ```
+
+use std::collections::BTreeMap;
 
 use prost::Message;
 use secateur::onnx::proto::{
-    AttributeProto, Dimension, Extent, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto, attribute_type,
+    AttributeProto, Dimension, Extent, FunctionProto, GraphProto, ModelProto, NodeProto,
+    OperatorSetIdProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+    attribute_type,
 };
 
 const F32: i32 = 1;
@@ -28,32 +36,104 @@ pub fn encode(text: &str) -> Vec<u8> {
 }
 
 fn model(text: &str) -> ModelProto {
-    let mut graph = GraphProto::default();
     let mut opset = 18;
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+    let mut graphs: Graphs = BTreeMap::new();
+    let mut functions: Vec<FunctionProto> = Vec::new();
+    let mut main = GraphProto::default();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    while let Some(line) = lines.next() {
         if let Some(version) = line.strip_prefix("opset ") {
             opset = version.parse().unwrap();
-        } else if let Some(names) = line.strip_prefix("-> ") {
-            graph.output.extend(names.split_whitespace().map(|name| info(name, F32, None)));
-        } else if let Some((names, right)) = line.split_once(" = ") {
-            if let Some(tensor) = tensor(names, right) {
-                graph.initializer.push(tensor);
-            } else {
-                graph.node.push(node(names, right));
-            }
+        } else if let Some(name) = line.strip_prefix("graph ") {
+            let graph = section(&mut lines, &graphs);
+            graphs.insert(name.to_string(), graph);
+        } else if let Some(head) = line.strip_prefix("function ") {
+            let body = section(&mut lines, &graphs);
+            functions.push(function(head, body));
         } else {
-            let (name, kind) = line.split_once(": ").unwrap();
-            let (dtype, dims) = kind.split_once(' ').unwrap_or(("f32", kind));
-            graph.input.push(info(name, element(dtype), Some(dims)));
+            add(&mut main, line, &graphs);
         }
     }
-    let standard = OperatorSetIdProto { domain: String::new(), version: opset };
+    let import = |domain: &str, version| OperatorSetIdProto { domain: domain.into(), version };
+    let mut opset_import = vec![import("", opset)];
+    for function in &mut functions {
+        function.opset_import = opset_import.clone();
+        if !opset_import.iter().any(|import| import.domain == function.domain) {
+            opset_import.push(import(&function.domain, 1));
+        }
+    }
+    functions.iter_mut().for_each(|function| function.opset_import.clone_from(&opset_import));
     ModelProto {
         ir_version: Some(8),
-        graph: Some(graph),
-        opset_import: vec![standard],
+        graph: Some(main),
+        opset_import,
+        functions,
         ..ModelProto::default()
     }
+}
+
+type Graphs = BTreeMap<String, GraphProto>;
+
+/// Lines up to the outputs.
+fn section<'t>(lines: &mut impl Iterator<Item = &'t str>, graphs: &Graphs) -> GraphProto {
+    let mut graph = GraphProto::default();
+    while graph.output.is_empty() {
+        add(&mut graph, lines.next().unwrap(), graphs);
+    }
+    graph
+}
+
+fn add(graph: &mut GraphProto, line: &str, graphs: &Graphs) {
+    if let Some(names) = line.strip_prefix("-> ") {
+        graph.output.extend(names.split_whitespace().map(|name| info(name, F32, None)));
+    } else if let Some((names, right)) = line.split_once(" = ") {
+        if let Some(tensor) = tensor(names, right) {
+            graph.initializer.push(tensor);
+        } else {
+            graph.node.push(node(names, right, graphs));
+        }
+    } else {
+        let (name, kind) = line.split_once(": ").unwrap();
+        let (dtype, dims) = kind.split_once(' ').unwrap_or(("f32", kind));
+        graph.input.push(info(name, element(dtype), Some(dims)));
+    }
+}
+
+/// A function; its stored tensors are `Constant` nodes.
+fn function(head: &str, body: GraphProto) -> FunctionProto {
+    let (name, rest) = head.split_once('(').unwrap();
+    let (inputs, attributes) = rest.split_once(')').unwrap();
+    let (domain, name) = name.rsplit_once("::").unwrap_or(("", name));
+    let (given, defaults): (Vec<&str>, Vec<&str>) =
+        attributes.split_whitespace().partition(|attribute| !attribute.contains('='));
+    let default = |text: &&str| {
+        let (name, value) = text.split_once('=').unwrap();
+        attribute_from(name, value, &Graphs::new())
+    };
+    let strings = |names: Vec<&str>| names.into_iter().map(str::to_string).collect();
+    let constants = body.initializer.into_iter().map(constant);
+    FunctionProto {
+        name: name.to_string(),
+        domain: domain.to_string(),
+        input: strings(list(inputs)),
+        output: body.output.into_iter().map(|output| output.name).collect(),
+        attribute: strings(given),
+        attribute_proto: defaults.iter().map(default).collect(),
+        node: constants.chain(body.node).collect(),
+        ..FunctionProto::default()
+    }
+}
+
+fn constant(tensor: TensorProto) -> NodeProto {
+    let output = vec![tensor.name.clone()];
+    let value = AttributeProto {
+        name: "value".to_string(),
+        r#type: attribute_type::TENSOR,
+        t: Some(Box::new(tensor)),
+        ..AttributeProto::default()
+    };
+    let op_type = "Constant".to_string();
+    NodeProto { output, op_type, attribute: vec![value], ..NodeProto::default() }
 }
 
 fn element(dtype: &str) -> i32 {
@@ -111,7 +191,7 @@ fn list(text: &str) -> Vec<&str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect()
 }
 
-fn node(outputs: &str, text: &str) -> NodeProto {
+fn node(outputs: &str, text: &str, graphs: &Graphs) -> NodeProto {
     let (head, rest) = text.split_once('(').unwrap();
     let (inputs, attributes) = rest.split_once(')').unwrap();
     let (domain, op_type) = head.rsplit_once("::").unwrap_or(("", head));
@@ -127,7 +207,7 @@ fn node(outputs: &str, text: &str) -> NodeProto {
             b'{' => value.find('}').unwrap() + 1,
             _ => value.find(' ').unwrap_or(value.len()),
         };
-        attribute.push(attribute_from(name, &value[..end]));
+        attribute.push(attribute_from(name, &value[..end], graphs));
         rest = value[end..].trim();
     }
     NodeProto {
@@ -140,10 +220,16 @@ fn node(outputs: &str, text: &str) -> NodeProto {
     }
 }
 
-fn attribute_from(name: &str, value: &str) -> AttributeProto {
+fn attribute_from(name: &str, value: &str, graphs: &Graphs) -> AttributeProto {
     let mut made = AttributeProto { name: name.to_string(), ..AttributeProto::default() };
     let inner = value.get(1..value.len().max(2) - 1).unwrap_or_default();
-    if value.starts_with('[') {
+    if let Some(name) = value.strip_prefix('@') {
+        made.ref_attr_name = name.to_string();
+        made.r#type = attribute_type::INT;
+    } else if let Some(name) = value.strip_prefix('$') {
+        made.g = Some(Box::new(graphs[name].clone()));
+        made.r#type = attribute_type::GRAPH;
+    } else if value.starts_with('[') {
         let parts = list(inner);
         if parts.iter().any(|part| part.contains('.')) {
             made.floats = parts.iter().map(|part| part.parse().unwrap()).collect();
@@ -154,7 +240,7 @@ fn attribute_from(name: &str, value: &str) -> AttributeProto {
         }
     } else if value.starts_with('{') {
         let names: Vec<&str> = inner.split_whitespace().collect();
-        let copy = |n: &&str| node(&format!("inner_{n}"), &format!("Identity({n})"));
+        let copy = |n: &&str| node(&format!("inner_{n}"), &format!("Identity({n})"), graphs);
         made.g = Some(Box::new(GraphProto {
             node: names.iter().map(copy).collect(),
             output: names.iter().map(|n| info(&format!("inner_{n}"), F32, None)).collect(),

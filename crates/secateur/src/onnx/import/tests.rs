@@ -133,21 +133,21 @@ fn the_rest_of_a_model_with_an_unknown_operator_is_followed() {
 }
 
 #[test]
-fn what_a_subgraph_reads_is_pinned() {
-    let model = "x: 2x8\nc: bool scalar\nw = 8x6\nu = 6x3\na = MatMul(x, w)\nb = Relu(a)\n\
-        y = If(c) then_branch={a} else_branch={b}\nz = MatMul(a, u)\n-> y z";
+fn what_a_loop_reads_is_pinned() {
+    let model = "x: 2x8\nn: i64 scalar\nc: bool scalar\nw = 8x6\nu = 6x3\na = MatMul(x, w)\nb = Relu(a)\n\
+        y = Loop(n, c) body={c b}\nz = MatMul(a, u)\n-> y z";
     check(
         model,
         expect![[r#"
-        a MatMul 2x6
-        b Relu 2x6
-        y If ?
-        z MatMul 2x3
-        w:0 pinned: it is an input of the model
-        w:1 pinned: an opaque operator reads or makes it
-        u:0 pinned: an opaque operator reads or makes it
-        u:1 pinned: it is an output of the model
-        warning: operator `If` is unknown: what it touches is left as it is (first at node `y`)"#]],
+            a MatMul 2x6
+            b Relu 2x6
+            y Loop ?
+            z MatMul 2x3
+            w:0 pinned: it is an input of the model
+            w:1 pinned: an opaque operator reads or makes it
+            u:0 pinned: an opaque operator reads or makes it
+            u:1 pinned: it is an output of the model
+            warning: operator `Loop` is unknown: what it touches is left as it is (first at node `y`)"#]],
     );
 }
 
@@ -252,5 +252,344 @@ fn opsets_with_other_broadcasting_are_refused() {
         expect![[r#"
         y Relu 2x8
         warning: opset 24 is newer than 23: operators are read as those of opset 23"#]],
+    );
+}
+
+#[test]
+fn the_body_of_a_function_is_read_in_place() {
+    let model = "
+        function my::Block(x, w, b)
+        a = MatMul(x, w)
+        y = Add(a, b)
+        -> y
+        x: 2x8
+        w = 8x6
+        b = 6
+        u = 6x3
+        h = my::Block(x, w, b)
+        r = Relu(h)
+        z = MatMul(r, u)
+        -> z";
+    check(
+        model,
+        expect![[r#"
+        h/a MatMul 2x6
+        h/y Add 2x6
+        r Relu 2x6
+        z MatMul 2x3
+        group w:1 6
+        w:0 pinned: it is an input of the model
+        u:1 pinned: it is an output of the model"#]],
+    );
+}
+
+#[test]
+fn an_omitted_input_of_a_function_is_omitted_in_its_body() {
+    let model = "
+        function my::Conv(x, w, b)
+        y = Conv(x, w, b)
+        -> y
+        x: 1x3x8x8
+        w = 6x3x1x1
+        v = 4x6x1x1
+        c = 4
+        h = my::Conv(x, w)
+        y = my::Conv(h, v, c)
+        -> y";
+    check(
+        model,
+        expect![[r#"
+        h/y Conv 1x6x8x8
+        y/y Conv 1x4x8x8
+        group w:0 6
+        w:1 pinned: it is an input of the model
+        v:0 pinned: it is an output of the model
+        c:0 pinned: it is an output of the model"#]],
+    );
+}
+
+#[test]
+fn attributes_of_a_call_reach_the_nodes_that_refer_to_them() {
+    let model = "
+        function my::Outer(x) axis alpha=0.5
+        y = my::Inner(x) perm=[1,0] axis=@axis
+        z = LeakyRelu(y) alpha=@alpha
+        -> z
+        function my::Inner(x) perm axis
+        a = Transpose(x) perm=@perm
+        b = Shape(a)
+        y = Softmax(a) axis=@axis
+        -> y
+        x: 2x8
+        y = my::Outer(x) axis=0
+        -> y";
+    check(
+        model,
+        expect![[r#"
+        y/y/a Transpose 8x2
+        y/y/y Softmax 8x2
+        y/z LeakyRelu 8x2"#]],
+    );
+}
+
+#[test]
+fn functions_that_call_themselves_are_left_as_they_are() {
+    let model = "
+        function my::A(x)
+        y = my::B(x)
+        -> y
+        function my::B(x)
+        a = Relu(x)
+        y = my::A(a)
+        -> y
+        x: 2x8
+        y = my::A(x)
+        -> y";
+    check(
+        model,
+        expect![[r#"
+        y/y/a Relu 2x8
+        y/y/y A ?
+        warning: operator `my::A` is left as it is: the function calls itself (first at node `y/y/y`)"#]],
+    );
+}
+
+#[test]
+fn functions_that_call_many_are_read_up_to_a_number_of_nodes() {
+    let mut model = "function my::F0(x)\na = Relu(x)\ny = Relu(a)\n-> y\n".to_string();
+    for level in 1..30 {
+        let under = level - 1;
+        model +=
+            &format!("function my::F{level}(x)\na = my::F{under}(x)\ny = my::F{under}(a)\n-> y\n");
+    }
+    let graph = read(&(model + "x: 2x8\ny = my::F29(x)\n-> y")).unwrap().graph;
+    assert!(graph.nodes.len() < 1 << 16);
+    let warning = graph.warnings.iter().find(|warning| warning.contains("too many nodes"));
+    assert!(warning.is_some(), "{:?}", graph.warnings);
+}
+
+#[test]
+fn what_a_function_does_not_make_is_refused() {
+    let model = |body: &str| format!("function my::F(x)\n{body}\nx: 2x8\ny = my::F(x)\n-> y");
+    check_refused(
+        &model("a = Relu(x)\n-> y"),
+        expect!["the function `F` does not make its output `y`"],
+    );
+    check_refused(
+        &model("y = Add(x, b)\n-> y"),
+        expect!["node `y` reads `b`, which nothing makes"],
+    );
+    check_refused(
+        &model("y = Relu(x)\ny = Relu(x)\n-> y"),
+        expect!["the name `y` is defined twice"],
+    );
+    let twice = "function my::F(x)\ny = Relu(x)\n-> y\n".repeat(2);
+    check_refused(
+        &format!("{twice}x: 2x8\ny = my::F(x)\n-> y"),
+        expect!["the function `F` is defined twice"],
+    );
+    check(
+        &model("y = Relu(x)\n-> y").replace("my::F(x)\n-> y", "my::F(x, x)\n-> y"),
+        expect![[r#"
+            y F ?
+            warning: operator `my::F` is left as it is: 2 inputs, its function has 1 (first at node `y`)"#]],
+    );
+}
+
+#[test]
+fn functions_named_as_standard_operators_are_left_as_they_are() {
+    let model = "function Relu(x)\ny = Tanh(x)\n-> y\nx: 2x8\ny = Relu(x)\n-> y";
+    check(
+        model,
+        expect![[r#"
+        y Relu ?
+        warning: operator `Relu` is left as it is: the model has a function of this name (first at node `y`)"#]],
+    );
+}
+
+#[test]
+fn weights_in_a_function_are_shared_by_its_calls() {
+    let model = "
+        function my::Mlp(x)
+        w = 8x6
+        v = 6x8
+        a = MatMul(x, w)
+        b = Relu(a)
+        y = MatMul(b, v)
+        -> y
+        x: 2x8
+        h = my::Mlp(x)
+        y = my::Mlp(h)
+        -> y";
+    check(
+        model,
+        expect![[r#"
+        h/a MatMul 2x6
+        h/b Relu 2x6
+        h/y MatMul 2x8
+        y/a MatMul 2x6
+        y/b Relu 2x6
+        y/y MatMul 2x8
+        group Mlp/w:1 6
+        Mlp/w:0 pinned: it is an input of the model
+        Mlp/v:1 pinned: it is an input of the model"#]],
+    );
+}
+
+#[test]
+fn branches_of_one_shape_are_what_either_makes() {
+    let model = "
+        graph narrow
+        w = 6x3
+        y = MatMul(h, w)
+        -> y
+        graph wide
+        w = 6x9
+        u = 9x3
+        a = MatMul(h, w)
+        y = MatMul(a, u)
+        -> y
+        x: 2x8
+        c: bool scalar
+        v = 8x6
+        h = MatMul(x, v)
+        z = If(c) then_branch=$narrow else_branch=$wide
+        -> z";
+    check(
+        model,
+        expect![[r#"
+        h MatMul 2x6
+        y MatMul 2x3
+        a MatMul 2x9
+        y MatMul 2x3
+        z If 2x3
+        group v:1 6
+        group z/else_branch/w:1 9
+        v:0 pinned: it is an input of the model
+        z/then_branch/w:1 pinned: it is an output of the model
+        z/else_branch/u:1 pinned: it is an output of the model"#]],
+    );
+}
+
+#[test]
+fn branches_of_different_shapes_make_what_they_declare_or_nothing_known() {
+    let model = "
+        graph small
+        y = Identity(h)
+        -> y
+        graph large
+        y = Concat(h, h) axis=0
+        -> y
+        x: 2x8
+        c: bool scalar
+        v = 8x6
+        u = 6x5
+        h = MatMul(x, v)
+        z = If(c) then_branch=$small else_branch=$large
+        y = MatMul(z, u)
+        -> y";
+    check(
+        model,
+        expect![[r#"
+        h MatMul 2x6
+        y Identity 2x6
+        y Concat 4x6
+        z If ?
+        y MatMul ?
+        v:0 pinned: it is an input of the model
+        v:1 pinned: an opaque operator reads or makes it
+        u:0 pinned: an opaque operator reads or makes it
+        u:1 pinned: an opaque operator reads or makes it
+        warning: operator `If` is left as it is: its branches make different shapes (first at node `z`)
+        warning: 1 nodes behind these are left as they are: the shapes of what they read are not known"#]],
+    );
+}
+
+#[test]
+fn the_branch_that_a_fixed_size_decides_on_is_taken() {
+    let model = "
+        graph squeezed
+        y = Squeeze(h, axis)
+        -> y
+        graph whole
+        y = Identity(h)
+        -> y
+        x: 2x8
+        v = 8x6
+        u = 6x5
+        axis = i64[1]
+        one = i64[1]
+        six = i64[6]
+        h = MatMul(x, v)
+        s = Shape(h)
+        n = Gather(s, axis)
+        c = Equal(n, one)
+        z = If(c) then_branch=$squeezed else_branch=$whole
+        y = MatMul(z, u)
+        -> y";
+    check(
+        model,
+        expect![[r#"
+        h MatMul 2x6
+        y Squeeze ?
+        y Identity 2x6
+        y MatMul 2x5
+        v:0 pinned: it is an input of the model
+        v:1 pinned: its size is read as data
+        u:0 pinned: its size is read as data
+        u:1 pinned: it is an output of the model"#]],
+    );
+    check(
+        &model.replace("axis = i64[1]", "axis = i64[0]"),
+        expect![[r#"
+        h MatMul 2x6
+        y Squeeze ?
+        y Identity 2x6
+        y MatMul 2x5
+        group v:1 6
+        v:0 pinned: it is an input of the model
+        u:1 pinned: it is an output of the model"#]],
+    );
+}
+
+#[test]
+fn names_inside_a_branch_hide_those_around_it() {
+    let model = "
+        graph inner
+        w = 6x4
+        a = MatMul(h, w)
+        -> a
+        graph outer
+        h = MatMul(x, v)
+        y = If(d) then_branch=$inner else_branch=$inner
+        -> y
+        x: 2x8
+        c: bool scalar
+        d: bool scalar
+        v = 8x6
+        w = 8x6
+        u = 6x4
+        h = MatMul(x, w)
+        a = MatMul(h, u)
+        y = If(c) then_branch=$outer else_branch={a}
+        -> y";
+    check(
+        model,
+        expect![[r#"
+        h MatMul 2x6
+        a MatMul 2x4
+        h MatMul 2x6
+        a MatMul 2x4
+        a MatMul 2x4
+        y If 2x4
+        inner_a Identity 2x4
+        y If 2x4
+        group w:1 6
+        group v:1 6
+        w:0 pinned: it is an input of the model
+        u:1 pinned: it is an output of the model
+        v:0 pinned: it is an input of the model
+        y/then_branch/y/then_branch/w:1 pinned: it is an output of the model
+        y/then_branch/y/else_branch/w:1 pinned: it is an output of the model"#]],
     );
 }

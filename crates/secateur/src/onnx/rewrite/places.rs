@@ -1,11 +1,12 @@
-//! Finds the messages of the main graph in the file.
+//! Finds the messages of nodes and initializers in the file.
 
 use std::ops::Range;
 
 use crate::Result;
+use crate::onnx::bodies::{self, BodyId};
 use crate::onnx::{OnnxFile, TensorRef, wire};
 
-/// Where the messages of the main graph are.
+/// Where the messages of all bodies are.
 #[derive(Default)]
 pub(super) struct Places {
     initializers: Vec<Range<usize>>,
@@ -20,11 +21,45 @@ impl Places {
             return Ok(places);
         }
         let bytes = file.bytes();
-        for graph in wire::all(bytes, 0..bytes.len(), 7)? {
-            places.nodes.extend(wire::all(bytes, graph.clone(), 1)?);
-            places.initializers.extend(wire::all(bytes, graph, 5)?);
+        let functions = wire::all(bytes, 0..bytes.len(), 25)?;
+        for body in file.bodies().ids() {
+            let nodes = if file.body_graph(body).is_some() { 1 } else { 7 };
+            for message in places.messages(file, &functions, body)? {
+                places.nodes.extend(wire::all(bytes, message.clone(), nodes)?);
+                if nodes == 1 {
+                    places.initializers.extend(wire::all(bytes, message, 5)?);
+                }
+            }
         }
         Ok(places)
+    }
+
+    /// The messages that a body is in: a graph may be spread over several.
+    fn messages(
+        &self,
+        file: &OnnxFile,
+        functions: &[Range<usize>],
+        body: BodyId,
+    ) -> Result<Vec<Range<usize>>> {
+        let bytes = file.bytes();
+        let nth = |list: Vec<Range<usize>>, index: u32| list.into_iter().nth(index as usize);
+        match file.bodies().place(body) {
+            bodies::Place::Main => wire::all(bytes, 0..bytes.len(), 7),
+            bodies::Place::Function(index) => {
+                Ok(functions.get(index as usize).cloned().into_iter().collect())
+            }
+            bodies::Place::Inside { node, attribute, graph } => {
+                let Some(node) = self.nodes.get(node as usize) else { return Ok(Vec::new()) };
+                let attributes = wire::all(bytes, node.clone(), 5)?;
+                let Some(attribute) = nth(attributes, attribute) else { return Ok(Vec::new()) };
+                match graph.checked_sub(1) {
+                    None => wire::all(bytes, attribute, 6),
+                    Some(index) => {
+                        Ok(nth(wire::all(bytes, attribute, 11)?, index).into_iter().collect())
+                    }
+                }
+            }
+        }
     }
 
     /// The `TensorProto` of a reference; `None` for the numbers of a `Constant`.

@@ -1,0 +1,182 @@
+//! The value behind a name, made when something first reads it as data.
+
+use std::sync::Arc;
+
+use super::scope::{Binding, Reader, User};
+use super::{Importer, unmade};
+use crate::graph::{Extent, Origin, Param, ParamId, Value, ValueId, is_countable};
+use crate::onnx::eval::Known;
+use crate::ops;
+use crate::size::ExprId;
+use crate::size::{Patches, Scalar};
+use crate::tensor::{TensorView, element_count};
+use crate::{Error, Result};
+
+impl<'a> Importer<'a> {
+    pub(in crate::onnx) fn add_value(&mut self, mut value: Value) -> ValueId {
+        value.shape = value.shape.filter(|shape| is_countable(shape));
+        let id = ValueId::new(self.graph.values.len());
+        self.graph.values.push(value);
+        id
+    }
+
+    /// What a name stands for here.
+    pub(super) fn find(&self, name: &str) -> Option<&Binding> {
+        for scope in self.scopes.iter().rev() {
+            let found = scope.names.get(name);
+            if found.is_some() || !scope.sees_outside() {
+                return found;
+            }
+        }
+        None
+    }
+
+    fn find_mut(&mut self, name: &str) -> Option<&mut Binding> {
+        let named = |index: &usize| self.scopes[*index].names.contains_key(name);
+        let mut inwards = (0..self.scopes.len()).rev();
+        let scope = inwards.find(|index| named(index) || !self.scopes[*index].sees_outside())?;
+        self.scopes[scope].names.get_mut(name)
+    }
+
+    pub(super) fn define(&mut self, name: &'a str, binding: Binding) -> Result<()> {
+        if self.scope_mut().names.insert(name, binding).is_some() {
+            return Err(Error::malformed(format!("the name `{name}` is defined twice")));
+        }
+        Ok(())
+    }
+
+    /// Whether a name stands for something; not so for an input that a call of a function omits.
+    pub(in crate::onnx) fn is_given(&self, name: &str) -> bool {
+        !name.is_empty() && self.find(name).is_none_or(|binding| !binding.is_omitted())
+    }
+
+    /// The expressions behind a name, where it is small and computed from sizes and literals.
+    pub(in crate::onnx) fn known(&self, name: &str) -> Option<&Arc<Known>> {
+        self.find(name)?.known.as_ref()
+    }
+
+    /// Whether a node reads a name, or its body returns it.
+    pub(in crate::onnx) fn is_read(&self, name: &str) -> bool {
+        let scope = self.scope();
+        scope.returned.contains(name) || scope.uses.contains_key(name)
+    }
+
+    /// Whether a node reads more of a name than its shape, or its body returns it.
+    pub(in crate::onnx) fn is_read_as_data(&self, name: &str) -> bool {
+        let scope = self.scope();
+        scope.returned.contains(name) || scope.data_uses.contains(name)
+    }
+
+    /// The stored tensor behind a name.
+    pub(in crate::onnx) fn stored(&self, name: &str) -> Result<Option<TensorView>> {
+        let tensor = self.find(name).and_then(|binding| binding.tensor);
+        tensor.map(|tensor| self.file.resolve(self.tensors[tensor as usize])).transpose()
+    }
+
+    /// The present value of an expression.
+    pub(in crate::onnx) fn scalar(&self, expr: ExprId) -> Option<Scalar> {
+        let graph = &self.graph;
+        let dim = |value: ValueId, axis: u32| {
+            graph.shape(value).get(axis as usize).map(|extent| extent.size as i64)
+        };
+        graph.sizes.eval(expr, &dim, &Patches::new())
+    }
+
+    /// The value behind a name; `None` for an omitted input. `user` is the node and input that
+    /// reads it: stored vectors, which exporters share between layers, get one parameter per use.
+    pub(in crate::onnx) fn data(
+        &mut self,
+        name: &'a str,
+        user: Option<User>,
+    ) -> Result<Option<ValueId>> {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let binding = self.find(name).cloned().ok_or_else(|| unmade(name))?;
+        let user = match binding.reader {
+            Reader::Call(user) => user,
+            Reader::Node => user.filter(|_| !self.scope().in_function),
+        };
+        if let Some(known) = &binding.known {
+            // A computed number that a node reads as data can be held; a stored one is frozen.
+            let held = binding.tensor.is_none()
+                && user.is_some()
+                && !self.graph.is_open(known.exprs.iter().copied());
+            if !held {
+                self.graph.frozen.extend(&known.exprs);
+            }
+        }
+        let separate = user.and_then(|user| self.separate.get(&user).copied());
+        let param = binding.tensor.and_then(|tensor| self.params.get(&tensor).copied());
+        if let Some(value) = binding.value.or(param).or(separate) {
+            return Ok(Some(value));
+        }
+        let value = match (binding.tensor, binding.known) {
+            (Some(tensor), _) => {
+                let (value, only_use) = self.add_param(tensor, user.filter(|_| binding.shared))?;
+                if let Some(user) = only_use {
+                    self.separate.insert(user, value);
+                    return Ok(Some(value));
+                }
+                self.params.insert(tensor, value);
+                value
+            }
+            (None, Some(known)) => self.add_value(Value {
+                name: name.to_string(),
+                dtype: Some(known.dtype),
+                shape: Some(
+                    known.dims.iter().map(|&size| Extent { size, dynamic: known.open }).collect(),
+                ),
+                origin: Origin::Sizes(known.exprs.clone()),
+            }),
+            (None, None) => return Ok(None),
+        };
+        if let Some(binding) = self.find_mut(name) {
+            binding.value = Some(value);
+        }
+        Ok(Some(value))
+    }
+
+    /// Makes a parameter, and names the one use that it stands for, if it does not stand for all.
+    fn add_param(&mut self, tensor: u32, user: Option<User>) -> Result<(ValueId, Option<User>)> {
+        let view = self.file.resolve(self.tensors[tensor as usize])?;
+        let count = element_count(&view.dims)?;
+        let kind = user.map(|(node, _)| self.file.node(node)).transpose()?;
+        let kind = kind.map_or("", |node| node.op_type.as_str());
+        let vector = view.dims.len() <= 1;
+        let only_use = user.filter(|_| count > 1 && (vector || ops::elementwise::is(kind)));
+        let copies = self.copies.entry(tensor).or_insert(0);
+        *copies += 1;
+        let stored = &self.tensor_names[tensor as usize];
+        let mut name = match *copies {
+            1 => format!("{}{}", stored.folder, stored.name),
+            count => format!("{}{}@{count}", stored.folder, stored.name),
+        };
+        while !self.param_names.insert(name.clone()) {
+            name.push('\'');
+        }
+        let param = ParamId::new(self.graph.params.len());
+        let value = Value {
+            name: stored.name.to_string(),
+            dtype: Some(view.dtype),
+            shape: Some(view.dims.iter().map(|&size| Extent::fixed(size)).collect()),
+            origin: Origin::Param(param),
+        };
+        let value = self.add_value(value);
+        self.graph.params.push(Param {
+            label: name.clone(),
+            name,
+            dtype: view.dtype,
+            shape: view.dims,
+            tensor,
+            only_use,
+            value,
+        });
+        Ok((value, only_use))
+    }
+
+    /// Marks the literals behind expressions as read for something other than a size.
+    pub(in crate::onnx) fn freeze(&mut self, exprs: &[ExprId]) {
+        self.graph.frozen.extend(exprs);
+    }
+}
