@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::Args;
 use secateur::axis::Tree;
-use secateur::cost::Cost;
+use secateur::cost::Footprint;
 use secateur::group::{Group, GroupId};
 use secateur::select::{Matcher, Pattern};
 use secateur::{Error, Model, Result, why};
@@ -131,9 +131,10 @@ fn pinned(args: &Groups, model: &Model) -> Result<Output> {
 fn list(model: &Model, pattern: Option<&str>) -> Result<Listing> {
     let cost = model.cost();
     let all = || model.groups().iter();
-    let chosen = chosen(model, pattern)?;
+    let governed = cost.governed();
+    let entry = |(id, group)| entry(model, governed.get(&id).copied().unwrap_or_default(), group);
     Ok(Listing {
-        groups: chosen.into_iter().map(|(id, group)| entry(model, &cost, id, group)).collect(),
+        groups: chosen(model, pattern)?.into_iter().map(entry).collect(),
         count: model.groups().len(),
         exact: all().filter(|(_, group)| group.is_exact()).count(),
         coverage: cost.coverage(all().map(|(id, _)| id)),
@@ -157,8 +158,7 @@ fn chosen<'m>(model: &'m Model, pattern: Option<&str>) -> Result<Vec<(GroupId, &
     Ok(chosen)
 }
 
-fn entry(model: &Model, cost: &Cost, id: GroupId, group: &Group) -> Entry {
-    let governed = cost.governed(id);
+fn entry(model: &Model, governed: Footprint, group: &Group) -> Entry {
     let slices = group.slices.iter().map(|slice| {
         let param = model.graph().param(slice.param);
         Slice {

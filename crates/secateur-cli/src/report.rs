@@ -116,10 +116,12 @@ impl Report {
         let asked: BTreeMap<GroupId, &Entry> =
             entries.unwrap_or_default().iter().map(|entry| (entry.group, entry)).collect();
         let stuck = entries.is_some_and(<[Entry]>::is_empty);
+        let governed = cost.governed();
         let fate = |(id, group): (GroupId, &Group)| {
             let kept = sizes(id).unwrap_or(group.size);
             let entry = entries.map(|_| asked.get(&id).copied());
-            let mut fate = Fate::new(group, kept, cost.governed(id), entry);
+            let mut fate =
+                Fate::new(group, kept, governed.get(&id).copied().unwrap_or_default(), entry);
             if stuck {
                 fate.why = Some(STUCK.to_string());
             }

@@ -144,23 +144,29 @@ impl Cost {
         stored.fold(Footprint { macs, ..Footprint::default() }, Add::add)
     }
 
-    /// What scales with a group: the weights that carry it and the products that run over it.
-    pub fn governed(&self, group: GroupId) -> Footprint {
+    /// What scales with each group: the weights that carry it and the products that run over it.
+    /// Groups that govern nothing are absent.
+    pub fn governed(&self) -> BTreeMap<GroupId, Footprint> {
         let axes = self.sizes(&|_| None);
-        let touched: Vec<bool> =
-            self.axes.iter().map(|size| size.mentions(&|g| g == group)).collect();
-        let mut total = Footprint::default();
+        let mut members = vec![BTreeSet::new(); self.axes.len()];
+        self.axes.iter().zip(&mut members).for_each(|(size, groups)| size.collect(groups));
+        let groups = |term: &Term| -> BTreeSet<GroupId> {
+            term.axes.iter().flat_map(|&axis| &members[axis as usize]).copied().collect()
+        };
+        let mut governed: BTreeMap<GroupId, Footprint> = BTreeMap::new();
         for uses in &self.tensors {
-            if let Some(using) = uses.iter().find(|using| using.elements.touches(&touched)) {
-                total += using.footprint(&axes);
+            let mut counted = BTreeSet::new();
+            for using in uses {
+                let new = groups(&using.elements).into_iter().filter(|&g| counted.insert(g));
+                let footprint = using.footprint(&axes);
+                new.for_each(|group| *governed.entry(group).or_default() += footprint);
             }
         }
         for term in self.nodes.iter().flat_map(|layer| &layer.terms) {
-            if term.touches(&touched) {
-                total.macs = total.macs.saturating_add(term.value(&axes));
-            }
+            let macs = Footprint { macs: term.value(&axes), ..Footprint::default() };
+            groups(term).into_iter().for_each(|group| *governed.entry(group).or_default() += macs);
         }
-        total
+        governed
     }
 
     /// The fraction of all parameters that some of these groups govern.
@@ -224,6 +230,17 @@ impl Size {
             }
             Size::Product(factors) => {
                 factors.iter().map(|factor| factor.value(sizes)).fold(1, u64::saturating_mul)
+            }
+        }
+    }
+
+    /// Adds the groups that it depends on.
+    fn collect(&self, groups: &mut BTreeSet<GroupId>) {
+        match self {
+            Size::Fixed(_) => {}
+            &Size::Group { group, .. } => drop(groups.insert(group)),
+            Size::Sum(children) | Size::Product(children) => {
+                children.iter().for_each(|child| child.collect(groups));
             }
         }
     }
@@ -436,7 +453,9 @@ mod tests {
         let parameters = 4 * 27 + 4 + 24;
         let macs = 25 * 4 * 27 + 25 * 24;
         let expected = Footprint { parameters, macs, bytes: 4 * parameters };
-        assert_eq!(model.cost.governed(a), expected);
+        assert_eq!(model.cost.governed()[&a], expected);
+        let fc = Footprint { parameters: 24 + 1500, macs: 25 * 24 + 1500, bytes: 4 * 1524 };
+        assert_eq!(model.cost.governed()[&b], fc);
         assert_eq!(model.cost.coverage([a, b].into_iter()), 1.0);
         assert_eq!(model.cost.coverage([a].into_iter()), 136.0 / 1636.0);
         assert_eq!(model.cost.coverage([].into_iter()), 0.0);
