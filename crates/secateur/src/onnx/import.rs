@@ -502,6 +502,12 @@ impl<'a> Importer<'a> {
             count > 1 && (vector || ops::elementwise::is(kind))
         });
         let base = self.tensor_names[tensor as usize];
+        let shape: Vec<Extent> = view.dims.iter().map(|&size| Extent::fixed(size)).collect();
+        if !is_countable(&shape) {
+            let name = base.to_string();
+            let value = Value { name, dtype: None, shape: None, origin: Origin::Input };
+            return Ok((self.add_value(value), None));
+        }
         let copies = self.copies.entry(tensor).or_insert(0);
         *copies += 1;
         let name = match *copies {
@@ -509,7 +515,6 @@ impl<'a> Importer<'a> {
             count => format!("{base}@{count}"),
         };
         let param = ParamId::new(self.graph.params.len());
-        let shape = view.dims.iter().map(|&size| Extent::fixed(size)).collect();
         let value = self.add_value(Value {
             name: base.to_string(),
             dtype: Some(view.dtype),
