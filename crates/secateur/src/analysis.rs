@@ -40,6 +40,7 @@ impl Analysis {
                 .pin_value(output, Pin { reason: "it is an output of the model", cause: MODEL });
         }
         analysis.pin_sizes(graph, &graph.frozen);
+        analysis.axes.seal(Pin { reason: "it has too many parts", cause: MODEL });
         analysis
     }
 

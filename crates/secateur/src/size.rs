@@ -177,6 +177,15 @@ impl Sizes {
         nodes > MAX_NODES || depth > MAX_DEPTH
     }
 
+    /// Whether expressions have too many parts, all together, to be walked again and again, or the
+    /// arena is too full for more of them.
+    pub fn are_too_many(&self, ids: &[ExprId]) -> bool {
+        const MAX_NODES: u32 = 1 << 16;
+        const MAX_EXPRS: usize = 1 << 19;
+        let nodes = ids.iter().map(|id| self.bulks[id.0 as usize].nodes);
+        nodes.fold(0, u32::saturating_add) > MAX_NODES || self.exprs.len() > MAX_EXPRS
+    }
+
     /// Adds an integer that the source does not spell.
     pub fn int(&mut self, value: i64) -> ExprId {
         self.add(Expr::Number(Scalar::Int(value), None))

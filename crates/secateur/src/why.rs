@@ -151,7 +151,10 @@ impl<'a> Slots<'a> {
         for id in graph.node_ids() {
             let node = graph.node(id);
             for value in node.inputs.iter().flatten().chain(&node.outputs) {
-                nodes[value.index()].push(id);
+                let known: &mut Vec<NodeId> = &mut nodes[value.index()];
+                if known.last() != Some(&id) {
+                    known.push(id);
+                }
             }
         }
         Slots { model, nodes }

@@ -2,34 +2,65 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[allow(dead_code)]
+#[path = "mutate/allocator.rs"]
+mod allocator;
 mod text;
 
 use std::fmt::Write;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use expect_test::{Expect, expect};
 use secateur::Model;
+use secateur::criterion::ScoreOptions;
 use secateur::group::Keeps;
+use secateur::select::SelectOptions;
 
-/// Reads a model, keeps the last index of every group, and writes it; says what came of it.
+use allocator::{Counting, limit, peak};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Prunes a model; says what came of it.
 fn run(text: &str) -> String {
+    run_bytes(&text::encode(text))
+}
+
+fn run_bytes(bytes: &[u8]) -> String {
+    // One at a time, since memory is counted for all threads.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
-    let (path, out) = (dir.path().join("in.onnx"), dir.path().join("out.onnx"));
-    std::fs::write(&path, text::encode(text)).unwrap();
-    let model = match Model::open(&path, &Default::default()) {
+    let path = dir.path().join("in.onnx");
+    std::fs::write(&path, bytes).unwrap();
+    let mut outcome = String::new();
+    let taken = peak(|| outcome = prune(&path));
+    assert!(taken <= limit(bytes.len()), "{taken} bytes for a file of {}", bytes.len());
+    outcome
+}
+
+/// Reads a model, scores it, keeps the last index of every group, and writes it.
+fn prune(path: &Path) -> String {
+    let out = path.with_file_name("out.onnx");
+    let model = match Model::open(path, &Default::default()) {
         Ok(model) => model,
         Err(error) => return format!("refused: {error}"),
     };
     let groups: Vec<String> = model.groups().iter().map(|(_, group)| group.name.clone()).collect();
     let last = |size: usize| vec![u32::try_from(size - 1).unwrap()];
     let keeps: Keeps = model.groups().iter().map(|(id, group)| (id, last(group.size))).collect();
+    let selected = model.select(&SelectOptions::default(), &ScoreOptions::default());
+    assert_eq!(selected.is_ok(), !groups.is_empty(), "{groups:?}");
     if let Err(error) = model.write_pruned(&keeps, &out, &mut |_| ()) {
         return format!("not written: {error}");
     }
-    Model::open(&out, &Default::default()).unwrap();
     let mut text = format!("groups: {}", groups.join(" "));
     for warning in &model.graph().warnings {
         write!(text, "; {warning}").unwrap();
     }
+    drop(model);
+    Model::open(&out, &Default::default()).unwrap();
     text
 }
 
@@ -98,6 +129,53 @@ fn many_axes_are_read_or_refused() {
     let einsum = format!("x: {dims}x2x3\ny = Einsum(x) equation={letters}->ij\n-> y");
     check(
         &einsum,
+        expect![
+            "groups: ; 1 nodes behind these are left as they are: the shapes of what they read are not known"
+        ],
+    );
+}
+
+#[test]
+fn an_axis_that_doubles_is_pinned() {
+    let mut text = "x: 2x8\nw = 8x6\nv0 = MatMul(x, w)\n".to_string();
+    for index in 0..40 {
+        writeln!(text, "v{} = Concat(v{index}, v{index}) axis=1", index + 1).unwrap();
+    }
+    check(&format!("{text}s = ReduceSum(v40)\n-> s"), expect!["groups: "]);
+    let halves = (0..40).fold(format!("x: 2x{}\n", 1_i64 << 42), |text, index| {
+        let last = if index == 0 { "x".to_string() } else { format!("v{index}") };
+        let next = index + 1;
+        text + &format!(
+            "a{next}, b{next} = Split({last}) axis=1\nv{next} = Add(a{next}, b{next})\n"
+        )
+    });
+    check(&format!("{halves}s = ReduceSum(v40)\n-> s"), expect!["groups: "]);
+}
+
+#[test]
+fn an_axis_of_many_equal_segments_is_scored_in_little_memory() {
+    let copies = vec!["a"; 3000].join(", ");
+    let text = format!(
+        "x: 2x8\nw = 8x4\na = MatMul(x, w)\nc = Concat({copies}) axis=1\nv = 12000x3\ny = MatMul(c, v)\n-> y"
+    );
+    check(&text, expect!["groups: w:1"]);
+}
+
+#[test]
+fn computed_sizes_are_bounded_together() {
+    let numbers = vec!["1"; 1024].join(", ");
+    let mut text = format!("x: 2x8\ns0 = i64[{numbers}]\n");
+    for index in 0..2000 {
+        writeln!(text, "s{} = Add(s{index}, s{index})", index + 1).unwrap();
+    }
+    check(&format!("{text}y = Add(x, x)\nz = Relu(s2000)\n-> y z"), expect!["groups: "]);
+}
+
+#[test]
+fn a_tensor_of_too_many_axes_is_no_parameter() {
+    let dims = vec!["1"; 70].join("x");
+    check(
+        &format!("x: 2x8\nw = {dims}\ny = Mul(x, w)\n-> y"),
         expect![
             "groups: ; 1 nodes behind these are left as they are: the shapes of what they read are not known"
         ],

@@ -110,7 +110,16 @@ struct Slot {
     rank: u8,
 }
 
+/// The most leaves that a tree may have once [`Axes::seal`] ran.
+const MAX_LEAVES: u32 = 1 << 16;
+
+/// The most segments that all unifications together may look at; then they pin.
+const MAX_EFFORT: usize = 1 << 20;
+
 /// The arena of all axes of one model, a union-find over their trees.
+///
+/// Trees share their parts, so that one of 60 axes can have more leaves than fit into memory. What
+/// walks a tree leaf by leaf runs after [`Axes::seal`], or within [`MAX_EFFORT`].
 ///
 /// Sizes saturate at `usize::MAX`; an axis of that size is never unified. Axes of size 0 and 1
 /// cannot be cut and are never merged. An [`AxisId`] is valid only in the arena that made it.
@@ -120,6 +129,8 @@ pub struct Axes {
     /// What [`Axes::attempt`] restores on failure; empty while none is running.
     trail: Vec<(AxisId, Slot)>,
     attempts: u32,
+    /// Segments that unification has looked at.
+    effort: usize,
 }
 
 impl Axes {
@@ -176,6 +187,32 @@ impl Axes {
                 stack.extend(self.shape(root).children().iter().rev());
             }
         }
+    }
+
+    /// Pins every axis whose tree has too many leaves to be walked, and makes it an atom. Nothing is
+    /// unified afterwards.
+    pub(crate) fn seal(&mut self, pin: Pin) {
+        let mut roots: Vec<AxisId> = (0..self.slots.len() as u32).map(AxisId).collect();
+        roots.retain(|&axis| self.slot(axis).link.is_none());
+        // Parts come before what is made of them.
+        roots.sort_by_key(|&axis| self.size(axis));
+        let mut leaves = vec![1u32; self.slots.len()];
+        for root in roots {
+            let children = self.shape(root).children().iter();
+            let count = children.map(|&child| leaves[self.find(child).index()]);
+            leaves[root.index()] = count.fold(0, u32::saturating_add).max(1);
+            if leaves[root.index()] > MAX_LEAVES {
+                self.pin(root, pin);
+                self.slots[root.index()].shape = Shape::Atom;
+                leaves[root.index()] = 1;
+            }
+        }
+    }
+
+    /// Notes that unification looked at segments; `false` once it has looked at too many.
+    fn spend(&mut self, segments: usize) -> bool {
+        self.effort = self.effort.saturating_add(segments);
+        self.effort <= MAX_EFFORT
     }
 
     /// The segments before and from position `at`; refines the axis so that it has a border

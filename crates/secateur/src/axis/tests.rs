@@ -211,7 +211,33 @@ fn patch_merging_repeats_one_atom() {
     let merged = axes.sum(&[c, c, c, c]);
     merge(&mut axes, x, merged);
     assert_eq!(show(&axes, x, &[c]), "a ++ a ++ a ++ a");
-    assert_eq!(axes.tree(x).positions(c).len(), 4);
+    let positions = axes.tree(x).positions(c);
+    assert_eq!(positions.len(), 1);
+    assert_eq!(positions[0], (0..4).flat_map(|_| 0..96).collect::<Vec<u32>>());
+}
+
+#[test]
+fn a_tree_that_doubles_is_sealed() {
+    let mut axes = Axes::new();
+    let x = axes.atom(2);
+    let mut whole = vec![x];
+    for index in 0..40 {
+        whole.push(axes.sum(&[whole[index], whole[index]]));
+    }
+    axes.seal(Pin { reason: "too many", cause: Cause(0) });
+    assert_eq!(axes.pinned(x).map(|pin| pin.reason), Some("too many"));
+    assert_eq!(axes.tree(whole[40]).size(), 1 << 41);
+    assert_eq!(axes.tree(whole[10]).positions(x).len(), 1);
+}
+
+#[test]
+fn trees_that_double_out_of_step_are_pinned() {
+    let mut axes = Axes::new();
+    let (x, head, tail) = (axes.atom(3), axes.atom(1), axes.atom(1));
+    let long = (0..40).fold(x, |long, _| axes.sum(&[long, long]));
+    let (a, b) = (axes.sum(&[long, tail]), axes.sum(&[head, long]));
+    assert_eq!(axes.unify(a, b, Cause(0)), Unified::Pinned);
+    assert!(axes.atoms(x).into_iter().all(|atom| axes.pinned(atom).is_some()));
 }
 
 #[test]

@@ -100,31 +100,46 @@ impl Tree {
         }
     }
 
-    /// Where each index of the atom sits: for every occurrence of the atom, a table from the
-    /// positions of the axis to the atom's indices, `u32::MAX` where it does not reach.
+    /// Where each index of the atom sits: tables from the positions of the axis to the atom's
+    /// indices, `u32::MAX` where the table does not reach. An atom that stands in several segments
+    /// shares a table; one that is multiplied by itself has one for each factor.
     pub fn positions(&self, atom: AxisId) -> Vec<Vec<u32>> {
         match self {
             &Tree::Atom { atom: leaf, size } if leaf == atom => vec![(0..size as u32).collect()],
             Tree::Atom { .. } => Vec::new(),
-            Tree::Sum(parts) => {
-                let size = self.size();
-                place(parts, atom, |before, table| {
-                    let start: usize = before.iter().map(Tree::size).sum();
-                    let mut wide = vec![u32::MAX; size];
-                    wide[start..start + table.len()].copy_from_slice(table);
-                    wide
-                })
-            }
-            Tree::Product(factors) => {
-                let size = self.size();
-                place(factors, atom, |before, table| {
-                    let outer: usize = before.iter().map(Tree::size).product();
-                    let inner = size / (outer * table.len());
-                    let row = table.iter().flat_map(|&index| repeat_n(index, inner));
-                    repeat_n((), outer).flat_map(|()| row.clone()).collect()
-                })
-            }
+            Tree::Sum(parts) => self.segment_positions(parts, atom),
+            Tree::Product(factors) => self.factor_positions(factors, atom),
         }
+    }
+
+    fn segment_positions(&self, parts: &[Tree], atom: AxisId) -> Vec<Vec<u32>> {
+        let mut tables: Vec<Vec<u32>> = Vec::new();
+        let mut start = 0;
+        for part in parts {
+            let end = start + part.size();
+            for (number, table) in part.positions(atom).into_iter().enumerate() {
+                if number == tables.len() {
+                    tables.push(vec![u32::MAX; self.size()]);
+                }
+                tables[number][start..end].copy_from_slice(&table);
+            }
+            start = end;
+        }
+        tables
+    }
+
+    fn factor_positions(&self, factors: &[Tree], atom: AxisId) -> Vec<Vec<u32>> {
+        let mut tables = Vec::new();
+        let (size, mut outer) = (self.size(), 1);
+        for factor in factors {
+            for table in factor.positions(atom) {
+                let inner = size / (outer * table.len());
+                let row = table.iter().flat_map(|&index| repeat_n(index, inner));
+                tables.push(repeat_n((), outer).flat_map(|()| row.clone()).collect());
+            }
+            outer *= factor.size();
+        }
+        tables
     }
 
     /// The distinct leaves of size over 1, in order of first appearance.
@@ -181,20 +196,6 @@ impl Tree {
             Tree::Atom { .. } | Tree::Product(_) => self.describe(name),
         }
     }
-}
-
-/// The tables of all children, each widened by its place after the children before it.
-fn place(
-    children: &[Tree],
-    atom: AxisId,
-    widen: impl Fn(&[Tree], &[u32]) -> Vec<u32>,
-) -> Vec<Vec<u32>> {
-    let mut tables = Vec::new();
-    for (index, child) in children.iter().enumerate() {
-        let found = child.positions(atom);
-        tables.extend(found.iter().map(|table| widen(&children[..index], table)));
-    }
-    tables
 }
 
 impl fmt::Display for Tree {

@@ -55,6 +55,9 @@ impl Unifier<'_> {
         if a == b || self.size(a) <= 1 {
             return;
         }
+        if !self.axes.spend(0) {
+            return self.fail([a, b]);
+        }
         match (self.axes.shape(a), self.axes.shape(b)) {
             (Shape::Atom, Shape::Atom) => self.axes.join(a, b, self.cause),
             (Shape::Atom, _) => self.axes.bind(a, b, self.cause),
@@ -86,7 +89,9 @@ impl Unifier<'_> {
         let mut left: Vec<_> = left.iter().rev().copied().collect();
         let mut right: Vec<_> = right.iter().rev().copied().collect();
         while let (Some(&a), Some(&b)) = (left.last(), right.last()) {
-            let covered = if self.size(a) >= self.size(b) {
+            let covered = if !self.axes.spend(1) {
+                None
+            } else if self.size(a) >= self.size(b) {
                 self.cover(&mut left, &mut right)
             } else {
                 self.cover(&mut right, &mut left)
@@ -125,6 +130,11 @@ impl Unifier<'_> {
         let mut missing = size;
         while missing > 0 {
             let next = row.pop()?;
+            if !self.axes.spend(1) {
+                row.push(next);
+                row.extend(taken.into_iter().rev());
+                return None;
+            }
             if self.size(next) <= missing {
                 missing -= self.size(next);
                 taken.push(next);
@@ -162,12 +172,22 @@ impl Unifier<'_> {
         self.work.push((outer, pieces));
     }
 
-    /// The segments of a sum, grouped between the borders that are multiples of `unit`.
-    fn aligned(&self, sum: AxisId, unit: usize) -> Vec<Vec<AxisId>> {
+    /// The segments of a sum, grouped between the borders that are multiples of `unit`; nothing
+    /// where there are too many.
+    fn aligned(&mut self, sum: AxisId, unit: usize) -> Vec<Vec<AxisId>> {
         let mut groups = Vec::new();
         let mut group = Vec::new();
         let mut end = 0;
-        for segment in self.axes.flatten(sum, Shape::segments) {
+        let mut stack = vec![sum];
+        while let Some(axis) = stack.pop() {
+            if !self.axes.spend(1) {
+                return Vec::new();
+            }
+            if let Some(parts) = self.axes.shape(axis).segments() {
+                stack.extend(parts.iter().rev());
+                continue;
+            }
+            let segment = self.axes.find(axis);
             end += self.size(segment);
             group.push(segment);
             if end.is_multiple_of(unit) {

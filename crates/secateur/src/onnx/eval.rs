@@ -62,7 +62,8 @@ pub(super) fn evaluate(
 ) -> Option<Known> {
     let mut cx = Evaluator { graph, node, inputs };
     let mut known = cx.run()?;
-    if known.exprs.iter().any(|&expr| cx.graph.sizes.is_too_large(expr)) {
+    let sizes = &cx.graph.sizes;
+    if known.exprs.iter().any(|&e| sizes.is_too_large(e)) || sizes.are_too_many(&known.exprs) {
         return None;
     }
     known.open = inputs.iter().flatten().any(|input| input.open) || cx.shape_is_open();

@@ -145,9 +145,15 @@ impl<'a> Importer<'a> {
         let kind = kind.map_or("", |node| node.op_type.as_str());
         let vector = view.dims.len() <= 1;
         let only_use = user.filter(|_| count > 1 && (vector || ops::elementwise::is(kind)));
+        let stored = &self.tensor_names[tensor as usize];
+        let shape: Vec<Extent> = view.dims.iter().map(|&size| Extent::fixed(size)).collect();
+        if !is_countable(&shape) {
+            let name = stored.name.to_string();
+            let value = Value { name, dtype: None, shape: None, origin: Origin::Input };
+            return Ok((self.add_value(value), None));
+        }
         let copies = self.copies.entry(tensor).or_insert(0);
         *copies += 1;
-        let stored = &self.tensor_names[tensor as usize];
         let mut name = match *copies {
             1 => format!("{}{}", stored.folder, stored.name),
             count => format!("{}{}@{count}", stored.folder, stored.name),
@@ -159,7 +165,7 @@ impl<'a> Importer<'a> {
         let value = Value {
             name: stored.name.to_string(),
             dtype: Some(view.dtype),
-            shape: Some(view.dims.iter().map(|&size| Extent::fixed(size)).collect()),
+            shape: Some(shape),
             origin: Origin::Param(param),
         };
         let value = self.add_value(value);
