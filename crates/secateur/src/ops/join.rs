@@ -374,7 +374,9 @@ fn decode_slice(cx: &mut Decoder<'_, '_>) -> Result<()> {
     }
     if !old && cuts.iter().any(|cut| cut.len(data[cut.axis].size) == 0) {
         // What is empty stays so only while its bounds keep their values.
-        (cx.known(1)?, cx.known(2)?);
+        for slot in [1, 2] {
+            cx.known(slot)?;
+        }
     }
     let places = match old {
         true => [Place::Attribute("starts"), Place::Attribute("ends")],

@@ -119,9 +119,7 @@ fn look(model: &Model, random: &mut Random) {
     cost.now();
     cost.layers(&|_| None);
     cost.coverage(model.groups().iter().map(|(id, _)| id));
-    if let Some((id, _)) = model.groups().iter().last() {
-        cost.governed(id);
-    }
+    cost.governed();
     for node in &model.graph().nodes {
         drop(node.rule.as_ref().map(ToString::to_string));
     }
