@@ -1431,6 +1431,27 @@ fn storage_does_not_matter() {
     );
 }
 
+#[test]
+fn a_layer_that_is_called_again_stays_one_layer() {
+    check("shared_layer", expect![[r#"
+        a = onnx::MatMul_41:1 12 residual exact
+          onnx::MatMul_41:1 producer a
+          onnx::MatMul_40:0 consumer a
+          a.weight:1 producer a
+          a.bias:0 affine a
+          down.bias:0 affine a
+          down.bias@2:0 affine a
+          down.bias@3:0 affine a
+          b.weight:0 consumer a
+        b = onnx::MatMul_40:1 20 features exact
+          onnx::MatMul_41:0 consumer b
+          onnx::MatMul_40:1 producer b
+          up.bias:0 affine b
+          up.bias@2:0 affine b
+          up.bias@3:0 affine b
+    "#]]);
+}
+
 /// The two exporters of PyTorch spell a model differently, and it is cut alike.
 #[test]
 fn both_exporters_give_the_same_groups() {

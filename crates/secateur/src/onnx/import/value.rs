@@ -143,8 +143,10 @@ impl<'a> Importer<'a> {
         let count = element_count(&view.dims)?;
         let kind = user.map(|(node, _)| self.file.node(node)).transpose()?;
         let kind = kind.map_or("", |node| node.op_type.as_str());
-        let vector = view.dims.len() <= 1;
-        let only_use = user.filter(|_| count > 1 && (vector || ops::elementwise::is(kind)));
+        // Equal vectors are shared by chance, matrices because they are one weight.
+        let vector = view.dims.iter().filter(|&&size| size > 1).count() <= 1;
+        let apart = vector || ops::elementwise::is(kind) && kind != "Identity";
+        let only_use = user.filter(|_| count > 1 && apart);
         let stored = &self.tensor_names[tensor as usize];
         let shape: Vec<Extent> = view.dims.iter().map(|&size| Extent::fixed(size)).collect();
         if !is_countable(&shape) {
