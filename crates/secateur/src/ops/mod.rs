@@ -13,6 +13,7 @@ pub mod join;
 pub mod norm;
 pub mod pad;
 pub mod pool;
+pub mod quantize;
 pub mod reduce;
 pub mod reshape;
 pub mod resize;
@@ -116,6 +117,10 @@ operators! {
     Resize(resize::Resize),
     /// Scaled dot-product attention.
     Attention(attention::Attention),
+    /// Numbers to integers that stand for them, or back.
+    Code(quantize::Code),
+    /// The range of all numbers.
+    Range(quantize::Range),
     /// A constant of a computed shape.
     Fill(fill::Fill),
     /// Numbers counted from a start to a limit.

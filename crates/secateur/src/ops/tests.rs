@@ -92,6 +92,7 @@ fn zeros(flow: &Flow) -> String {
     };
     match flow {
         Flow::Carry => "moved".to_string(),
+        Flow::First => "0 moved".to_string(),
         Flow::Break => "lost".to_string(),
         Flow::Pole => "a pole".to_string(),
         Flow::Product { factors, terms, divisors } => {
@@ -909,14 +910,14 @@ fn gather_picks_rows() {
     check(
         "Gather(32x16; 2x6) -> 2x6x16",
         expect![[r#"
-        gather [rows, b], [i0, i1] -> [i0, i1, b]   free: i0 i1 b   fixed: rows
-          rows=32 i0=2 i1=6 b=16   zero: 0"#]],
+            gather [rows, b], [i0, i1] -> [i0, i1, b]   free: i0 i1 b   fixed: rows
+              rows=32 i0=2 i1=6 b=16   zero: 0 moved"#]],
     );
     check(
         "Gather(2x3x4x8; i64(1)) axis=1 -> 2x4x8",
         expect![[r#"
-        gather [a, rows, c, d], [] -> [a, c, d]   free: a c d   fixed: rows
-          rows=3 a=2 c=4 d=8   zero: 0"#]],
+            gather [a, rows, c, d], [] -> [a, c, d]   free: a c d   fixed: rows
+              rows=3 a=2 c=4 d=8   zero: 0 moved"#]],
     );
     check(
         "GatherElements(2x6; 2x3) axis=1 -> 2x3",
@@ -1325,5 +1326,207 @@ fn what_is_not_followed_is_refused() {
     check_refused(
         "NonZero(2x3)",
         expect!["operator `NonZero` is unknown: what it touches is left as it is"],
+    );
+}
+
+#[test]
+fn integers_stand_for_numbers_by_a_scale_and_a_zero_point() {
+    check(
+        "QuantizeLinear(2x3x8; scalar; scalar) -> 2x3x8",
+        expect![[r#"
+        quantize [a, b, c], [], [] -> [a, b, c]   free: a b c
+          a=2 b=3 c=8   zero: 0 / 1"#]],
+    );
+    check(
+        "DequantizeLinear(6x4; 1) -> 6x4",
+        expect![[r#"
+        dequantize [a, b], [1] -> [a, b]   free: a b
+          a=6 b=4   zero: 0"#]],
+    );
+    check(
+        "DequantizeLinear(6x4; 6; 6) axis=0 -> 6x4",
+        expect![[r#"
+        dequantize [a, b], [a], [a] -> [a, b]   free: a b
+          a=6 b=4   zero: 0"#]],
+    );
+    check(
+        "QuantizeLinear(2x3x8; 3) -> 2x3x8",
+        expect![[r#"
+        quantize [a, b, c], [b] -> [a, b, c]   free: a b c
+          a=2 b=3 c=8   zero: 0 / 1"#]],
+    );
+}
+
+#[test]
+fn a_block_that_shares_a_scale_is_not_cut() {
+    check(
+        "DequantizeLinear@21(8x4; 2x4; 2x4) axis=0 block_size=4 -> 8x4",
+        expect![[r#"
+        dequantize [a block, b], [a, b], [a, b] -> [a block, b]   free: a b   fixed: block
+          a=2 block=4 b=4   zero: 0"#]],
+    );
+    check(
+        "DequantizeLinear@21(7x4; 2x4) axis=0 block_size=4 -> 7x4",
+        expect![[r#"
+        dequantize [a, b], [blocks, b] -> [a, b]   free: b   fixed: a blocks
+          a=7 blocks=2 b=4   zero: 0"#]],
+    );
+    check_refused(
+        "DequantizeLinear@21(9x4; 2x4) axis=0 block_size=4",
+        expect!["operator `DequantizeLinear` is left as it is: 9 in 2 blocks of 4"],
+    );
+    check_refused(
+        "DequantizeLinear(6x4; 5) axis=0",
+        expect![
+            "operator `DequantizeLinear` is left as it is: a scale or zero point of this shape"
+        ],
+    );
+}
+
+#[test]
+fn a_dynamic_range_has_no_use_for_zeros() {
+    check(
+        "DynamicQuantizeLinear(2x8) -> 2x8, scalar, scalar",
+        expect![[r#"
+        range [a, b] -> []   summed: a b
+          a=2 b=8   zero: lost
+        range [a, b] -> []   summed: a b
+          a=2 b=8   zero: lost
+        quantize [a, b], [], [] -> [a, b]   free: a b
+          a=2 b=8   zero: 0 / 1"#]],
+    );
+}
+
+#[test]
+fn integer_products_are_those_of_the_numbers() {
+    check(
+        "MatMulInteger(2x8; 8x4) -> 2x4",
+        expect![[r#"
+        matmul [m, k], [k, n] -> [m, n]   free: m n   summed: k
+          m=2 n=4 k=8   zero: 0·1   macs: 64"#]],
+    );
+    check(
+        "MatMulInteger(2x8; 8x4; scalar; 4) -> 2x4",
+        expect![[r#"
+        dequantize [a, b], [] -> [a, b]   free: a b
+          a=2 b=8   zero: 0
+        dequantize [a, b], [b] -> [a, b]   free: a b
+          a=8 b=4   zero: 0
+        matmul [m, k], [k, n] -> [m, n]   free: m n   summed: k
+          m=2 n=4 k=8   zero: 0·1   macs: 64"#]],
+    );
+    check(
+        "QLinearMatMul(2x8; 1; 1; 8x4; 4; 4; 1; 1) -> 2x4",
+        expect![[r#"
+        dequantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=8   zero: 0
+        dequantize [a, b], [b], [b] -> [a, b]   free: a b
+          a=8 b=4   zero: 0
+        matmul [m, k], [k, n] -> [m, n]   free: m n   summed: k
+          m=2 n=4 k=8   zero: 0·1   macs: 64
+        quantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=4   zero: 0 / 1"#]],
+    );
+    check(
+        "ConvInteger(1x4x5; 6x2x3; scalar; scalar) group=2 -> 1x6x3",
+        expect![[r#"
+        dequantize [a, b, c], [] -> [a, b, c]   free: a b c
+          a=1 b=4 c=5   zero: 0
+        dequantize [a, b, c], [] -> [a, b, c]   free: a b c
+          a=6 b=2 c=3   zero: 0
+        conv [n, g i, h], [g o, i, kh] -> [n, g o, h']   free: n g o   summed: i   fixed: h kh h'
+          n=1 g=2 o=3 i=2 h=5 kh=3 h'=3   zero: 0·1   macs: 108"#]],
+    );
+    check(
+        "QLinearConv(1x4x5; 1; 1; 6x4x3; 6; 6; 1; 1; 6) -> 1x6x3",
+        expect![[r#"
+        dequantize [a, b, c], [1], [1] -> [a, b, c]   free: a b c
+          a=1 b=4 c=5   zero: 0
+        dequantize [a, b, c], [a], [a] -> [a, b, c]   free: a b c
+          a=6 b=4 c=3   zero: 0
+        conv [n, g i, h], [g o, i, kh], [g o] -> [n, g o, h']   free: n g o   summed: i   fixed: h kh h'
+          n=1 g=1 o=6 i=4 h=5 kh=3 h'=3   zero: 0·1 + 2   macs: 216
+        quantize [a, b, c], [1], [1] -> [a, b, c]   free: a b c
+          a=1 b=6 c=3   zero: 0 / 1"#]],
+    );
+}
+
+#[test]
+fn integer_operators_of_onnx_runtime_are_those_of_the_numbers() {
+    check(
+        "com.microsoft::QLinearAdd(2x8; 1; 1; 8; 1; 1; 1; 1) -> 2x8",
+        expect![[r#"
+        dequantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=8   zero: 0
+        dequantize [a], [1], [1] -> [a]   free: a
+          a=8   zero: 0
+        elementwise [a, b], [b] -> [a, b]   free: a b
+          a=2 b=8   zero: 0 + 1
+        quantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=8   zero: 0 / 1"#]],
+    );
+    check(
+        "com.microsoft::QLinearSigmoid(2x8; 1; 1; 1; 1) -> 2x8",
+        expect![[r#"
+        dequantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=8   zero: 0
+        elementwise [a, b] -> [a, b]   free: a b
+          a=2 b=8   zero: lost
+        quantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=8   zero: 0 / 1"#]],
+    );
+    check(
+        "com.microsoft::QLinearConcat(1; 1; 2x8; 1; 1; 2x3; 1; 1) axis=1 -> 2x11",
+        expect![[r#"
+        dequantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=8   zero: 0
+        dequantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=3   zero: 0
+        concat [a, b], [a, b1] -> [a, b ++ b1]   free: a b b1
+          a=2 b=8 b1=3   zero: moved
+        quantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=11   zero: 0 / 1"#]],
+    );
+    check(
+        "com.microsoft::QLinearGlobalAveragePool(2x8x3x3; 1; 1; 1; 1) -> 2x8x1x1",
+        expect![[r#"
+        dequantize [a, b, c, d], [1], [1] -> [a, b, c, d]   free: a b c d
+          a=2 b=8 c=3 d=3   zero: 0
+        reduce [a, b, c, d] -> [a, b, 1, 1]   free: a b   coupled: c d
+          a=2 b=8 c=3 d=3   zero: 0
+        quantize [a, b, c, d], [1], [1] -> [a, b, c, d]   free: a b c d
+          a=2 b=8 c=1 d=1   zero: 0 / 1"#]],
+    );
+    check(
+        "com.microsoft::QGemm(2x8; 1; 1; 4x8; 4; 4; 4) transB=1 -> 2x4",
+        expect![[r#"
+        dequantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=8   zero: 0
+        dequantize [a, b], [a], [a] -> [a, b]   free: a b
+          a=4 b=8   zero: 0
+        gemm [m, k], [n, k], [n] -> [m, n]   free: m n   summed: k
+          m=2 n=4 k=8   zero: 0·1 + 2   macs: 64"#]],
+    );
+    check(
+        "com.microsoft::DynamicQuantizeMatMul(2x8; 8x4; 4; 4; 4) -> 2x4",
+        expect![[r#"
+        range [a, b] -> []   summed: a b
+          a=2 b=8   zero: lost
+        dequantize [a, b], [b], [b] -> [a, b]   free: a b
+          a=8 b=4   zero: 0
+        matmul [m, k], [k, n] -> [m, n]   free: m n   summed: k
+          m=2 n=4 k=8   zero: 0·1   macs: 64
+        elementwise [a, b], [b] -> [a, b]   free: a b
+          a=2 b=4   zero: 0 + 1"#]],
+    );
+    check(
+        "com.microsoft::MatMulIntegerToFloat(2x8; 8x4; 1; 4; 1; 4) -> 2x4",
+        expect![[r#"
+        dequantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=8   zero: 0
+        dequantize [a, b], [b], [b] -> [a, b]   free: a b
+          a=8 b=4   zero: 0
+        matmul [m, k], [k, n] -> [m, n]   free: m n   summed: k
+          m=2 n=4 k=8   zero: 0·1   macs: 64"#]],
     );
 }
