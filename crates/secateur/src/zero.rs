@@ -55,19 +55,38 @@ pub struct Spread {
     pub block: usize,
 }
 
+impl Spread {
+    /// One tensor as large as the other.
+    pub fn whole(tensor: u32) -> Self {
+        Spread { tensor, axis: 0, block: 1 }
+    }
+}
+
 /// What stands for zero in every value of a graph. Empty where nothing is quantized.
 #[derive(Clone, Debug, Default)]
 pub struct Zeros {
     values: Vec<Zero>,
     held: Vec<bool>,
     scales: BTreeMap<ParamId, Spread>,
+    packed: BTreeMap<ParamId, Packed>,
+}
+
+/// How several integers stand in each byte of a parameter of rows and blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// Bits per integer.
+    pub bits: usize,
+    /// The stored tensor that holds a scale per block.
+    pub scale: u32,
+    /// The one that holds a zero point per block.
+    pub zero: Option<u32>,
 }
 
 impl Zeros {
     /// Asks all operators.
     pub(crate) fn new(graph: &Graph) -> Self {
-        let encodes = |rule: &Rule| rule.operands.iter().any(|o| o.role == Use::Encoding);
-        if !graph.nodes.iter().filter_map(|node| node.rule.as_ref()).any(encodes) {
+        let encodes = |node: &Node| matches!(node.op, Op::Code(_) | Op::PackedMatMul(_));
+        if !graph.nodes.iter().any(encodes) {
             return Zeros::default();
         }
         let count = graph.values.len();
@@ -75,6 +94,7 @@ impl Zeros {
             values: vec![Zero::PLAIN; count],
             held: vec![false; count],
             scales: BTreeMap::new(),
+            packed: BTreeMap::new(),
         };
         let mut asked = vec![None; count];
         for node in graph.nodes.iter().rev() {
@@ -109,6 +129,11 @@ impl Zeros {
     /// The scale of a quantized parameter, where it is stored.
     pub fn scale(&self, param: ParamId) -> Option<Spread> {
         self.scales.get(&param).copied()
+    }
+
+    /// How a parameter is packed, where it is.
+    pub fn packed(&self, param: ParamId) -> Option<Packed> {
+        self.packed.get(&param).copied()
     }
 
     /// Notes what a node takes for zero in what it reads.
@@ -147,11 +172,24 @@ impl Zeros {
     }
 
     fn add_scale(&mut self, graph: &Graph, node: &Node) {
-        let Op::Code(code) = &node.op else { return };
-        let [Some(data), Some(scale), ..] = node.inputs[..] else { return };
-        let (data, scale) = (graph.as_param(unmoved(graph, data)), graph.as_param(scale));
-        if let (true, Some(data), Some(scale)) = (code.scaled && !code.quantizes, data, scale) {
-            self.scales.insert(data, code.spread(graph.param(scale).tensor));
+        let param = |slot: usize| {
+            let value = node.inputs.get(slot).copied().flatten()?;
+            graph.as_param(unmoved(graph, value))
+        };
+        let tensor = |slot: usize| param(slot).map(|id| graph.param(id).tensor);
+        match &node.op {
+            Op::Code(code) if code.scaled && !code.quantizes => {
+                if let (Some(data), Some(scale)) = (param(0), tensor(1)) {
+                    self.scales.insert(data, code.spread(scale));
+                }
+            }
+            Op::PackedMatMul(packed) => {
+                if let (Some(data), Some(scale)) = (param(1), tensor(2)) {
+                    let packed = Packed { bits: packed.bits, scale, zero: tensor(3) };
+                    self.packed.insert(data, packed);
+                }
+            }
+            _ => {}
         }
     }
 }

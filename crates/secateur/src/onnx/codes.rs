@@ -82,6 +82,54 @@ pub(super) fn numbers(
     TensorView::new(DType::F32, view.dims.clone(), data.into())
 }
 
+/// Per byte of packed integers, the norm of the numbers that they stand for. `view` has rows and
+/// blocks; scales and zero points have an element per block, packed alike where they are bytes.
+pub(super) fn norms(
+    view: &TensorView,
+    bits: usize,
+    scales: &TensorView,
+    zeros: Option<TensorView>,
+) -> Result<TensorView> {
+    let misfit = || Error::malformed("packed integers without a scale per block");
+    let &[rows, blocks, bytes] = view.dims.as_slice() else { return Err(misfit()) };
+    let scales = scales.to_f64s().filter(|scales| scales.len() == rows * blocks);
+    let scales = scales.ok_or_else(misfit)?;
+    let middle = f64::from(1 << (bits - 1));
+    let zeros = match zeros {
+        None => vec![middle; rows * blocks],
+        Some(zeros) => unpacked_zeros(&zeros, bits, rows, blocks).ok_or_else(misfit)?,
+    };
+    let mut data = Vec::with_capacity(view.data.len().saturating_mul(4));
+    for (at, &byte) in view.data.iter().enumerate() {
+        let block = at / bytes.max(1);
+        let square = |number: f64| (number - zeros[block]) * (number - zeros[block]);
+        let sum: f64 = integers(byte, bits).map(square).sum();
+        data.extend(((sum.sqrt() * scales[block]) as f32).to_le_bytes());
+    }
+    TensorView::new(DType::F32, view.dims.clone(), data.into())
+}
+
+/// Zero points as numbers, from bytes that hold several of one row, or one each.
+fn unpacked_zeros(view: &TensorView, bits: usize, rows: usize, blocks: usize) -> Option<Vec<f64>> {
+    if view.dtype.is_float() {
+        return view.to_f64s().filter(|zeros| zeros.len() == rows * blocks);
+    }
+    let columns = (blocks * bits).div_ceil(8);
+    if view.dtype != DType::U8 || view.data.len() != rows * columns {
+        return None;
+    }
+    let row = |row: &[u8]| -> Vec<f64> {
+        row.iter().flat_map(|&byte| integers(byte, bits)).take(blocks).collect()
+    };
+    Some(view.data.chunks(columns.max(1)).flat_map(row).collect())
+}
+
+/// The integers in a byte, from the lowest bits on.
+fn integers(byte: u8, bits: usize) -> impl Iterator<Item = f64> {
+    let mask = ((1_u16 << bits) - 1) as u8;
+    (0..8 / bits).map(move |at| f64::from(byte >> (at * bits) & mask))
+}
+
 /// The elements as numbers, of 4-bit and 8-bit types those that ONNX names.
 fn elements(view: &TensorView, data_type: i32) -> Option<Vec<f64>> {
     const INT4: i32 = 22;
@@ -199,6 +247,17 @@ mod tests {
         let scale = Encoded { small: floats(&[2], &[1.0, 0.5]), axis: 1, block: 1 };
         let found = numbers(&view, 3, Some(&zero), Some(&scale)).unwrap();
         assert_eq!(found, floats(&[2, 2], &[-2.0, 0.5, 1.0, 1.0]));
+    }
+
+    #[test]
+    fn a_byte_of_packed_integers_counts_with_its_norm() {
+        let view = bytes(DType::U8, &[1, 2, 2], &[0x8b, 0xc8, 0x12, 0x22]);
+        let scales = floats(&[2], &[1.0, 0.5]);
+        let centered = norms(&view, 4, &scales, None).unwrap();
+        assert_eq!(centered.to_f64s().unwrap()[..2], [3.0, 4.0]);
+        let zeros = bytes(DType::U8, &[1], &[0x28]);
+        let shifted = norms(&view, 4, &scales, Some(zeros)).unwrap();
+        assert_eq!(shifted.to_f64s().unwrap(), [3.0, 4.0, 0.5, 0.0]);
     }
 
     #[test]

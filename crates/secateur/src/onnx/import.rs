@@ -57,7 +57,7 @@ const TABLES: &[&[(&str, Decode)]] = &[
 ];
 
 /// The same for the operators that ONNX Runtime adds, in the domain `com.microsoft`.
-const CONTRIB_TABLES: &[&[(&str, Decode)]] = &[ops::quantize::CONTRIB];
+const CONTRIB_TABLES: &[&[(&str, Decode)]] = &[ops::packed::CONTRIB, ops::quantize::CONTRIB];
 
 /// The operators of the ONNX standard that Secateur knows, sorted.
 pub fn known_operators() -> Vec<&'static str> {
@@ -281,8 +281,7 @@ impl<'a> Importer<'a> {
     /// The numbers of a tensor, if they are few. Those of one that is no stored tensor never change.
     fn read_known(&mut self, tensor: Option<u32>, view: &TensorView) -> Result<Option<Arc<Known>>> {
         let float = view.dtype.is_float();
-        let sizes = matches!(view.dtype, DType::I64 | DType::I32 | DType::Bool);
-        let limit = if sizes { MAX_KNOWN_INTS } else { MAX_KNOWN_NUMBERS };
+        let limit = if view.dtype.holds_sizes() { MAX_KNOWN_INTS } else { MAX_KNOWN_NUMBERS };
         if element_count(&view.dims)? > limit {
             return Ok(None);
         }

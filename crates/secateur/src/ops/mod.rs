@@ -11,6 +11,7 @@ pub mod fill;
 pub mod gather;
 pub mod join;
 pub mod norm;
+pub mod packed;
 pub mod pad;
 pub mod pool;
 pub mod quantize;
@@ -81,6 +82,8 @@ operators! {
     Conv(conv::Conv),
     /// A product summed over shared axes: linear, matmul, einsum.
     Contract(contract::Contract),
+    /// A product with weights of few bits.
+    PackedMatMul(packed::PackedMatMul),
     /// Normalization with statistics of the data or stored ones.
     Norm(norm::Norm),
     /// Pooling over windows.
@@ -120,7 +123,7 @@ operators! {
     /// Numbers to integers that stand for them, or back.
     Code(quantize::Code),
     /// The range of all numbers.
-    Range(quantize::Range),
+    Extremes(quantize::Extremes),
     /// A constant of a computed shape.
     Fill(fill::Fill),
     /// Numbers counted from a start to a limit.

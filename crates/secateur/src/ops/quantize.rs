@@ -129,12 +129,12 @@ impl Code {
 
 /// The smallest and largest of all numbers and zero: what is zero has no part in it.
 #[derive(Clone, Copy, Debug)]
-pub struct Range;
+pub struct Extremes;
 
-impl Operator for Range {
+impl Operator for Extremes {
     fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
         let data = operand(shapes, 0)?;
-        let mut r = Rule::new("range");
+        let mut r = Rule::new("extremes");
         let each = data.iter().enumerate();
         let dims = each.map(|(i, &extent)| r.factor(letter(i), extent, Kind::Summed).into());
         let dims = dims.collect();
@@ -256,7 +256,7 @@ fn decode(cx: &mut Decoder<'_, '_>, quantizes: bool) -> Result<()> {
 /// The scale and the zero point follow from the range of all elements and zero.
 fn decode_dynamic(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let data = cx.input(0)?;
-    let (scale, point) = (cx.emit(Range, &[data])?, cx.emit(Range, &[data])?);
+    let (scale, point) = (cx.emit(Extremes, &[data])?, cx.emit(Extremes, &[data])?);
     let zero = Zero::Computed(point);
     let code = Code { quantizes: true, scaled: true, axis: 0, block: None, zero };
     let result = cx.emit(code, &[data, scale, point])?;
@@ -326,7 +326,7 @@ pub(crate) const CONTRIB: &[(&str, Decode)] = &[
     }),
     ("DynamicQuantizeMatMul", |cx| {
         let a = cx.input(0)?;
-        cx.emit(Range, &[a])?;
+        cx.emit(Extremes, &[a])?;
         let b = Quantized { data: 1, scale: Some(2), zero: 3, axis: -1 }.read(cx)?;
         decode_product(cx, a, b, 4)
     }),

@@ -1388,9 +1388,9 @@ fn a_dynamic_range_has_no_use_for_zeros() {
     check(
         "DynamicQuantizeLinear(2x8) -> 2x8, scalar, scalar",
         expect![[r#"
-        range [a, b] -> []   summed: a b
+        extremes [a, b] -> []   summed: a b
           a=2 b=8   zero: lost
-        range [a, b] -> []   summed: a b
+        extremes [a, b] -> []   summed: a b
           a=2 b=8   zero: lost
         quantize [a, b], [], [] -> [a, b]   free: a b
           a=2 b=8   zero: 0 / 1"#]],
@@ -1510,7 +1510,7 @@ fn integer_operators_of_onnx_runtime_are_those_of_the_numbers() {
     check(
         "com.microsoft::DynamicQuantizeMatMul(2x8; 8x4; 4; 4; 4) -> 2x4",
         expect![[r#"
-        range [a, b] -> []   summed: a b
+        extremes [a, b] -> []   summed: a b
           a=2 b=8   zero: lost
         dequantize [a, b], [b], [b] -> [a, b]   free: a b
           a=8 b=4   zero: 0
@@ -1528,5 +1528,33 @@ fn integer_operators_of_onnx_runtime_are_those_of_the_numbers() {
           a=8 b=4   zero: 0
         matmul [m, k], [k, n] -> [m, n]   free: m n   summed: k
           m=2 n=4 k=8   zero: 0·1   macs: 64"#]],
+    );
+}
+
+#[test]
+fn blocks_of_packed_integers_are_cut_whole() {
+    check(
+        "com.microsoft::MatMulNBits(2x32; 8x2x8; 16) K=32 N=8 bits=4 block_size=16 -> 2x8",
+        expect![[r#"
+            packed_matmul [a, blocks block], [n, blocks, bytes], [n blocks] -> [a, n]   free: a n   summed: blocks   fixed: block bytes
+              a=2 n=8 blocks=2 block=16 bytes=8   zero: 0·2   macs: 512"#]],
+    );
+    check(
+        "com.microsoft::MatMulNBits(3x2x32; 8x2x8; 8x2; 8x1; _; 8) K=32 N=8 block_size=16 -> 3x2x8",
+        expect![[r#"
+            packed_matmul [a, b, blocks block], [n, blocks, bytes], [n, blocks], [n, zeros], [], [n] -> [a, b, n]   free: a b n   fixed: blocks block bytes zeros
+              a=3 b=2 n=8 blocks=2 block=16 bytes=8 zeros=1   zero: 0·2 + 5   macs: 1536"#]],
+    );
+    check(
+        "com.microsoft::MatMulNBits(2x20; 8x2x8; 8x2) K=20 N=8 block_size=16 -> 2x8",
+        expect![[r#"
+            packed_matmul [a, k], [n, blocks, bytes], [n, blocks] -> [a, n]   free: a n   fixed: blocks k bytes
+              a=2 n=8 blocks=2 k=20 bytes=8   zero: 0·2   macs: 320"#]],
+    );
+    check_refused(
+        "com.microsoft::MatMulNBits(2x32; 8x2x8; 16; _; 32) K=32 N=8 block_size=16",
+        expect![
+            "operator `com.microsoft::MatMulNBits` is left as it is: blocks of reordered groups"
+        ],
     );
 }
