@@ -71,9 +71,11 @@ pub(super) fn numbers(
     };
     let zeros = spread(zero, &|small| elements(small, data_type))?;
     let scales = spread(scale, &TensorView::to_f64s)?;
-    let codes = elements(view, data_type).ok_or_else(unreadable)?;
+    let number = element(data_type, view.dtype).ok_or_else(unreadable)?;
+    let code = reader(view).ok_or_else(unreadable)?;
     let mut data = Vec::with_capacity(count.saturating_mul(4));
-    for (element, code) in codes.into_iter().enumerate() {
+    for element in 0..count {
+        let code = number(code(element));
         let at = |(numbers, places): &(Vec<f64>, Places)| numbers.get(places.of(element)).copied();
         let zero = zeros.as_ref().and_then(at).unwrap_or(0.0);
         let scale = scales.as_ref().and_then(at).unwrap_or(1.0);
@@ -130,21 +132,42 @@ fn integers(byte: u8, bits: usize) -> impl Iterator<Item = f64> {
     (0..8 / bits).map(move |at| f64::from(byte >> (at * bits) & mask))
 }
 
-/// The elements as numbers, of 4-bit and 8-bit types those that ONNX names.
+/// The code of one element after the other, without a copy where elements are small.
+fn reader(view: &TensorView) -> Option<Box<dyn Fn(usize) -> i64 + '_>> {
+    let data = view.data.as_ref();
+    let byte = |at: usize| data.get(at).copied().unwrap_or(0);
+    Some(match view.dtype {
+        DType::U8 | DType::F8 => Box::new(move |at| byte(at).into()),
+        DType::I8 => Box::new(move |at| byte(at).cast_signed().into()),
+        DType::Packed4 => Box::new(move |at| (byte(at / 2) >> (at % 2 * 4) & 15).into()),
+        _ => {
+            let codes = view.to_codes()?;
+            Box::new(move |at| codes.get(at).copied().unwrap_or(0))
+        }
+    })
+}
+
+/// The elements as numbers.
 fn elements(view: &TensorView, data_type: i32) -> Option<Vec<f64>> {
+    let number = element(data_type, view.dtype)?;
+    Some(view.to_codes()?.into_iter().map(number).collect())
+}
+
+/// What an element stands for before scale and zero point, of 4-bit and 8-bit types as ONNX names
+/// them.
+fn element(data_type: i32, dtype: DType) -> Option<fn(i64) -> f64> {
     const INT4: i32 = 22;
     const FLOAT4: i32 = 23;
-    let number: fn(i64) -> f64 = match data_type {
+    Some(match data_type {
         INT4 => |code| (if code > 7 { code - 16 } else { code }) as f64,
         FLOAT4 => |code| small_float(code, 1, 1, 3),
         17 => |code| small_float(code, 3, 7, 7),
         18 => |code| small_float(code, 3, 8, 7),
         19 => |code| small_float(code, 2, 15, 7),
         20 => |code| small_float(code, 2, 16, 7),
-        _ if view.dtype == DType::F8 => return None,
+        _ if dtype == DType::F8 => return None,
         _ => |code| code as f64,
-    };
-    Some(view.to_codes()?.into_iter().map(number).collect())
+    })
 }
 
 /// A float of few bits: the sign at bit `sign`, then an exponent, then `mantissa` bits.

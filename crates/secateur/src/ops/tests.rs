@@ -498,20 +498,20 @@ fn operators_along_an_axis_leave_the_others_free() {
     check(
         "CumSum(2x16; i64(1)) -> 2x16",
         expect![[r#"
-        cumsum [a, b] -> [a, b]   free: a   fixed: b
-          a=2 b=16   zero: moved"#]],
+            cumsum [a, b] -> [a, b]   free: a   fixed: b
+              a=2 b=16   zero: 0"#]],
     );
     check(
         "Trilu(2x6x6) -> 2x6x6",
         expect![[r#"
-        trilu [a, b, c] -> [a, b, c]   free: a   fixed: b c
-          a=2 b=6 c=6   zero: moved"#]],
+            trilu [a, b, c] -> [a, b, c]   free: a   fixed: b c
+              a=2 b=6 c=6   zero: 0"#]],
     );
     check(
         "LRN(2x8x5x5) size=3 -> 2x8x5x5",
         expect![[r#"
-        lrn [a, b, c, d] -> [a, b, c, d]   free: a c d   fixed: b
-          a=2 b=8 c=5 d=5   zero: moved"#]],
+            lrn [a, b, c, d] -> [a, b, c, d]   free: a c d   fixed: b
+              a=2 b=8 c=5 d=5   zero: 0"#]],
     );
 }
 
@@ -759,7 +759,7 @@ fn pixel_shuffles_are_reshape_transpose_reshape() {
             reshape [1, e d c, b, a] -> [1, e, d, c, b, a]   free: a b c d e
               a=4 b=4 c=8 d=2 e=2   zero: moved
             blocks [a, b, c, d, e, f] -> [a, b, c, d, e, f]   free: a d e f   fixed: b c
-              a=1 b=2 c=2 d=8 e=4 f=4   zero: moved
+              a=1 b=2 c=2 d=8 e=4 f=4   zero: 0
             transpose [a, b, c, d, e, f] -> [a, d, e, b, f, c]   free: a b c d e f
               a=1 b=2 c=2 d=8 e=4 f=4   zero: moved
             reshape [1, e, d, c, b, a] -> [1, e, d c, b a]   free: a b c d e
@@ -771,7 +771,7 @@ fn pixel_shuffles_are_reshape_transpose_reshape() {
             reshape [1, e d c, b, a] -> [1, e, d, c, b, a]   free: a b c d e
               a=4 b=4 c=2 d=2 e=8   zero: moved
             blocks [a, b, c, d, e, f] -> [a, b, c, d, e, f]   free: a b e f   fixed: c d
-              a=1 b=8 c=2 d=2 e=4 f=4   zero: moved
+              a=1 b=8 c=2 d=2 e=4 f=4   zero: 0
             transpose [a, b, c, d, e, f] -> [a, b, e, c, f, d]   free: a b c d e f
               a=1 b=8 c=2 d=2 e=4 f=4   zero: moved
             reshape [1, e, d, c, b, a] -> [1, e, d c, b a]   free: a b c d e
@@ -783,7 +783,7 @@ fn pixel_shuffles_are_reshape_transpose_reshape() {
             reshape [1, e, d c, b a] -> [1, e, d, c, b, a]   free: a b c d e
               a=2 b=2 c=2 d=2 e=8   zero: moved
             blocks [a, b, c, d, e, f] -> [a, b, c, d, e, f]   free: a b c e   fixed: d f
-              a=1 b=8 c=2 d=2 e=2 f=2   zero: moved
+              a=1 b=8 c=2 d=2 e=2 f=2   zero: 0
             transpose [a, b, c, d, e, f] -> [a, d, f, b, c, e]   free: a b c d e f
               a=1 b=8 c=2 d=2 e=2 f=2   zero: moved
             reshape [1, e, d, c, b, a] -> [1, e d c, b, a]   free: a b c d e
@@ -950,8 +950,8 @@ fn zero_borders_are_segments_and_others_are_fixed() {
     check(
         "Pad(2x8; i64[0, 1, 0, 2]) -> 2x11",
         expect![[r#"
-        pad [a, b] -> [a, b< ++ b ++ b>]   free: a b< b b>
-          a=2 b<=1 b=8 b>=2   zero: moved"#]],
+            pad [a, b] -> [a, b< ++ b ++ b>]   free: a b< b b>
+              a=2 b<=1 b=8 b>=2   zero: 0"#]],
     );
     check(
         "Pad(2x8; i64[0, 1, 0, 0]; f32(1)) -> 2x9",
@@ -962,8 +962,8 @@ fn zero_borders_are_segments_and_others_are_fixed() {
     check(
         "Pad(2x8; i64[0, -1, 0, 0]) -> 2x7",
         expect![[r#"
-        pad [a, b] -> [a, b']   free: a   fixed: b b'
-          a=2 b=8 b'=7   zero: moved"#]],
+            pad [a, b] -> [a, b']   free: a   fixed: b b'
+              a=2 b=8 b'=7   zero: 0"#]],
     );
     check(
         "Pad(2x8; i64[0, 0, 0, 0]) -> 2x8",
@@ -980,8 +980,8 @@ fn zero_borders_are_segments_and_others_are_fixed() {
     check(
         "Pad(2x8x5; i64[2, 3]; f32(0); i64[-1]) -> 2x8x10",
         expect![[r#"
-        pad [a, b, c] -> [a, b, c< ++ c ++ c>]   free: a b c< c c>
-          a=2 b=8 c<=2 c=5 c>=3   zero: moved"#]],
+            pad [a, b, c] -> [a, b, c< ++ c ++ c>]   free: a b c< c c>
+              a=2 b=8 c<=2 c=5 c>=3   zero: 0"#]],
     );
 }
 
