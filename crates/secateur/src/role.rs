@@ -88,7 +88,7 @@ impl<'a> Roles<'a> {
         match (rule.operands[operand].role, rule.factors[factor.index()].kind) {
             (Use::Weight, FactorKind::Summed) => Some(Role::Consumer),
             (Use::Weight, _) => Some(Role::Producer),
-            (Use::Affine, _) => Some(Role::Affine),
+            (Use::Affine | Use::Encoding, _) => Some(Role::Affine),
             (Use::Table, _) => Some(Role::Table),
             (Use::Data, _) => {
                 let has = |dim: &Dim| dim.factors().any(|f| f == factor);

@@ -11,8 +11,10 @@ pub mod fill;
 pub mod gather;
 pub mod join;
 pub mod norm;
+pub mod packed;
 pub mod pad;
 pub mod pool;
+pub mod quantize;
 pub mod reduce;
 pub mod reshape;
 pub mod resize;
@@ -80,6 +82,8 @@ operators! {
     Conv(conv::Conv),
     /// A product summed over shared axes: linear, matmul, einsum.
     Contract(contract::Contract),
+    /// A product with weights of few bits.
+    PackedMatMul(packed::PackedMatMul),
     /// Normalization with statistics of the data or stored ones.
     Norm(norm::Norm),
     /// Pooling over windows.
@@ -116,6 +120,10 @@ operators! {
     Resize(resize::Resize),
     /// Scaled dot-product attention.
     Attention(attention::Attention),
+    /// Numbers to integers that stand for them, or back.
+    Code(quantize::Code),
+    /// The range of all numbers.
+    Extremes(quantize::Extremes),
     /// A constant of a computed shape.
     Fill(fill::Fill),
     /// Numbers counted from a start to a limit.

@@ -10,6 +10,7 @@ use crate::ops;
 use crate::size::ExprId;
 use crate::size::{Patches, Scalar};
 use crate::tensor::{TensorView, element_count};
+use crate::zero::{self, Spread, Zero};
 use crate::{Error, Result};
 
 impl<'a> Importer<'a> {
@@ -80,6 +81,21 @@ impl<'a> Importer<'a> {
             graph.shape(value).get(axis as usize).map(|extent| extent.size as i64)
         };
         graph.sizes.eval(expr, &dim, &Patches::new())
+    }
+
+    /// What stands for zero where a value is the zero point.
+    pub(in crate::onnx) fn zero(&self, value: ValueId, axis: usize, block: usize) -> Result<Zero> {
+        let value = zero::unmoved(&self.graph, value);
+        let Some(param) = self.graph.as_param(value) else { return Ok(Zero::Computed(value)) };
+        let tensor = self.graph.param(param).tensor;
+        let view = self.file.resolve(self.tensors[tensor as usize])?;
+        Ok(match view.to_codes() {
+            Some(codes) if codes.windows(2).all(|pair| pair[0] == pair[1]) => {
+                codes.first().map_or(Zero::PLAIN, |&code| Zero::Number(code))
+            }
+            Some(_) => Zero::Stored(Spread { tensor, axis, block }),
+            None => Zero::Unclear,
+        })
     }
 
     /// The value behind a name; `None` for an omitted input. `user` is the node and input that
