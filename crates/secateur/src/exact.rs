@@ -10,7 +10,7 @@ use crate::analysis::Analysis;
 use crate::axis::AxisId;
 use crate::graph::{Graph, NodeId, Origin, ValueId};
 use crate::group::{GroupId, Groups};
-use crate::rule::{Kind, Rule};
+use crate::rule::{Kind, Operand, Rule, Use};
 
 /// A node that makes a group approximate, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +116,7 @@ impl<'a> Vanishing<'a> {
             .collect();
         match rule.factors[factor].kind {
             Kind::Summed if !zeros.contains(&Some(true)) => self.couple(id, group, NOT_ZERO),
+            Kind::Recurrent if !weights_vanish(rule, &zeros) => self.couple(id, group, NOT_ZERO),
             Kind::Coupled(reason) => self.couple(id, group, reason),
             _ => {}
         }
@@ -139,6 +140,14 @@ impl<'a> Vanishing<'a> {
     }
 }
 
+/// Whether every weight that has a factor is zero there; `zeros` says so per operand.
+fn weights_vanish(rule: &Rule, zeros: &[Option<bool>]) -> bool {
+    let alive = |(operand, zero): (&Operand, &Option<bool>)| {
+        operand.role == Use::Weight && *zero == Some(false)
+    };
+    !rule.operands.iter().zip(zeros).any(alive)
+}
+
 #[cfg(test)]
 mod tests {
     use crate::analysis::Analysis;
@@ -146,7 +155,7 @@ mod tests {
     use crate::onnx::{Hints, OnnxFile, import};
     use crate::text;
 
-    /// The operators that make the one group between two layers approximate.
+    /// The operators that make a group between two layers approximate.
     fn couplings(between: &str) -> Vec<String> {
         let source = format!(
             "x: 2x4
@@ -161,10 +170,9 @@ mod tests {
         let file = OnnxFile::parse(text::encode(&source).into(), "text".as_ref()).unwrap();
         let graph = import(&file, &Hints::new()).unwrap().graph;
         let groups = Groups::new(&graph, &Analysis::new(&graph));
-        let [group] = groups.iter().map(|(_, group)| group).collect::<Vec<_>>()[..] else {
-            panic!("{} groups in {source}", groups.len())
-        };
-        group.couplings.iter().map(|coupling| graph.node(coupling.node).kind.clone()).collect()
+        assert!(!groups.is_empty(), "{source}");
+        let couplings = groups.iter().flat_map(|(_, group)| &group.couplings);
+        couplings.map(|coupling| graph.node(coupling.node).kind.clone()).collect()
     }
 
     #[test]
@@ -173,6 +181,24 @@ mod tests {
         assert_eq!(couplings("z = Log(y)"), ["Log"]);
         assert_eq!(couplings("z = Reciprocal(y)"), ["Reciprocal"]);
         assert_eq!(couplings("z = Mod(s, y)"), ["Mod"]);
+    }
+
+    #[test]
+    fn a_recurrent_weight_must_vanish() {
+        let layer = |weight: &str| {
+            format!(
+                "a = 1x6x6
+                b = 1x6x6
+                u = Unsqueeze(y, i)
+                i = i64[0]
+                c = {weight}
+                h = RNN(u, a, c)
+                k = i64[1]
+                z = Squeeze(h, k)"
+            )
+        };
+        assert_eq!(couplings(&layer("Tanh(b)")), [""; 0]);
+        assert_eq!(couplings(&layer("Exp(b)")), ["RNN"]);
     }
 
     #[test]

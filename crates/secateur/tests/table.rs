@@ -1431,6 +1431,74 @@ fn storage_does_not_matter() {
     );
 }
 
+#[test]
+fn the_gates_of_a_recurrent_layer_are_tied_to_its_input_from_the_last_step() {
+    check(
+        "gru",
+        expect![[r#"
+            a = embed.weight:1 12 features exact
+              embed.weight:1 producer a
+              embed.bias:0 affine a
+              rnn.weight:2 consumer a
+            b = rnn.weight:1 10 features exact
+              rnn.weight:1 producer 3 × b
+              val_29:1 producer 3 × b
+              val_29:2 consumer b
+              val_45:1 affine 2 × 3 × b
+              val_11:2 affine b
+              head.0.weight:0 consumer b
+            c = head.0.weight:1 8 features exact
+              head.0.weight:1 producer c
+              head.0.bias:0 affine c
+              head.2.weight:0 consumer c
+        "#]],
+    );
+    check(
+        "lstm_stack",
+        expect![[r#"
+            a = embed.weight:1 12 features exact
+              embed.weight:1 producer a
+              embed.bias:0 affine a
+              rnn.weight:2 consumer a
+            b = rnn.weight:1 10 features exact
+              rnn.weight:1 producer 4 × b
+              val_112:1 producer 4 × b
+              val_112:2 consumer b
+              val_113:1 affine 2 × 4 × b
+              val_18:2 affine b
+              val_18@2:2 affine b
+              val_221:2 consumer 2 × b
+            c = val_221:1 10 features exact
+              val_221:1 producer 4 × c
+              val_222:1 producer 4 × c
+              val_222:2 consumer c
+              val_223:1 affine 2 × 4 × c
+              val_18@3:2 affine c
+              val_18@4:2 affine c
+              head.0.weight:0 consumer 2 × c
+            d = head.0.weight:1 8 features exact
+              head.0.weight:1 producer d
+              head.0.bias:0 affine d
+              head.2.weight:0 consumer d
+        "#]],
+    );
+    check(
+        "rnn_sigmoid",
+        expect![[r#"
+        a = embed.weight:1 10 features exact
+          embed.weight:1 producer a
+          embed.bias:0 affine a
+          w:2 consumer a
+        b = w:1 8 features approximate (MatMul: it is summed over, and what is removed does not vanish there)
+          w:1 producer b
+          r:1 producer b
+          r:2 consumer b
+          b:1 affine 2 × b
+          head.weight:0 consumer b
+    "#]],
+    );
+}
+
 /// The two exporters of PyTorch spell a model differently, and it is cut alike.
 #[test]
 fn both_exporters_give_the_same_groups() {

@@ -136,6 +136,22 @@ impl<'d, 'a> Decoder<'d, 'a> {
         Some(String::from_utf8_lossy(bytes).into_owned())
     }
 
+    /// A list of texts; empty where it is absent.
+    pub fn strings(&self, name: &str) -> Vec<String> {
+        let texts = self.attribute(name).map(|attribute| attribute.strings.as_slice());
+        let texts = texts.unwrap_or_default().iter();
+        texts.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
+    }
+
+    /// A tensor attribute.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn tensor(&self, name: &str) -> Result<Option<TensorView>> {
+        let attribute = self.attribute(name);
+        Ok(attribute.map(|attribute| self.importer.file.constant(attribute)).transpose()?.flatten())
+    }
+
     /// An integer attribute, or an element of a list, that follows a size. `value` is what it is,
     /// or its default where it is absent.
     pub fn literal(&mut self, name: &'static str, index: u32, value: i64) -> ExprId {

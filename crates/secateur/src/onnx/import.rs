@@ -49,6 +49,7 @@ const TABLES: &[&[(&str, Decode)]] = &[
     ops::norm::ONNX,
     ops::pad::ONNX,
     ops::pool::ONNX,
+    ops::recurrent::ONNX,
     ops::reduce::ONNX,
     ops::reshape::ONNX,
     ops::resize::ONNX,

@@ -13,6 +13,7 @@ pub mod join;
 pub mod norm;
 pub mod pad;
 pub mod pool;
+pub mod recurrent;
 pub mod reduce;
 pub mod reshape;
 pub mod resize;
@@ -116,6 +117,8 @@ operators! {
     Resize(resize::Resize),
     /// Scaled dot-product attention.
     Attention(attention::Attention),
+    /// A recurrent layer.
+    Recurrent(recurrent::Recurrent),
     /// A constant of a computed shape.
     Fill(fill::Fill),
     /// Numbers counted from a start to a limit.

@@ -97,6 +97,9 @@ fn zeros(flow: &Flow) -> String {
         Flow::Product { factors, terms, divisors } => {
             let mut parts = vec![join(factors, "·"), join(terms, " + ")];
             parts.retain(|part| !part.is_empty());
+            if parts.is_empty() {
+                return "everywhere".to_string();
+            }
             let by = if divisors.is_empty() { String::new() } else { join(divisors, "·") };
             parts.join(" + ") + &if by.is_empty() { by } else { format!(" / {by}") }
         }
@@ -1081,6 +1084,62 @@ fn batch_norm_in_training_takes_statistics_of_the_data() {
 }
 
 #[test]
+fn recurrent_layers_tie_gates_to_states() {
+    check(
+        "LSTM(5x2x16; 1x40x16; 1x40x10; 1x80) hidden_size=10 -> 5x1x2x10, 1x2x10, 1x2x10",
+        expect![[r#"
+            lstm [t, n, i], [d, q h, i], [d, q h, h], [d, 2 q h] -> [t, d, n, h], [d, n, h], [d, n, h]   free: n   summed: i   recurrent: h   fixed: t d q 2
+              t=5 n=2 i=16 d=1 q=4 h=10 2=2   zero: 1 + 2 + 3   macs: 10400"#]],
+    );
+    check(
+        "LSTM(5x2x16; 2x40x16; 2x40x10; 2x80; 2; 2x2x10; 2x2x10; 2x30) hidden_size=10 direction=bidirectional -> 5x2x2x10, 2x2x10, 2x2x10",
+        expect![[r#"
+            lstm [t, n, i], [d, q h, i], [d, q h, h], [d, 2 q h], [n], [d, n, h], [d, n, h], [d, p h] -> [t, d, n, h], [d, n, h], [d, n, h]   free: n   summed: i   recurrent: h   fixed: t d q 2 p
+              t=5 n=2 i=16 d=2 q=4 h=10 2=2 p=3   zero: 1 + 2 + 3 + 5 + 6   macs: 20800"#]],
+    );
+    check(
+        "GRU(5x2x16; 1x30x16; 1x30x10; _; _; 1x2x10) hidden_size=10 linear_before_reset=1 -> 5x1x2x10, 1x2x10",
+        expect![[r#"
+            gru [t, n, i], [d, q h, i], [d, q h, h], [], [], [d, n, h] -> [t, d, n, h], [d, n, h]   free: n   summed: i   recurrent: h   fixed: t d q
+              t=5 n=2 i=16 d=1 q=3 h=10   zero: 1 + 2 + 5   macs: 7800"#]],
+    );
+    check(
+        "RNN(2x5x16; 1x10x16; 1x10x10) hidden_size=10 layout=1 -> 2x5x1x10, 2x1x10",
+        expect![[r#"
+            rnn [n, t, i], [d, q h, i], [d, q h, h] -> [n, t, d, h], [n, d, h]   free: n   summed: i   recurrent: h   fixed: t d q
+              t=5 n=2 i=16 d=1 q=1 h=10   zero: 1 + 2   macs: 2600"#]],
+    );
+}
+
+#[test]
+fn activations_of_recurrent_layers_keep_zero_or_not() {
+    check(
+        "RNN(5x2x16; 1x10x16; 1x10x10) activations=[Relu] -> 5x1x2x10",
+        expect![[r#"
+        rnn [t, n, i], [d, q h, i], [d, q h, h] -> [t, d, n, h], [d, n, h]   free: n   summed: i   recurrent: h   fixed: t d q
+          t=5 n=2 i=16 d=1 q=1 h=10   zero: 1 + 2   macs: 2600"#]],
+    );
+    check(
+        "RNN(5x2x16; 1x10x16; 1x10x10) activations=[Affine] -> 5x1x2x10",
+        expect![[r#"
+        rnn [t, n, i], [d, q h, i], [d, q h, h] -> [t, d, n, h], [d, n, h]   free: n   summed: i   recurrent: h   fixed: t d q
+          t=5 n=2 i=16 d=1 q=1 h=10   zero: lost   macs: 2600"#]],
+    );
+    check(
+        "GRU(5x2x16; 2x30x16; 2x30x10) direction=bidirectional activations=[Sigmoid,Tanh,Sigmoid,HardSigmoid] -> 5x2x2x10",
+        expect![[r#"
+            gru [t, n, i], [d, q h, i], [d, q h, h] -> [t, d, n, h], [d, n, h]   free: n   summed: i   recurrent: h   fixed: t d q
+              t=5 n=2 i=16 d=2 q=3 h=10   zero: lost   macs: 15600"#]],
+    );
+    check(
+        "LSTM(5x2x16; 1x40x16; 1x40x10) activations=[HardSigmoid,Relu,Softsign] -> 5x1x2x10",
+        expect![[r#"
+            lstm [t, n, i], [d, q h, i], [d, q h, h] -> [t, d, n, h], [d, n, h], [d, n, h]   free: n   summed: i   recurrent: h   fixed: t d q
+              t=5 n=2 i=16 d=1 q=4 h=10   zero: 1 + 2   macs: 10400"#]],
+    );
+}
+
+#[test]
 fn fill_makes_free_axes() {
     check(
         "Range(i64(3); i64(4099); i64(2)) -> 2048",
@@ -1091,8 +1150,20 @@ fn fill_makes_free_axes() {
     check(
         "ConstantOfShape(i64[2, 16]) -> 2x16",
         expect![[r#"
-        fill  -> [a, b]   free: a b
-          a=2 b=16   zero: lost"#]],
+            fill  -> [a, b]   free: a b
+              a=2 b=16   zero: everywhere"#]],
+    );
+    check(
+        "ConstantOfShape(i64[2, 16]) value=f32[1] -> 2x16",
+        expect![[r#"
+            fill  -> [a, b]   free: a b
+              a=2 b=16   zero: lost"#]],
+    );
+    check(
+        "Expand(f32(0); i64[2, 16]) -> 2x16",
+        expect![[r#"
+            expand [] -> [a, b]   free: a b
+              a=2 b=16   zero: everywhere"#]],
     );
 }
 
@@ -1269,6 +1340,24 @@ fn sizes_that_do_not_fit_are_refused() {
     check_refused(
         "Resize(2x8; _; f32[1, 0])",
         expect!["operator `Resize` is left as it is: a size of 0"],
+    );
+    check_refused(
+        "LSTM(5x2x16; 1x30x16; 1x30x10)",
+        expect![
+            "operator `LSTM` is left as it is: rows of the kernel and gates do not agree: 30 and 40"
+        ],
+    );
+    check_refused(
+        "GRU(5x2x16; 1x30x16; 1x30x10) hidden_size=8",
+        expect![
+            "operator `GRU` is left as it is: `hidden_size` times gates and rows of the kernel do not agree: 24 and 30"
+        ],
+    );
+    check_refused(
+        "RNN(5x2x16; 1x10x16; 2x10x10)",
+        expect![
+            "operator `RNN` is left as it is: operand 2 is [2, 10, 10], its rule says [1, 10, 10]"
+        ],
     );
     check_refused(
         "Attention@23(2x4x6x8; 2x4x5x7; 2x4x5x7)",

@@ -144,7 +144,10 @@ impl<'a> Importer<'a> {
         let kind = user.map(|(node, _)| self.file.node(node)).transpose()?;
         let kind = kind.map_or("", |node| node.op_type.as_str());
         let vector = view.dims.len() <= 1;
-        let only_use = user.filter(|_| count > 1 && (vector || ops::elementwise::is(kind)));
+        let only_use = user.filter(|&(_, slot)| {
+            let state = ops::recurrent::is_state(kind, slot);
+            count > 1 && (vector || state || ops::elementwise::is(kind))
+        });
         let stored = &self.tensor_names[tensor as usize];
         let shape: Vec<Extent> = view.dims.iter().map(|&size| Extent::fixed(size)).collect();
         if !is_countable(&shape) {
