@@ -10,7 +10,7 @@ use crate::analysis::Analysis;
 use crate::axis::AxisId;
 use crate::graph::{Graph, NodeId, Origin, ValueId};
 use crate::group::{GroupId, Groups};
-use crate::rule::{Kind, Operand, Rule, Use};
+use crate::rule::{Kind, Rule};
 
 /// A node that makes a group approximate, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +116,9 @@ impl<'a> Vanishing<'a> {
             .collect();
         match rule.factors[factor].kind {
             Kind::Summed if !zeros.contains(&Some(true)) => self.couple(id, group, NOT_ZERO),
-            Kind::Recurrent if !weights_vanish(rule, &zeros) => self.couple(id, group, NOT_ZERO),
+            Kind::Inner(operands) if !operands.iter().any(|&i| zeros[i] == Some(true)) => {
+                self.couple(id, group, NOT_ZERO);
+            }
             Kind::Coupled(reason) => self.couple(id, group, reason),
             _ => {}
         }
@@ -138,14 +140,6 @@ impl<'a> Vanishing<'a> {
     fn couple(&mut self, node: NodeId, group: GroupId, reason: &'static str) {
         self.couplings.entry(group).or_default().push(Coupling { node, reason });
     }
-}
-
-/// Whether every weight that has a factor is zero there; `zeros` says so per operand.
-fn weights_vanish(rule: &Rule, zeros: &[Option<bool>]) -> bool {
-    let alive = |(operand, zero): (&Operand, &Option<bool>)| {
-        operand.role == Use::Weight && *zero == Some(false)
-    };
-    !rule.operands.iter().zip(zeros).any(alive)
 }
 
 #[cfg(test)]

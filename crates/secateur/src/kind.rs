@@ -135,7 +135,7 @@ impl Evidence {
                 Op::Contract(_) if live == 2 => {
                     evidence.add_product(rule, analysis.factors(id), analysis)
                 }
-                Op::Elementwise(_) if live == 2 && node.kind == "Add" => {
+                Op::Elementwise(_) if live == 2 && adds(&node.kind) => {
                     let all = analysis.factors(id).iter();
                     evidence.added.extend(all.flat_map(|&axis| analysis.axes.atoms(axis)));
                 }
@@ -157,6 +157,11 @@ impl Evidence {
             }
         }
     }
+}
+
+/// Whether an operator adds activations.
+fn adds(kind: &str) -> bool {
+    matches!(kind, "Add" | "Sum") || kind.starts_with("Skip")
 }
 
 /// Which values depend on the model's inputs.

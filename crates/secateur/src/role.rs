@@ -90,7 +90,7 @@ impl<'a> Roles<'a> {
         match (rule.operands[operand].role, rule.factors[factor.index()].kind) {
             (Use::Weight, FactorKind::Summed) => Some(Role::Consumer),
             // Of the two axes that a recurrent weight has of it, the last one is the input side.
-            (Use::Weight, FactorKind::Recurrent) if dims[..axis].iter().any(has) => {
+            (Use::Weight, FactorKind::Inner(_)) if dims[..axis].iter().any(has) => {
                 Some(Role::Consumer)
             }
             (Use::Weight, _) => Some(Role::Producer),

@@ -32,9 +32,9 @@ pub enum Kind {
     Free,
     /// `f(cut x) = f(x with the cut part zero)`.
     Summed,
-    /// Free, and fed back into the operator through its weights: `f(cut x) = cut f(x with the cut
-    /// part of the weights zero)`.
-    Recurrent,
+    /// In a result, and summed over inside the operator, in a product of these operands:
+    /// `f(cut x) = cut f(x with the cut part of one of them zero)`.
+    Inner(&'static [usize]),
     /// Cut together, shapes agree, but values may change; why.
     Coupled(&'static str),
     /// Never cut; why.
@@ -327,14 +327,13 @@ impl fmt::Display for Rule {
         self.show_list(f, &self.operands.iter().map(|o| o.dims.as_slice()).collect::<Vec<_>>())?;
         f.write_str(" -> ")?;
         self.show_list(f, &self.results.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
-        let mut kinds: Vec<(&str, Vec<&str>)> = ["free", "summed", "recurrent", "coupled", "fixed"]
-            .map(|name| (name, Vec::new()))
-            .into();
+        let mut kinds: Vec<(&str, Vec<&str>)> =
+            ["free", "summed", "inner", "coupled", "fixed"].map(|name| (name, Vec::new())).into();
         for factor in &self.factors {
             let kind = match factor.kind {
                 Kind::Free => 0,
                 Kind::Summed => 1,
-                Kind::Recurrent => 2,
+                Kind::Inner(_) => 2,
                 Kind::Coupled(_) => 3,
                 Kind::Fixed(_) => 4,
             };

@@ -48,6 +48,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
         self.node.output.iter().filter(|name| !name.is_empty()).count()
     }
 
+    /// Number of results up to the last that has a name.
+    pub fn result_slots(&self) -> usize {
+        self.node.output.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1)
+    }
+
     /// Whether something reads result `slot`.
     pub fn is_read(&self, slot: usize) -> bool {
         self.node.output.get(slot).is_some_and(|name| self.importer.is_read(name))
@@ -72,7 +77,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
         self.optional(slot)?.ok_or_else(missing)
     }
 
-    fn optional(&mut self, slot: usize) -> Result<Option<ValueId>> {
+    /// Input `slot` as data; `None` where it is omitted.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn optional(&mut self, slot: usize) -> Result<Option<ValueId>> {
         match self.node.input.get(slot) {
             None => Ok(None),
             Some(name) => self.importer.data(name, Some((self.index, slot as u32))),
@@ -271,8 +280,27 @@ impl<'d, 'a> Decoder<'d, 'a> {
     /// When the operands' shapes do not fit the operator.
     pub fn emit(&mut self, op: impl Into<Op>, inputs: &[ValueId]) -> Result<ValueId> {
         let inputs = inputs.iter().copied().map(Some).collect();
-        let outputs = self.push(op.into(), inputs, &[])?;
+        let outputs = self.emit_all(op, inputs)?;
         outputs.first().copied().ok_or_else(|| Error::malformed("an operator without results"))
+    }
+
+    /// Adds a node over given values, of which some are omitted; returns all of its results.
+    ///
+    /// # Errors
+    /// When the operands' shapes do not fit the operator.
+    pub fn emit_all(
+        &mut self,
+        op: impl Into<Op>,
+        inputs: Vec<Option<ValueId>>,
+    ) -> Result<Vec<ValueId>> {
+        for value in inputs.iter().flatten() {
+            // Where it stands among the inputs of the source node is not known later.
+            if let Origin::Sizes(exprs) = &self.importer.graph.value(*value).origin {
+                let exprs = exprs.clone();
+                self.importer.freeze(&exprs);
+            }
+        }
+        self.push(op.into(), inputs, &[])
     }
 
     /// Makes result `slot` of the source node stand for a value.

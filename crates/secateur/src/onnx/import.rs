@@ -36,9 +36,11 @@ const MAX_KNOWN_FLOATS: usize = 16;
 /// The opsets of the ONNX standard whose operators are read.
 const OPSETS: RangeInclusive<i64> = 7..=23;
 
-/// All decode tables, one per operator family.
+/// All decode tables, one per operator family. An operator outside of the ONNX standard is written
+/// with its domain: `com.microsoft::FusedConv`.
 const TABLES: &[&[(&str, Decode)]] = &[
     ops::attention::ONNX,
+    ops::attention::ONNX_CONTRIB,
     ops::contract::ONNX,
     ops::conv::ONNX,
     ops::elementwise::ONNX,
@@ -47,15 +49,17 @@ const TABLES: &[&[(&str, Decode)]] = &[
     ops::gather::ONNX,
     ops::join::ONNX,
     ops::norm::ONNX,
+    ops::ort::ONNX,
     ops::pad::ONNX,
     ops::pool::ONNX,
     ops::recurrent::ONNX,
     ops::reduce::ONNX,
     ops::reshape::ONNX,
     ops::resize::ONNX,
+    ops::rotary::ONNX,
 ];
 
-/// The operators of the ONNX standard that Secateur knows, sorted.
+/// The operators that Secateur knows, sorted.
 pub fn known_operators() -> Vec<&'static str> {
     let names: BTreeSet<&str> = TABLES.iter().copied().flatten().map(|entry| entry.0).collect();
     names.into_iter().collect()
@@ -355,9 +359,11 @@ impl<'a> Importer<'a> {
             return Ok(());
         }
         let nodes = self.graph.nodes.len();
-        let entry = self.table.get(node.op_type.as_str()).copied();
-        let entry = entry.filter(|_| is_standard(&node.domain));
-        let outcome = match entry {
+        let entry = match is_standard(&node.domain) {
+            true => self.table.get(node.op_type.as_str()),
+            false => self.table.get(format!("{}::{}", node.domain, node.op_type).as_str()),
+        };
+        let outcome = match entry.copied() {
             None => Err(None),
             Some(decode) => {
                 let mut cx = Decoder::new(self, index, node);

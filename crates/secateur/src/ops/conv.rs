@@ -228,6 +228,12 @@ impl Conv {
 pub(crate) const ONNX: &[(&str, Decode)] = &[("Conv", decode), ("ConvTranspose", decode)];
 
 fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let conv = read(cx)?;
+    cx.node(conv)
+}
+
+/// Reads the attributes of a convolution.
+pub(super) fn read(cx: &mut Decoder<'_, '_>) -> Result<Conv> {
     let rank = cx.input_shape(1)?.len();
     let spatial = rank.checked_sub(2).ok_or_else(|| Error::malformed("a kernel without axes"))?;
     let groups_literal = cx.literal("group", 0, 1);
@@ -238,5 +244,5 @@ fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
     }
     let groups = usize::try_from(cx.int("group").unwrap_or(1)).unwrap_or(0);
     let window = Window::decode(cx, spatial)?;
-    cx.node(Conv { groups, groups_literal, window, output_padding })
+    Ok(Conv { groups, groups_literal, window, output_padding })
 }

@@ -104,8 +104,9 @@ macro_rules! table {
 /// Operators whose zeros do not depend on attributes or operands.
 pub(crate) const ONNX: &[(&str, Decode)] = table! {
     FirstKept: "Abs" "Asin" "Asinh" "Atan" "Atanh" "BitShift" "Cast" "Ceil" "Celu"
-        "Elu" "Erf" "Floor" "Gelu" "HardSwish" "Identity" "LeakyRelu" "Mish" "Neg" "PRelu" "QuickGelu" "Relu" "Round" "Selu" "Shrink" "Sign" "Sin" "Sinh" "Softsign"
-        "Sqrt" "Swish" "Tan" "Tanh" "ThresholdedRelu" "CastLike" "IsNaN" "IsInf";
+        "Elu" "Erf" "Floor" "Gelu" "HardSwish" "Identity" "LeakyRelu" "Mish" "Neg" "PRelu" "Relu" "Round" "Selu" "Shrink" "Sign" "Sin" "Sinh" "Softsign"
+        "Sqrt" "Swish" "Tan" "Tanh" "ThresholdedRelu" "CastLike" "IsNaN" "IsInf"
+        "com.microsoft::Gelu" "com.microsoft::QuickGelu";
     AnyKept: "Mul" "And" "BitwiseAnd";
     AllKept: "Add" "Sub" "Sum" "Max" "Min" "Mean" "Or" "Xor" "BitwiseOr" "BitwiseXor";
     BranchesKept: "Where";

@@ -102,7 +102,7 @@ impl Operator for Recurrent {
         let i = r.summed("i", data[2]);
         let d = r.fixed("d", kernel[0], "it is the direction of the recurrence");
         let q = r.fixed("q", Extent::fixed(gates), whole);
-        let h = r.factor("h", loops[2], Kind::Recurrent);
+        let h = r.factor("h", loops[2], Kind::Inner(&[2]));
         let factors = Factors { t, n, d, h };
 
         r.operand(Use::Data, self.data(&factors, i));
