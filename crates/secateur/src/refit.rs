@@ -165,7 +165,13 @@ impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
             }
         }
         self.hold(&patches, &mut refit.replacements, &mut misfits);
-        refit.replacements.extend(held);
+        let (shared, own) =
+            held.into_iter().partition::<Vec<_>, _>(|held| self.graph.node(held.node).in_function);
+        refit.replacements.extend(own);
+        misfits.extend(shared.into_iter().map(|held| {
+            let axes = self.analysis.factors(held.node).to_vec();
+            Misfit { node: held.node, axes, exprs: Vec::new() }
+        }));
         refit.patches = patches;
         if misfits.is_empty() { Ok(refit) } else { Err(misfits) }
     }

@@ -8,7 +8,7 @@ use super::join::Split;
 use super::norm::Norm;
 use super::reduce::{Along, Reduce, ReduceKind};
 use super::reshape::Transpose;
-use super::{Op, agree, axis};
+use super::{Op, agree, axis, ranked};
 use crate::graph::ValueId;
 use crate::onnx::{Decode, Decoder};
 use crate::{Error, Result};
@@ -139,14 +139,14 @@ fn decode_embed(cx: &mut Decoder<'_, '_>) -> Result<()> {
 
 /// A group norm over images whose channels come last, unless an attribute says otherwise.
 fn decode_group_norm(cx: &mut Decoder<'_, '_>, skip: bool) -> Result<()> {
-    let parts = given(cx, if skip { &[0, 3, 4] } else { &[0] })?;
-    let mut sum = parts[0];
+    let mut sum = cx.input(0)?;
     if skip {
+        let parts = [vec![sum], given(cx, &[3, 4])?].concat();
         sum = elementwise(cx, Zeros::AllKept, &parts)?;
         cx.bind(1, sum);
     }
     let last = cx.int("channels_last").unwrap_or(1) != 0;
-    let rank = cx.shape(sum)?.len();
+    let rank = ranked(&[Some(cx.shape(sum)?)], 0, 3)?.len();
     let order: Vec<usize> = [0, rank - 1].into_iter().chain(1..rank - 1).collect();
     let inverse: Vec<usize> = [0].into_iter().chain(2..rank).chain([1]).collect();
     if last {

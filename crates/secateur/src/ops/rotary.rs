@@ -143,8 +143,8 @@ fn decode(
         interleaved: cx.int("interleaved").unwrap_or(0) != 0,
         literals,
     };
-    let inputs = vec![Some(data), Some(tables[0]), Some(tables[1]), positions];
-    let mut turned = cx.emit_all(op, inputs)?[0];
+    let inputs: Vec<ValueId> = [data].into_iter().chain(tables).chain(positions).collect();
+    let mut turned = cx.emit(op, &inputs)?;
     if flat {
         turned = cx.emit(Reshape::implied(shape), &[turned])?;
     }

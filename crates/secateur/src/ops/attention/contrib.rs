@@ -86,7 +86,7 @@ fn decode_fused(cx: &mut Decoder<'_, '_>) -> Result<()> {
         results: if cx.result_slots() > 1 { 3 } else { 1 },
     };
     let results = cx.emit_all(op, operands)?;
-    bind(cx, &results[..1]);
+    bind(cx, results.get(..1).unwrap_or_default());
     if let [_, keys, values] = results[..] {
         let present = stack(cx, [keys, values])?;
         cx.bind(1, present);
