@@ -117,6 +117,9 @@ impl<'a> Vanishing<'a> {
             .collect();
         match rule.factors[factor].kind {
             Kind::Summed if !zeros.contains(&Some(true)) => self.couple(id, group, NOT_ZERO),
+            Kind::Inner(operands) if !operands.iter().any(|&i| zeros[i] == Some(true)) => {
+                self.couple(id, group, NOT_ZERO);
+            }
             Kind::Coupled(reason) => self.couple(id, group, reason),
             _ => {}
         }
@@ -147,7 +150,7 @@ mod tests {
     use crate::onnx::{Hints, OnnxFile, import};
     use crate::text;
 
-    /// The operators that make the one group between two layers approximate.
+    /// The operators that make a group between two layers approximate.
     fn couplings(between: &str) -> Vec<String> {
         let source = format!(
             "x: 2x4
@@ -162,10 +165,9 @@ mod tests {
         let file = OnnxFile::parse(text::encode(&source).into(), "text".as_ref()).unwrap();
         let graph = import(&file, &Hints::new()).unwrap().graph;
         let groups = Groups::new(&graph, &Analysis::new(&graph));
-        let [group] = groups.iter().map(|(_, group)| group).collect::<Vec<_>>()[..] else {
-            panic!("{} groups in {source}", groups.len())
-        };
-        group.couplings.iter().map(|coupling| graph.node(coupling.node).kind.clone()).collect()
+        assert!(!groups.is_empty(), "{source}");
+        let couplings = groups.iter().flat_map(|(_, group)| &group.couplings);
+        couplings.map(|coupling| graph.node(coupling.node).kind.clone()).collect()
     }
 
     #[test]
@@ -206,6 +208,24 @@ mod tests {
         assert_eq!(through("Relu(y)"), [""; 0]);
         let twice = ["DynamicQuantizeLinear", "DynamicQuantizeLinear"];
         assert_eq!(through("Sigmoid(y)"), twice);
+    }
+
+    #[test]
+    fn a_recurrent_weight_must_vanish() {
+        let layer = |weight: &str| {
+            format!(
+                "a = 1x6x6
+                b = 1x6x6
+                u = Unsqueeze(y, i)
+                i = i64[0]
+                c = {weight}
+                h = RNN(u, a, c)
+                k = i64[1]
+                z = Squeeze(h, k)"
+            )
+        };
+        assert_eq!(couplings(&layer("Tanh(b)")), [""; 0]);
+        assert_eq!(couplings(&layer("Exp(b)")), ["RNN"]);
     }
 
     #[test]

@@ -135,8 +135,9 @@ struct Solver<'a, F> {
 impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
     fn run(mut self) -> Result<Refit, Vec<Misfit>> {
         let mut fits: Vec<(NodeId, Fit)> = Vec::new();
+        let mut held: Vec<Replacement> = Vec::new();
         for id in self.graph.node_ids() {
-            fits.extend(self.fits(id).into_iter().map(|fit| (id, fit)));
+            self.ask(id, &mut fits, &mut held);
         }
         let mut patches = Patches::new();
         for (_, fit) in &fits {
@@ -164,6 +165,13 @@ impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
             }
         }
         self.hold(&patches, &mut refit.replacements, &mut misfits);
+        let (shared, own) =
+            held.into_iter().partition::<Vec<_>, _>(|held| self.graph.node(held.node).in_function);
+        refit.replacements.extend(own);
+        misfits.extend(shared.into_iter().map(|held| {
+            let axes = self.analysis.factors(held.node).to_vec();
+            Misfit { node: held.node, axes, exprs: Vec::new() }
+        }));
         refit.patches = patches;
         if misfits.is_empty() { Ok(refit) } else { Err(misfits) }
     }
@@ -208,20 +216,25 @@ impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
         }
     }
 
-    fn fits(&mut self, id: NodeId) -> Vec<Fit> {
+    /// What an operator wants of its literals, and the default that it has to hold.
+    fn ask(&mut self, id: NodeId, fits: &mut Vec<(NodeId, Fit)>, held: &mut Vec<Replacement>) {
         let node = self.graph.node(id);
-        let (Some(rule), Some(operator)) = (&node.rule, node.op.operator()) else {
-            return Vec::new();
-        };
+        let (Some(rule), Some(operator)) = (&node.rule, node.op.operator()) else { return };
         let axes = self.analysis.factors(id);
         let factors: Vec<usize> = axes.iter().map(|&axis| self.size(axis)).collect();
-        let mut fits = operator.fits(&NewSizes { rule, factors: &factors });
+        let sizes = NewSizes { rule, factors: &factors };
         let now = rule.factors.iter().map(|factor| factor.extent.size);
-        if now.eq(factors.iter().copied()) {
-            // Nothing changed here, but a literal shared with another node may.
-            fits.retain(|fit| !fit.exprs.is_empty());
-        }
-        fits
+        let same = now.eq(factors.iter().copied());
+        // Where nothing changed, a literal shared with another node may have.
+        let asked = operator.fits(&sizes).into_iter().filter(|fit| !same || !fit.exprs.is_empty());
+        fits.extend(asked.map(|fit| (id, fit)));
+        held.extend(operator.held(&sizes).map(|(name, value)| Replacement {
+            node: id,
+            place: Place::Attribute(name),
+            values: vec![Scalar::Float(value)],
+            held: None,
+            shape: None,
+        }));
     }
 
     fn size(&mut self, axis: AxisId) -> usize {

@@ -84,14 +84,19 @@ impl<'a> Roles<'a> {
         let rule = node.rule.as_ref()?;
         let axes = self.analysis.factors(id);
         let carries = |factor: &FactorId| self.analysis.axes.contains(axes[factor.index()], atom);
-        let factor = rule.operands[operand].dims[axis].factors().find(carries)?;
+        let dims = &rule.operands[operand].dims;
+        let factor = dims[axis].factors().find(carries)?;
+        let has = |dim: &Dim| dim.factors().any(|f| f == factor);
         match (rule.operands[operand].role, rule.factors[factor.index()].kind) {
             (Use::Weight, FactorKind::Summed) => Some(Role::Consumer),
+            // Of the two axes that a recurrent weight has of it, the last one is the input side.
+            (Use::Weight, FactorKind::Inner(_)) if dims[..axis].iter().any(has) => {
+                Some(Role::Consumer)
+            }
             (Use::Weight, _) => Some(Role::Producer),
             (Use::Affine | Use::Encoding, _) => Some(Role::Affine),
             (Use::Table, _) => Some(Role::Table),
             (Use::Data, _) => {
-                let has = |dim: &Dim| dim.factors().any(|f| f == factor);
                 for (result, dims) in rule.results.iter().enumerate() {
                     let position = dims.iter().position(has);
                     work.extend(position.map(|position| (node.outputs[result], position)));

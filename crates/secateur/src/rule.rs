@@ -33,6 +33,9 @@ pub enum Kind {
     Free,
     /// `f(cut x) = f(x with the cut part zero)`.
     Summed,
+    /// In a result, and summed over inside the operator, in a product of these operands:
+    /// `f(cut x) = cut f(x with the cut part of one of them zero)`.
+    Inner(&'static [usize]),
     /// Cut together, shapes agree, but values may change; why.
     Coupled(&'static str),
     /// Never cut; why.
@@ -341,13 +344,14 @@ impl fmt::Display for Rule {
         f.write_str(" -> ")?;
         self.show_list(f, &self.results.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
         let mut kinds: Vec<(&str, Vec<&str>)> =
-            ["free", "summed", "coupled", "fixed"].map(|name| (name, Vec::new())).into();
+            ["free", "summed", "inner", "coupled", "fixed"].map(|name| (name, Vec::new())).into();
         for factor in &self.factors {
             let kind = match factor.kind {
                 Kind::Free => 0,
                 Kind::Summed => 1,
-                Kind::Coupled(_) => 2,
-                Kind::Fixed(_) => 3,
+                Kind::Inner(_) => 2,
+                Kind::Coupled(_) => 3,
+                Kind::Fixed(_) => 4,
             };
             kinds[kind].1.push(&factor.name);
         }

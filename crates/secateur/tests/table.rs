@@ -481,7 +481,7 @@ fn attention_has_heads_and_head_widths() {
               qkv.weight:1 producer (1 ++ 1 ++ 1) × b × c
               qkv.bias:0 affine (1 ++ 1 ++ 1) × b × c
               out.weight:0 consumer b × c
-            c = qkv.weight:1#1 4 head-width approximate (Attention: its size sets the scale)
+            c = qkv.weight:1#1 4 head-width exact
               qkv.weight:1 producer (1 ++ 1 ++ 1) × b × c
               qkv.bias:0 affine (1 ++ 1 ++ 1) × b × c
               out.weight:0 consumer b × c
@@ -1433,7 +1433,9 @@ fn storage_does_not_matter() {
 
 #[test]
 fn a_layer_that_is_called_again_stays_one_layer() {
-    check("shared_layer", expect![[r#"
+    check(
+        "shared_layer",
+        expect![[r#"
         a = onnx::MatMul_41:1 12 residual exact
           onnx::MatMul_41:1 producer a
           onnx::MatMul_40:0 consumer a
@@ -1449,7 +1451,146 @@ fn a_layer_that_is_called_again_stays_one_layer() {
           up.bias:0 affine b
           up.bias@2:0 affine b
           up.bias@3:0 affine b
-    "#]]);
+    "#]],
+    );
+}
+
+#[test]
+fn the_gates_of_a_recurrent_layer_are_tied_to_its_input_from_the_last_step() {
+    check(
+        "gru",
+        expect![[r#"
+            a = embed.weight:1 12 features exact
+              embed.weight:1 producer a
+              embed.bias:0 affine a
+              rnn.weight:2 consumer a
+            b = rnn.weight:1 10 features exact
+              rnn.weight:1 producer 3 × b
+              val_29:1 producer 3 × b
+              val_29:2 consumer b
+              val_45:1 affine 2 × 3 × b
+              val_11:2 affine b
+              head.0.weight:0 consumer b
+            c = head.0.weight:1 8 features exact
+              head.0.weight:1 producer c
+              head.0.bias:0 affine c
+              head.2.weight:0 consumer c
+        "#]],
+    );
+    check(
+        "lstm_stack",
+        expect![[r#"
+            a = embed.weight:1 12 features exact
+              embed.weight:1 producer a
+              embed.bias:0 affine a
+              rnn.weight:2 consumer a
+            b = rnn.weight:1 10 features exact
+              rnn.weight:1 producer 4 × b
+              val_112:1 producer 4 × b
+              val_112:2 consumer b
+              val_113:1 affine 2 × 4 × b
+              val_18:2 affine b
+              val_18@2:2 affine b
+              val_221:2 consumer 2 × b
+            c = val_221:1 10 features exact
+              val_221:1 producer 4 × c
+              val_222:1 producer 4 × c
+              val_222:2 consumer c
+              val_223:1 affine 2 × 4 × c
+              val_18@3:2 affine c
+              val_18@4:2 affine c
+              head.0.weight:0 consumer 2 × c
+            d = head.0.weight:1 8 features exact
+              head.0.weight:1 producer d
+              head.0.bias:0 affine d
+              head.2.weight:0 consumer d
+        "#]],
+    );
+    check(
+        "rnn_sigmoid",
+        expect![[r#"
+        a = embed.weight:1 10 features exact
+          embed.weight:1 producer a
+          embed.bias:0 affine a
+          w:2 consumer a
+        b = w:1 8 features approximate (MatMul: it is summed over, and what is removed does not vanish there)
+          w:1 producer b
+          r:1 producer b
+          r:2 consumer b
+          b:1 affine 2 × b
+          head.weight:0 consumer b
+    "#]],
+    );
+}
+
+#[test]
+fn fused_attention_has_heads_and_head_widths() {
+    check(
+        "ort_llama",
+        expect![[r#"
+        a = embed.weight:1 16 residual approximate (SimplifiedLayerNormalization, SkipSimplifiedLayerNormalization: its statistics are taken over it)
+          embed.weight:1 producer a
+          embed.bias:0 affine a
+          scale0:0 affine a
+          q:0 consumer a
+          k:0 consumer a
+          v:0 consumer a
+          out:1 producer a
+          scale1:0 affine a
+          gate:0 consumer a
+          up:0 consumer a
+          down:1 producer a
+          head.weight:0 consumer a
+        b = q:1#0 4 heads exact
+          q:1 producer b × (c ++ c ++ d)
+          k:1 producer b × (c ++ c ++ d)
+          v:1 producer b × e
+          out:0 consumer b × e
+        c = q:1#1 4 head-width exact
+          q:1 producer b × (c ++ c ++ d)
+          k:1 producer b × (c ++ c ++ d)
+          cos:1 table c
+          sin:1 table c
+        d = q:1#2 2 head-width exact
+          q:1 producer b × (c ++ c ++ d)
+          k:1 producer b × (c ++ c ++ d)
+        e = v:1#1 10 head-width exact
+          v:1 producer b × e
+          out:0 consumer b × e
+        f = gate:1 20 features exact
+          gate:1 producer f
+          up:1 producer f
+          down:0 consumer f
+    "#]],
+    );
+    check(
+        "ort_attention_past",
+        expect![[r#"
+        a = embed.weight:1 16 features exact
+          embed.weight:1 producer a
+          embed.bias:0 affine a
+          qkv:0 consumer a
+        b = up.weight:1 20 features exact
+          up.weight:1 producer b
+          up.bias:0 affine b
+          down.weight:0 consumer b
+    "#]],
+    );
+    check(
+        "attention_cache_opset23",
+        expect![[r#"
+        a = embed.weight:1 16 features exact
+          embed.weight:1 producer a
+          embed.bias:0 affine a
+          q:0 consumer a
+          k:0 consumer a
+          v:0 consumer a
+        b = q:1 3 heads exact
+          q:1 producer 2 × b × 8
+          bias:0 consumer 2 × b
+          head.weight:0 consumer 2 × b × 6
+    "#]],
+    );
 }
 
 /// The two exporters of PyTorch spell a model differently, and it is cut alike.
@@ -1473,6 +1614,9 @@ fn both_exporters_give_the_same_groups() {
         }
     }
     expect![[r#"
+        weight_standardized_batch_norm
+          dynamo: 12 channels, 8 channels
+          legacy: 108 features approximate, 12 channels approximate, 8 channels
         weight_standardized_conv
           dynamo: 12 channels, 8 channels
           legacy: 12 channels approximate, 8 channels

@@ -11,7 +11,7 @@ use crate::graph::{Origin, Param, ParamId, Value};
 use crate::model::{Changes, Model};
 use crate::ops::Place;
 use crate::refit::{Refit, Replacement};
-use crate::size::Literal;
+use crate::size::{Literal, Scalar};
 use crate::tensor::{Keep, TensorView};
 use crate::zero::Zero;
 use crate::{DType, Error, Result};
@@ -33,7 +33,10 @@ pub(crate) fn pruning_edits(model: &Model, changes: &Changes) -> Result<Edits> {
         let node = model.graph().node(replacement.node).source;
         match replacement.place {
             Place::Attribute(name) => {
-                let edit = attribute_edit(file, node, name, replacement.ints());
+                let edit = match replacement.values[..] {
+                    [Scalar::Float(value)] => AttributeEdit::Float(value as f32),
+                    _ => attribute_edit(file, node, name, replacement.ints()),
+                };
                 edits.attributes.push((node, name.to_string(), edit));
             }
             Place::Input(slot) | Place::InputFor(slot, _) => {

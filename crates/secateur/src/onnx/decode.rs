@@ -49,6 +49,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
         self.node.output.iter().filter(|name| !name.is_empty()).count()
     }
 
+    /// Number of results up to the last that has a name.
+    pub fn result_slots(&self) -> usize {
+        self.node.output.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1)
+    }
+
     /// Whether something reads result `slot`.
     pub fn is_read(&self, slot: usize) -> bool {
         self.node.output.get(slot).is_some_and(|name| self.importer.is_read(name))
@@ -73,7 +78,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
         self.optional(slot)?.ok_or_else(missing)
     }
 
-    fn optional(&mut self, slot: usize) -> Result<Option<ValueId>> {
+    /// Input `slot` as data; `None` where it is omitted.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn optional(&mut self, slot: usize) -> Result<Option<ValueId>> {
         match self.node.input.get(slot) {
             None => Ok(None),
             Some(name) => self.importer.data(name, Some((self.index, slot as u32))),
@@ -135,6 +144,22 @@ impl<'d, 'a> Decoder<'d, 'a> {
     pub fn string(&self, name: &str) -> Option<String> {
         let bytes = self.attribute(name)?.s.as_ref()?;
         Some(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// A list of texts; empty where it is absent.
+    pub fn strings(&self, name: &str) -> Vec<String> {
+        let texts = self.attribute(name).map(|attribute| attribute.strings.as_slice());
+        let texts = texts.unwrap_or_default().iter();
+        texts.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
+    }
+
+    /// A tensor attribute.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn tensor(&self, name: &str) -> Result<Option<TensorView>> {
+        let attribute = self.attribute(name);
+        Ok(attribute.map(|attribute| self.importer.file.constant(attribute)).transpose()?.flatten())
     }
 
     /// An integer attribute, or an element of a list, that follows a size. `value` is what it is,
@@ -268,8 +293,27 @@ impl<'d, 'a> Decoder<'d, 'a> {
     /// When the operands' shapes do not fit the operator.
     pub fn emit(&mut self, op: impl Into<Op>, inputs: &[ValueId]) -> Result<ValueId> {
         let inputs = inputs.iter().copied().map(Some).collect();
-        let outputs = self.push(op.into(), inputs, &[])?;
+        let outputs = self.emit_all(op, inputs)?;
         outputs.first().copied().ok_or_else(|| Error::malformed("an operator without results"))
+    }
+
+    /// Adds a node over given values, of which some are omitted; returns all of its results.
+    ///
+    /// # Errors
+    /// When the operands' shapes do not fit the operator.
+    pub fn emit_all(
+        &mut self,
+        op: impl Into<Op>,
+        inputs: Vec<Option<ValueId>>,
+    ) -> Result<Vec<ValueId>> {
+        for value in inputs.iter().flatten() {
+            // Where it stands among the inputs of the source node is not known later.
+            if let Origin::Sizes(exprs) = &self.importer.graph.value(*value).origin {
+                let exprs = exprs.clone();
+                self.importer.freeze(&exprs);
+            }
+        }
+        self.push(op.into(), inputs, &[])
     }
 
     /// Makes result `slot` of the source node stand for a value.

@@ -45,10 +45,12 @@ pub struct Encoded {
 }
 
 /// A new value of a node's attribute.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum AttributeEdit {
     /// One integer.
     Int(i64),
+    /// One float.
+    Float(f32),
     /// A list of integers.
     Ints(Vec<i64>),
     /// No attribute; nothing happens when there is none.
@@ -56,7 +58,7 @@ pub enum AttributeEdit {
 }
 
 /// All changes to a model. Indices are those of the model as it was read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Edits {
     /// Changes of tensors in place. Names stay; the declared type of an initializer follows.
     pub tensors: BTreeMap<TensorRef, TensorEdit>,

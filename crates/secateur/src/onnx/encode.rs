@@ -86,6 +86,10 @@ pub(super) fn encode_value(value: &AttributeEdit) -> Option<Vec<u8>> {
             wire::put_int(&mut out, 3, *value);
             wire::put_int(&mut out, 20, attribute_type::INT.into());
         }
+        AttributeEdit::Float(value) => {
+            wire::put_float(&mut out, 2, *value);
+            wire::put_int(&mut out, 20, attribute_type::FLOAT.into());
+        }
         AttributeEdit::Ints(values) => {
             values.iter().for_each(|&value| wire::put_int(&mut out, 8, value));
             wire::put_int(&mut out, 20, attribute_type::INTS.into());

@@ -60,14 +60,12 @@ pub(super) fn evaluate(
     node: &NodeProto,
     inputs: &[Option<Arc<Known>>],
 ) -> Option<Known> {
-    let mut cx = Evaluator { graph, node, inputs };
-    let mut known = cx.run()?;
-    let sizes = &cx.graph.sizes;
-    if known.exprs.iter().any(|&e| sizes.is_too_large(e)) || sizes.are_too_many(&known.exprs) {
-        return None;
+    let frozen = graph.frozen.len();
+    let known = Evaluator { graph, node, inputs }.evaluate();
+    if known.is_none() {
+        graph.frozen.truncate(frozen);
     }
-    known.open = inputs.iter().flatten().any(|input| input.open) || cx.shape_is_open();
-    cx.is_worth_it(&known).then_some(known)
+    known
 }
 
 struct Evaluator<'e> {
@@ -77,6 +75,16 @@ struct Evaluator<'e> {
 }
 
 impl Evaluator<'_> {
+    fn evaluate(mut self) -> Option<Known> {
+        let mut known = self.run()?;
+        let sizes = &self.graph.sizes;
+        if known.exprs.iter().any(|&e| sizes.is_too_large(e)) || sizes.are_too_many(&known.exprs) {
+            return None;
+        }
+        known.open = self.inputs.iter().flatten().any(|input| input.open) || self.shape_is_open();
+        self.is_worth_it(&known).then_some(known)
+    }
+
     /// Vectors of another type that sizes have no part in are weights: they stay nodes.
     fn is_worth_it(&self, known: &Known) -> bool {
         let mut sized = false;

@@ -128,35 +128,50 @@ fn gemm(shapes: &Shapes<'_>, transpose_a: bool, transpose_b: bool) -> Result<Rul
 fn einsum(shapes: &Shapes<'_>, operands: &[Vec<char>], result: &[char]) -> Result<Rule> {
     let mut r = Rule::new("einsum");
     let mut known: Vec<(char, FactorId)> = Vec::new();
-    for (index, letters) in operands.iter().enumerate() {
-        let shape = operand(shapes, index)?;
-        agree("letters and axes", letters.len(), shape.len())?;
-        let mut dims = Vec::new();
-        for (&letter, &extent) in letters.iter().zip(shape) {
-            let seen = known.iter().find(|(known, _)| *known == letter).map(|&(_, f)| f);
-            let factor = seen.unwrap_or_else(|| {
-                if result.contains(&letter) {
-                    r.free(letter, extent)
-                } else {
-                    r.summed(letter, extent)
-                }
-            });
-            if seen.is_none() {
-                known.push((letter, factor));
-            }
-            agree("sizes under one letter", r.factors[factor.index()].extent.size, extent.size)?;
-            dims.push(factor.into());
-        }
-        r.operand(Use::Weight, dims);
+    for (letter, extent) in label_sizes(shapes, operands)? {
+        let factor = match result.contains(&letter) {
+            true => r.free(letter, extent),
+            false => r.summed(letter, extent),
+        };
+        known.push((letter, factor));
     }
     let find = |letter: &char| {
         let found = known.iter().find(|(known, _)| known == letter);
-        found.map(|&(_, f)| f.into()).ok_or_else(|| Error::malformed("a letter from nowhere"))
+        found.map(|&(_, f)| f).ok_or_else(|| Error::malformed("a letter from nowhere"))
     };
-    r.result(result.iter().map(find).collect::<Result<_>>()?);
+    for (index, letters) in operands.iter().enumerate() {
+        let axes = letters.iter().zip(operand(shapes, index)?);
+        let spell = |(letter, extent): (&char, &Extent)| {
+            let factor = find(letter)?;
+            let whole = r.factors[factor.index()].extent.size == extent.size;
+            Ok(if whole { factor.into() } else { Dim::one() })
+        };
+        let dims = axes.map(spell).collect::<Result<_>>()?;
+        r.operand(Use::Weight, dims);
+    }
+    let dims = result.iter().map(|letter| Ok(find(letter)?.into())).collect::<Result<_>>()?;
+    r.result(dims);
     r.macs.push(known.iter().map(|&(_, factor)| factor).collect());
     r.flow = Flow::product((0..operands.len()).collect::<Vec<_>>(), []);
     Ok(r)
+}
+
+/// The size under each letter, in order of appearance; an axis of size 1 is broadcast.
+fn label_sizes(shapes: &Shapes<'_>, operands: &[Vec<char>]) -> Result<Vec<(char, Extent)>> {
+    let mut sizes: Vec<(char, Extent)> = Vec::new();
+    for (index, letters) in operands.iter().enumerate() {
+        let shape = operand(shapes, index)?;
+        agree("letters and axes", letters.len(), shape.len())?;
+        for (&letter, &extent) in letters.iter().zip(shape) {
+            match sizes.iter_mut().find(|(known, _)| *known == letter) {
+                None => sizes.push((letter, extent)),
+                Some((_, known)) if known.size == 1 => *known = extent,
+                Some((_, known)) if extent.size == 1 || known.size == extent.size => {}
+                Some((_, known)) => agree("sizes under one letter", known.size, extent.size)?,
+            }
+        }
+    }
+    Ok(sizes)
 }
 
 /// How ONNX spells contractions.
@@ -171,11 +186,48 @@ fn decode_gemm(cx: &mut Decoder<'_, '_>) -> Result<()> {
 
 fn decode_einsum(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let equation = cx.string("equation").unwrap_or_default().replace(' ', "");
-    let explicit = equation.split_once("->").filter(|_| !equation.contains('.'));
-    let Some((left, right)) = explicit else {
-        return Err(Error::unsupported(format!("the equation `{equation}`")));
+    let (left, right) = match equation.split_once("->") {
+        Some((left, right)) => (left, Some(right)),
+        None => (equation.as_str(), None),
     };
-    let operands: Vec<Vec<char>> = left.split(',').map(|term| term.chars().collect()).collect();
-    agree("einsum terms and inputs", operands.len(), cx.input_count())?;
-    cx.node(Contract::Einsum { operands, result: right.chars().collect() })
+    let terms: Vec<&str> = left.split(',').collect();
+    agree("einsum terms and inputs", terms.len(), cx.input_count())?;
+    let mut rest: Vec<usize> = Vec::new();
+    for (index, term) in terms.iter().enumerate() {
+        let letters = term.replace("...", "").chars().count();
+        rest.push(cx.input_shape(index)?.len().saturating_sub(letters));
+    }
+    let operands: Vec<Vec<char>> =
+        terms.iter().zip(&rest).map(|(term, &rest)| labels(term, rest)).collect();
+    let dotted = terms.iter().zip(&rest).filter(|(term, _)| term.contains("..."));
+    let most = dotted.map(|(_, &rest)| rest).max().unwrap_or(0);
+    let result = match right {
+        Some(right) => labels(right, most),
+        None => implied(&operands, most),
+    };
+    cx.node(Contract::Einsum { operands, result })
+}
+
+/// The labels of a term, of which `...` stands for the last `rest` of the unnamed axes.
+fn labels(term: &str, rest: usize) -> Vec<char> {
+    let Some((before, after)) = term.split_once("...") else { return term.chars().collect() };
+    before.chars().chain(unnamed(rest)).chain(after.chars()).collect()
+}
+
+/// Labels for unnamed axes, counted from the end.
+fn unnamed(count: usize) -> impl Iterator<Item = char> {
+    const FIRST: u32 = '₀' as u32;
+    (0..count as u32).rev().filter_map(|index| char::from_u32(FIRST.saturating_add(index)))
+}
+
+/// The labels of a result that is not spelled: the unnamed axes, then what appears once, sorted.
+fn implied(operands: &[Vec<char>], most: usize) -> Vec<char> {
+    let mut all: Vec<char> = operands.iter().flatten().copied().collect();
+    all.sort_unstable();
+    let unnamed: Vec<char> = unnamed(most).collect();
+    let once = all.chunk_by(|a, b| a == b).filter_map(|same| match same {
+        [one] if !unnamed.contains(one) => Some(*one),
+        _ => None,
+    });
+    unnamed.iter().copied().chain(once).collect()
 }

@@ -108,8 +108,9 @@ macro_rules! table {
 pub(crate) const ONNX: &[(&str, Decode)] = table! {
     Moved: "Identity";
     FirstKept: "Abs" "Asin" "Asinh" "Atan" "Atanh" "BitShift" "Cast" "Ceil" "Celu"
-        "Elu" "Erf" "Floor" "Gelu" "HardSwish" "LeakyRelu" "Mish" "Neg" "PRelu" "QuickGelu" "Relu" "Round" "Selu" "Shrink" "Sign" "Sin" "Sinh" "Softsign"
-        "Sqrt" "Swish" "Tan" "Tanh" "ThresholdedRelu" "CastLike" "IsNaN" "IsInf";
+        "Elu" "Erf" "Floor" "Gelu" "HardSwish" "LeakyRelu" "Mish" "Neg" "PRelu" "Relu" "Round" "Selu" "Shrink" "Sign" "Sin" "Sinh" "Softsign"
+        "Sqrt" "Swish" "Tan" "Tanh" "ThresholdedRelu" "CastLike" "IsNaN" "IsInf"
+        "com.microsoft::Gelu" "com.microsoft::QuickGelu";
     AnyKept: "Mul" "And" "BitwiseAnd";
     AllKept: "Add" "Sub" "Sum" "Max" "Min" "Mean" "Or" "Xor" "BitwiseOr" "BitwiseXor";
     BranchesKept: "Where";

@@ -14,6 +14,8 @@ pub struct Fill {
     pub shape: Vec<Extent>,
     /// How the source computes it (input 0).
     pub target: Vec<ExprId>,
+    /// Whether the constant is zero.
+    pub zero: bool,
 }
 
 impl Operator for Fill {
@@ -21,7 +23,7 @@ impl Operator for Fill {
         let mut r = Rule::new("fill");
         let dims = letters(&mut r, &self.shape);
         r.result(dims);
-        r.flow = Flow::Break;
+        r.flow = if self.zero { Flow::product([], []) } else { Flow::Break };
         Ok(r)
     }
 
@@ -71,7 +73,9 @@ fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
         let size = usize::try_from(size).map_err(|_| Error::malformed("a negative size"))?;
         shape.push(Extent { size, dynamic });
     }
-    cx.node_over(0, Fill { shape, target })
+    let value = cx.tensor("value")?;
+    let zero = value.is_none_or(|value| value.data.iter().all(|&byte| byte == 0));
+    cx.node_over(0, Fill { shape, target, zero })
 }
 
 fn decode_range(cx: &mut Decoder<'_, '_>) -> Result<()> {

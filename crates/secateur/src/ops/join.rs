@@ -55,8 +55,9 @@ pub struct Split {
     pub axis: i64,
     /// Segment sizes.
     pub sizes: Vec<Extent>,
-    /// Where the source spells them, and how; nowhere for equal parts.
-    pub target: (Place, Vec<ExprId>),
+    /// Where the source spells them, and how, with no expressions for equal parts; `None` where
+    /// they follow from other sizes.
+    pub target: Option<(Place, Vec<ExprId>)>,
 }
 
 impl Operator for Split {
@@ -94,7 +95,7 @@ impl Operator for Split {
         let dims = &sizes.rule.operands[0].dims;
         let Ok(along) = axis(self.axis, dims.len()) else { return Vec::new() };
         let want = sizes.segments(&dims[along]);
-        let (place, exprs) = &self.target;
+        let Some((place, exprs)) = &self.target else { return Vec::new() };
         if exprs.is_empty() && want.iter().all(|&size| size == want[0]) {
             return Vec::new();
         }
@@ -105,6 +106,12 @@ impl Operator for Split {
 }
 
 impl Split {
+    /// Segments whose sizes the source spells nowhere.
+    pub(super) fn implied(axis: i64, sizes: impl IntoIterator<Item = usize>) -> Self {
+        let sizes = sizes.into_iter().map(Extent::fixed).collect();
+        Split { axis, sizes, target: None }
+    }
+
     fn is_open(&self) -> bool {
         self.sizes.iter().any(|size| size.dynamic)
     }
@@ -322,7 +329,7 @@ fn decode_split(cx: &mut Decoder<'_, '_>) -> Result<()> {
         return Err(Error::unsupported("an empty segment"));
     }
     agree("segments and results", sizes.len(), count)?;
-    cx.node_over(1, Split { axis: along, sizes, target })
+    cx.node_over(1, Split { axis: along, sizes, target: Some(target) })
 }
 
 fn decode_slice(cx: &mut Decoder<'_, '_>) -> Result<()> {

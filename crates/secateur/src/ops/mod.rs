@@ -11,13 +11,16 @@ pub mod fill;
 pub mod gather;
 pub mod join;
 pub mod norm;
+pub mod ort;
 pub mod packed;
 pub mod pad;
 pub mod pool;
 pub mod quantize;
+pub mod recurrent;
 pub mod reduce;
 pub mod reshape;
 pub mod resize;
+pub mod rotary;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +43,12 @@ pub trait Operator {
     /// The literals of the source that follow sizes, and what they have to be.
     fn fits(&self, _sizes: &NewSizes<'_>) -> Vec<Fit> {
         Vec::new()
+    }
+
+    /// A float attribute that is absent, and what it stands for, where its default follows a size
+    /// that changes: written, so that it does not.
+    fn held(&self, _sizes: &NewSizes<'_>) -> Option<(&'static str, f64)> {
+        None
     }
 
     /// For an operator that makes a tensor of a spelled shape: the expressions of its axes. An
@@ -124,6 +133,10 @@ operators! {
     Code(quantize::Code),
     /// The range of all numbers.
     Extremes(quantize::Extremes),
+    /// Pairs of features turned by position.
+    Rotary(rotary::Rotary),
+    /// A recurrent layer.
+    Recurrent(recurrent::Recurrent),
     /// A constant of a computed shape.
     Fill(fill::Fill),
     /// Numbers counted from a start to a limit.
@@ -178,6 +191,12 @@ impl NewSizes<'_> {
     /// The new size of a factor.
     pub fn factor(&self, factor: FactorId) -> i64 {
         self.factors[factor.index()] as i64
+    }
+
+    /// The new size of the factor of this name; 1 where there is none.
+    pub fn named(&self, name: &str) -> i64 {
+        let index = self.rule.factors.iter().position(|factor| factor.name == name);
+        index.and_then(|index| self.factors.get(index)).map_or(1, |&size| size as i64)
     }
 
     /// The new size of an axis.

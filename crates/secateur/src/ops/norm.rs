@@ -31,19 +31,31 @@ pub enum Norm {
     Group {
         /// Number of groups.
         groups: usize,
-        /// The literal that says so.
-        literal: ExprId,
+        /// The attribute that says so, and its literal.
+        literal: (&'static str, ExprId),
+    },
+    /// Division by the p-norm along one axis.
+    Lp {
+        /// The axis.
+        axis: i64,
+    },
+    /// Mean and variance over some axes, no affine operands.
+    MeanVariance {
+        /// The axes.
+        axes: Vec<i64>,
     },
 }
 
 impl Operator for Norm {
     fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
-        match *self {
+        match self {
             Norm::Batch => batch(shapes),
             Norm::BatchTraining => batch_training(shapes),
-            Norm::Layer { axis, centered } => layer(shapes, axis, centered),
+            Norm::Layer { axis, centered } => layer(shapes, *axis, *centered),
             Norm::Instance => instance(shapes),
-            Norm::Group { groups, .. } => group(shapes, groups),
+            Norm::Group { groups, .. } => group(shapes, *groups),
+            Norm::Lp { axis } => lp(shapes, *axis),
+            Norm::MeanVariance { axes } => mean_variance(shapes, axes),
         }
     }
 
@@ -51,7 +63,7 @@ impl Operator for Norm {
         let Norm::Group { literal, .. } = *self else { return Vec::new() };
         let groups = sizes.rule.results[0][1].0[0][0];
         let want = vec![sizes.factor(groups)];
-        vec![Fit::new(Place::Attribute("num_groups"), [literal], want)]
+        vec![Fit::new(Place::Attribute(literal.0), [literal.1], want)]
     }
 }
 
@@ -163,9 +175,36 @@ fn group(shapes: &Shapes<'_>, groups: usize) -> Result<Rule> {
         dims.push(r.factor(letter(axis), extent, Kind::Coupled(STATISTICS)).into());
     }
     r.operand(Use::Data, dims.clone());
-    affine(&mut r, shapes, &dims[1..2])?;
+    // Until opset 21, there is one scale per group.
+    let per_group = ranked(shapes, 1, 1)?[0].size == groups;
+    affine(&mut r, shapes, &[if per_group { g.into() } else { dims[1].clone() }])?;
     r.result(dims);
     r.flow = flow(shapes, false);
+    Ok(r)
+}
+
+/// `x / ‖x‖` along an axis.
+fn lp(shapes: &Shapes<'_>, axis: i64) -> Result<Rule> {
+    let axis = super::axis(axis, ranked(shapes, 0, 1)?.len())?;
+    plain("lp_norm", shapes, |i| if i == axis { Kind::Inner(&[0]) } else { Kind::Free })
+}
+
+fn mean_variance(shapes: &Shapes<'_>, axes: &[i64]) -> Result<Rule> {
+    let rank = ranked(shapes, 0, 1)?.len();
+    let axes = axes.iter().map(|&axis| super::axis(axis, rank)).collect::<Result<Vec<_>>>()?;
+    let kind = |i| if axes.contains(&i) { Kind::Coupled(STATISTICS) } else { Kind::Free };
+    plain("mean_variance_norm", shapes, kind)
+}
+
+/// A normalization without affine operands, which keeps zeros.
+fn plain(name: &'static str, shapes: &Shapes<'_>, kind: impl Fn(usize) -> Kind) -> Result<Rule> {
+    let mut r = Rule::new(name);
+    let data = ranked(shapes, 0, 1)?.iter().enumerate();
+    let dims: Vec<Dim> =
+        data.map(|(i, &extent)| r.factor(letter(i), extent, kind(i)).into()).collect();
+    r.operand(Use::Data, dims.clone());
+    r.result(dims);
+    r.flow = Flow::product([0], []);
     Ok(r)
 }
 
@@ -177,6 +216,14 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("RMSNormalization", |cx| decode_layer(cx, false)),
     ("InstanceNormalization", |cx| cx.node(Norm::Instance)),
     ("GroupNormalization", decode_group),
+    ("LpNormalization", |cx| {
+        let axis = cx.int("axis").unwrap_or(-1);
+        cx.node(Norm::Lp { axis })
+    }),
+    ("MeanVarianceNormalization", |cx| {
+        let axes = cx.ints("axes").unwrap_or_else(|| vec![0, 2, 3]);
+        cx.node(Norm::MeanVariance { axes })
+    }),
 ];
 
 /// Before opset 14, more results than one say that the statistics are those of the data.
@@ -201,12 +248,7 @@ fn decode_layer(cx: &mut Decoder<'_, '_>, centered: bool) -> Result<()> {
 }
 
 fn decode_group(cx: &mut Decoder<'_, '_>) -> Result<()> {
-    let channels = cx.input_shape(0)?.get(1).map(|extent| extent.size);
-    let scale = cx.input_shape(1)?.first().map(|extent| extent.size);
-    if channels != scale {
-        return Err(Error::unsupported("one scale per group instead of per channel"));
-    }
-    let literal = cx.literal("num_groups", 0, 1);
+    let literal = ("num_groups", cx.literal("num_groups", 0, 1));
     let groups = usize::try_from(cx.int("num_groups").unwrap_or(1)).unwrap_or(0);
     cx.node(Norm::Group { groups, literal })
 }

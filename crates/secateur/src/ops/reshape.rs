@@ -4,7 +4,7 @@ use super::reduce::Along;
 use super::{Fit, NewSizes, Operator, Place, Shapes, agree, axis, letter, letters, operand};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
-use crate::rule::{Dim, FactorId, Rule, Use};
+use crate::rule::{Dim, FactorId, Flow, Rule, Use};
 use crate::size::ExprId;
 use crate::{Error, Result};
 
@@ -247,6 +247,8 @@ pub struct Expand {
     pub ones: Vec<bool>,
     /// Which axes of the result are open because the data's are.
     pub open: Vec<bool>,
+    /// Whether the data is the number zero.
+    pub zero: bool,
 }
 
 impl Operator for Expand {
@@ -266,6 +268,9 @@ impl Operator for Expand {
         }
         r.operand(Use::Data, dims);
         r.result(result);
+        if self.zero {
+            r.flow = Flow::product([], []);
+        }
         Ok(r)
     }
 
@@ -496,7 +501,8 @@ fn decode_expand(cx: &mut Decoder<'_, '_>) -> Result<()> {
             _ => to,
         });
     }
-    cx.node_over(1, Expand { shape, target, ones, open })
+    let zero = cx.number(0) == Some(0.0);
+    cx.node_over(1, Expand { shape, target, ones, open, zero })
 }
 
 fn decode_tile(cx: &mut Decoder<'_, '_>) -> Result<()> {

@@ -98,6 +98,9 @@ fn zeros(flow: &Flow) -> String {
         Flow::Product { factors, terms, divisors } => {
             let mut parts = vec![join(factors, "·"), join(terms, " + ")];
             parts.retain(|part| !part.is_empty());
+            if parts.is_empty() {
+                return "everywhere".to_string();
+            }
             let by = if divisors.is_empty() { String::new() } else { join(divisors, "·") };
             parts.join(" + ") + &if by.is_empty() { by } else { format!(" / {by}") }
         }
@@ -328,6 +331,40 @@ fn einsum_sums_over_letters_that_the_result_lacks() {
 }
 
 #[test]
+fn einsum_names_axes_that_the_equation_does_not() {
+    check(
+        "Einsum(2x7x6x16; 16x8) equation=...c,cd -> 2x7x6x8",
+        expect![[r#"
+            einsum [₂, ₁, ₀, c], [c, d] -> [₂, ₁, ₀, d]   free: ₂ ₁ ₀ d   summed: c
+              ₂=2 ₁=7 ₀=6 c=16 d=8   zero: 0·1   macs: 10752"#]],
+    );
+    check(
+        "Einsum(7x2x3; 1x3x4) equation=...ij,...jk->...ik -> 7x2x4",
+        expect![[r#"
+            einsum [₀, i, j], [1, j, k] -> [₀, i, k]   free: ₀ i k   summed: j
+              ₀=7 i=2 j=3 k=4   zero: 0·1   macs: 168"#]],
+    );
+    check(
+        "Einsum(2x3; 3x4) equation=ba,ac -> 2x4",
+        expect![[r#"
+            einsum [b, a], [a, c] -> [b, c]   free: b c   summed: a
+              b=2 a=3 c=4   zero: 0·1   macs: 24"#]],
+    );
+    check(
+        "Einsum(4x4) equation=ii -> scalar",
+        expect![[r#"
+        einsum [i, i] -> []   summed: i
+          i=4   zero: 0   macs: 4"#]],
+    );
+    check(
+        "Einsum(2x1x6; 2x5x6) equation=bij,bij->bi -> 2x5",
+        expect![[r#"
+        einsum [b, 1, j], [b, i, j] -> [b, i]   free: b i   summed: j
+          b=2 i=5 j=6   zero: 0·1   macs: 60"#]],
+    );
+}
+
+#[test]
 fn batch_norm_keeps_channels_independent() {
     check(
         "BatchNormalization(2x8x5x5; 8; 8; 8; 8) -> 2x8x5x5",
@@ -372,6 +409,24 @@ fn instance_and_group_norm_couple_pixels() {
         expect![[r#"
         instance_norm [a, b, c, d], [b], [b] -> [a, b, c, d]   free: a b   coupled: c d
           a=2 b=8 c=5 d=5   zero: 0·1 + 2"#]],
+    );
+    check(
+        "GroupNormalization(2x16x5x5; 4; 4) num_groups=4 -> 2x16x5x5",
+        expect![[r#"
+            group_norm [n, g i, c, d], [g], [g] -> [n, g i, c, d]   free: n g   coupled: i c d
+              n=2 g=4 i=4 c=5 d=5   zero: 1 + 2"#]],
+    );
+    check(
+        "LpNormalization(2x16) p=2 -> 2x16",
+        expect![[r#"
+            lp_norm [a, b] -> [a, b]   free: a   inner: b
+              a=2 b=16   zero: 0"#]],
+    );
+    check(
+        "MeanVarianceNormalization(2x16x5x5) -> 2x16x5x5",
+        expect![[r#"
+            mean_variance_norm [a, b, c, d] -> [a, b, c, d]   free: b   coupled: a c d
+              a=2 b=16 c=5 d=5   zero: 0"#]],
     );
     check(
         "GroupNormalization@21(2x16x5x5; 16; 16) num_groups=4 -> 2x16x5x5",
@@ -1018,8 +1073,8 @@ fn attention_separates_heads_and_widths() {
     check(
         "Attention@23(2x4x6x8; 2x4x5x8; 2x4x5x7) -> 2x4x6x7",
         expect![[r#"
-        attention [b, kv rep, t, d], [b, kv, s, d], [b, kv, s, e] -> [b, kv rep, t, e]   free: b kv rep t e   coupled: d   fixed: s
-          b=2 kv=4 rep=1 t=6 s=5 d=8 e=7   zero: 2   macs: 3600"#]],
+            attention [b, kv rep, t, d], [b, kv, s, d], [b, kv, s, e] -> [b, kv rep, t, e]   free: b kv rep t e   summed: d   fixed: s
+              b=2 kv=4 rep=1 t=6 s=5 d=8 e=7   zero: 2   macs: 3600"#]],
     );
     check(
         "Attention@23(2x6x16; 2x5x16; 2x5x12) q_num_heads=4 kv_num_heads=4 scale=0.5 -> 2x6x12",
@@ -1030,14 +1085,258 @@ fn attention_separates_heads_and_widths() {
     check(
         "Attention@23(2x8x6x4; 2x2x5x4; 2x2x5x4; 6x5) -> 2x8x6x4",
         expect![[r#"
-        attention [b, kv rep, t, d], [b, kv, s, d], [b, kv, s, e], [t, s] -> [b, kv rep, t, e]   free: b kv rep t e   coupled: d   fixed: s
-          b=2 kv=2 rep=4 t=6 s=5 d=4 e=4   zero: 2   macs: 3840"#]],
+            attention [b, kv rep, t, d], [b, kv, s, d], [b, kv, s, e], [t, s] -> [b, kv rep, t, e]   free: b kv rep t e   summed: d   fixed: s
+              b=2 kv=2 rep=4 t=6 s=5 d=4 e=4   zero: 2   macs: 3840"#]],
     );
     check(
         "Attention@23(2x6x32; 2x6x8; 2x6x8) q_num_heads=8 kv_num_heads=2 -> 2x6x32",
         expect![[r#"
-        attention [b, t, kv rep d], [b, s, kv d], [b, s, kv e] -> [b, t, kv rep e]   free: b kv rep t e   coupled: d   fixed: s
-          b=2 kv=2 rep=4 t=6 s=6 d=4 e=4   zero: 2   macs: 4608"#]],
+            attention [b, t, kv rep d], [b, s, kv d], [b, s, kv e] -> [b, t, kv rep e]   free: b kv rep t e   summed: d   fixed: s
+              b=2 kv=2 rep=4 t=6 s=6 d=4 e=4   zero: 2   macs: 4608"#]],
+    );
+}
+
+#[test]
+fn attention_takes_a_cache_and_masks() {
+    check(
+        "Attention@23(2x4x6x8; 2x2x5x8; 2x2x5x7; _; 2x2x3x8; 2x2x3x7) is_causal=1 -> 2x4x6x7, 2x2x8x8, 2x2x8x7",
+        expect![[r#"
+            attention [b, kv rep, t, d], [b, kv, s, d], [b, kv, s, e], [], [b, kv, p, d], [b, kv, p, e] -> [b, kv rep, t, e], [b, kv, p ++ s, d], [b, kv, p ++ s, e]   free: b kv rep e   inner: d   fixed: t s p
+              b=2 kv=2 rep=2 t=6 s=5 p=3 d=8 e=7   zero: 1 + 2 + 4 + 5   macs: 5760"#]],
+    );
+    check(
+        "Attention@23(2x4x6x8; 2x4x5x8; 2x4x5x7; 4x6x5) -> 2x4x6x7, 2x4x5x8, 2x4x5x7, 2x4x6x5",
+        expect![[r#"
+            attention [b, kv rep, t, d], [b, kv, s, d], [b, kv, s, e], [kv rep, t, s] -> [b, kv rep, t, e], [b, kv, s, d], [b, kv, s, e], [b, kv rep, t, s]   free: b kv rep t e   inner: d   fixed: s
+              b=2 kv=4 rep=1 t=6 s=5 d=8 e=7   zero: lost   macs: 3600"#]],
+    );
+    check(
+        "com.microsoft::MultiHeadAttention(2x6x16; 2x4x5x4; 2x4x5x3; _; 2x5) num_heads=4 scale=0.0 -> 2x6x12",
+        expect![[r#"
+            attention [b, t, kv rep d], [b, kv, s, d], [b, kv, s, e], [], [], [], [g60, g61] -> [b, t, kv rep e]   free: kv rep t e   summed: d   fixed: b s g60 g61
+              b=2 kv=4 rep=1 t=6 s=5 d=4 e=3 g60=2 g61=5   zero: 2   macs: 1680"#]],
+    );
+    check(
+        "com.microsoft::MultiHeadAttention(2x6x16; 2x5x16; 2x5x12; 44) num_heads=4 -> 2x6x12",
+        expect![[r#"
+            split [a0 ++ a1 ++ a2] -> [a0], [a1], [a2]   free: a0 a1 a2
+              a0=16 a1=16 a2=12   zero: moved
+            elementwise [a, b, c], [c] -> [a, b, c]   free: a b c
+              a=2 b=6 c=16   zero: 0 + 1
+            elementwise [a, b, c], [c] -> [a, b, c]   free: a b c
+              a=2 b=5 c=16   zero: 0 + 1
+            elementwise [a, b, c], [c] -> [a, b, c]   free: a b c
+              a=2 b=5 c=12   zero: 0 + 1
+            attention [b, t, kv rep d], [b, s, kv d], [b, s, kv e], [], [], [] -> [b, t, kv rep e]   free: b kv rep t e   summed: d   fixed: s
+              b=2 kv=4 rep=1 t=6 s=5 d=4 e=3   zero: 2   macs: 1680"#]],
+    );
+    check(
+        "com.microsoft::Attention(2x6x16; 16x48; 48; 2; 2x2x4x3x4) num_heads=4 unidirectional=1 -> 2x6x16, 2x2x4x9x4",
+        expect![[r#"
+            matmul [a, m, k], [k, n] -> [a, m, n]   free: a m n   summed: k
+              a=2 m=6 n=48 k=16   zero: 0·1   macs: 9216
+            elementwise [a, b, c], [c] -> [a, b, c]   free: a b c
+              a=2 b=6 c=48   zero: 0 + 1
+            split [a, b, c0 ++ c1 ++ c2] -> [a, b, c0], [a, b, c1], [a, b, c2]   free: a b c0 c1 c2
+              a=2 b=6 c0=16 c1=16 c2=16   zero: moved
+            split [a0 ++ a1, b, c, d, e] -> [a0, b, c, d, e], [a1, b, c, d, e]   free: a0 a1 b c d e
+              a0=1 a1=1 b=2 c=4 d=3 e=4   zero: moved
+            reshape [1, d, c, b, a] -> [d, c, b, a]   free: a b c d
+              a=4 b=3 c=4 d=2   zero: moved
+            reshape [1, d, c, b, a] -> [d, c, b, a]   free: a b c d
+              a=4 b=3 c=4 d=2   zero: moved
+            attention [b, t, kv rep d], [b, s, kv d], [b, s, kv e], [], [b, kv, p, d], [b, kv, p, e], [g60] -> [b, t, kv rep e], [b, kv, p ++ s, d], [b, kv, p ++ s, e]   free: kv rep e   inner: d   fixed: b t s p g60
+              b=2 kv=4 rep=1 t=6 s=6 p=3 d=4 e=4 g60=2   zero: 1 + 2 + 4 + 5   macs: 3456
+            reshape [d, c, b, a] -> [1, d, c, b, a]   free: a b c d
+              a=4 b=9 c=4 d=2   zero: moved
+            reshape [d, c, b, a] -> [1, d, c, b, a]   free: a b c d
+              a=4 b=9 c=4 d=2   zero: moved
+            concat [a, b, c, d, e], [a1, b, c, d, e] -> [a ++ a1, b, c, d, e]   free: a b c d e a1
+              a=1 b=2 c=4 d=9 e=4 a1=1   zero: moved"#]],
+    );
+    check(
+        "com.microsoft::GroupQueryAttention(2x1x48; 2x1x16; 2x1x16; 2x2x5x8; 2x2x5x8; 2; i64(6)) num_heads=6 kv_num_heads=2 -> 2x1x48, 2x2x6x8, 2x2x6x8",
+        expect![[r#"
+            attention [b, t, kv rep d], [b, s, kv d], [b, s, kv d], [], [b, kv, p, d], [b, kv, p, d], [g60], [] -> [b, t, kv rep d], [b, kv, p ++ s, d], [b, kv, p ++ s, d]   free: kv rep   inner: d   fixed: b t s p g60
+              b=2 kv=2 rep=3 t=1 s=1 p=5 d=8 g60=2   zero: 1 + 2 + 4 + 5   macs: 1152"#]],
+    );
+    check(
+        "com.microsoft::GroupQueryAttention(2x1x80; _; _; 2x2x5x8; 2x2x5x8; 2; i64(6); 32x4; 32x4) num_heads=6 kv_num_heads=2 do_rotary=1 -> 2x1x48",
+        expect![[r#"
+            split [a, b, c0 ++ c1 ++ c2] -> [a, b, c0], [a, b, c1], [a, b, c2]   free: a b c0 c1 c2
+              a=2 b=1 c0=48 c1=16 c2=16   zero: moved
+            attention [b, t, kv rep d], [b, s, kv d], [b, s, kv d], [], [b, kv, p, d], [b, kv, p, d], [g60], [], [g80, g81], [g90, g91] -> [b, t, kv rep d]   free: kv rep   fixed: b t s p d g60 g80 g81 g90 g91
+              b=2 kv=2 rep=3 t=1 s=1 p=5 d=8 g60=2 g80=32 g81=4 g90=32 g91=4   zero: 2 + 5   macs: 1152"#]],
+    );
+}
+
+#[test]
+fn rotary_embedding_keeps_pairs_together() {
+    check(
+        "RotaryEmbedding@23(2x4x6x8; 32x4; 32x4; 2x6) -> 2x4x6x8",
+        expect![[r#"
+            rotary [b, h, t, p ++ p], [cos, p], [sin, p], [b, t] -> [b, h, t, p ++ p]   free: b t h p   fixed: cos sin
+              b=2 t=6 h=4 p=4 cos=32 sin=32   zero: 0"#]],
+    );
+    check(
+        "RotaryEmbedding@23(2x6x40; 2x6x4; 2x6x4) num_heads=4 rotary_embedding_dim=8 interleaved=1 -> 2x6x40",
+        expect![[r#"
+            reshape [d, c, b a] -> [d, c, b, a]   free: a b c d
+              a=10 b=4 c=6 d=2   zero: moved
+            rotary [b, t, h, p 2 ++ rest], [b, t, p], [b, t, p] -> [b, t, h, p 2 ++ rest]   free: b t h p rest   fixed: 2
+              b=2 t=6 h=4 p=4 2=2 rest=2   zero: 0
+            reshape [d, c, b, a] -> [d, c, b a]   free: a b c d
+              a=10 b=4 c=6 d=2   zero: moved"#]],
+    );
+    check(
+        "com.microsoft::RotaryEmbedding(2x6x32; 1; 32x4; 32x4) -> 2x6x32",
+        expect![[r#"
+            reshape [d, c, b a] -> [d, c, b, a]   free: a b c d
+              a=8 b=4 c=6 d=2   zero: moved
+            rotary [b, t, h, p ++ p], [cos, p], [sin, p], [1] -> [b, t, h, p ++ p]   free: b h p   fixed: t cos sin
+              b=2 t=6 h=4 p=4 cos=32 sin=32   zero: 0
+            reshape [d, c, b, a] -> [d, c, b a]   free: a b c d
+              a=8 b=4 c=6 d=2   zero: moved"#]],
+    );
+}
+
+#[test]
+fn fused_operators_are_spelled_with_others() {
+    check(
+        "com.microsoft::BiasGelu(2x6x16; 16) -> 2x6x16",
+        expect![[r#"
+            elementwise [a, b, c], [c] -> [a, b, c]   free: a b c
+              a=2 b=6 c=16   zero: 0 + 1
+            elementwise [a, b, c] -> [a, b, c]   free: a b c
+              a=2 b=6 c=16   zero: 0"#]],
+    );
+    check(
+        "com.microsoft::FastGelu(2x6x16) -> 2x6x16",
+        expect![[r#"
+            elementwise [a, b, c] -> [a, b, c]   free: a b c
+              a=2 b=6 c=16   zero: 0"#]],
+    );
+    check(
+        "com.microsoft::BiasDropout(2x6x16; 16; 2x6x16) -> 2x6x16",
+        expect![[r#"
+            elementwise [a, b, c], [c], [a, b, c] -> [a, b, c]   free: a b c
+              a=2 b=6 c=16   zero: 0 + 1 + 2"#]],
+    );
+    check(
+        "com.microsoft::BiasSoftmax(2x4x6x6; 2x1x1x6) axis=3 is_inner_broadcast=1 -> 2x4x6x6",
+        expect![[r#"
+            elementwise [a, b, c, d], [a, 1, 1, d] -> [a, b, c, d]   free: a b c d
+              a=2 b=4 c=6 d=6   zero: 0 + 1
+            softmax [a, b, c, d] -> [a, b, c, d]   free: a b c   fixed: d
+              a=2 b=4 c=6 d=6   zero: lost"#]],
+    );
+    check(
+        "com.microsoft::BiasSplitGelu(2x6x32; 32) -> 2x6x16",
+        expect![[r#"
+            elementwise [a, b, c], [c] -> [a, b, c]   free: a b c
+              a=2 b=6 c=32   zero: 0 + 1
+            split [a, b, c0 ++ c1] -> [a, b, c0], [a, b, c1]   free: a b c0 c1
+              a=2 b=6 c0=16 c1=16   zero: moved
+            elementwise [a, b, c] -> [a, b, c]   free: a b c
+              a=2 b=6 c=16   zero: 0
+            elementwise [a, b, c], [a, b, c] -> [a, b, c]   free: a b c
+              a=2 b=6 c=16   zero: 0·1"#]],
+    );
+    check(
+        "com.microsoft::SkipLayerNormalization(2x6x16; 2x6x16; 16; 16; 16) -> 2x6x16",
+        expect![[r#"
+            elementwise [a, b, c], [a, b, c], [c] -> [a, b, c]   free: a b c
+              a=2 b=6 c=16   zero: 0 + 1 + 2
+            layer_norm [a, b, c], [c], [c] -> [a, b, c]   free: a b   coupled: c
+              a=2 b=6 c=16   zero: 1 + 2"#]],
+    );
+    check(
+        "com.microsoft::SkipSimplifiedLayerNormalization(2x6x16; 2x6x16; 16) -> 2x6x16",
+        expect![[r#"
+            elementwise [a, b, c], [a, b, c] -> [a, b, c]   free: a b c
+              a=2 b=6 c=16   zero: 0 + 1
+            rms_norm [a, b, c], [c] -> [a, b, c]   free: a b   coupled: c
+              a=2 b=6 c=16   zero: 0·1"#]],
+    );
+    check(
+        "com.microsoft::EmbedLayerNormalization(2x6; 2x6; 32x16; 12x16; 2x16; 16; 16; 2x6) -> 2x6x16, 2",
+        expect![[r#"
+            gather [rows, b], [i0, i1] -> [i0, i1, b]   free: i0 i1 b   fixed: rows
+              rows=32 i0=2 i1=6 b=16   zero: 0
+            rows [a, b] -> [a', b]   free: b   fixed: a a'
+              a=12 a'=6 b=16   zero: moved
+            gather [rows, b], [i0, i1] -> [i0, i1, b]   free: i0 i1 b   fixed: rows
+              rows=2 i0=2 i1=6 b=16   zero: 0
+            elementwise [a, b, c], [b, c], [a, b, c] -> [a, b, c]   free: a b c
+              a=2 b=6 c=16   zero: 0 + 1 + 2
+            layer_norm [a, b, c], [c], [c] -> [a, b, c]   free: a b   coupled: c
+              a=2 b=6 c=16   zero: 1 + 2
+            reduce [a, b] -> [a]   free: a   fixed: b
+              a=2 b=6   zero: lost"#]],
+    );
+    check(
+        "com.microsoft::GroupNorm(2x5x5x16; 16; 16) groups=4 activation=1 -> 2x5x5x16",
+        expect![[r#"
+            transpose [a, b, c, d] -> [a, d, b, c]   free: a b c d
+              a=2 b=5 c=5 d=16   zero: moved
+            group_norm [n, g i, c, d], [g i], [g i] -> [n, g i, c, d]   free: n g   coupled: i c d
+              n=2 g=4 i=4 c=5 d=5   zero: 1 + 2
+            transpose [a, b, c, d] -> [a, c, d, b]   free: a b c d
+              a=2 b=16 c=5 d=5   zero: moved
+            elementwise [a, b, c, d] -> [a, b, c, d]   free: a b c d
+              a=2 b=5 c=5 d=16   zero: 0"#]],
+    );
+    check(
+        "com.microsoft::SkipGroupNorm(2x16x5x5; 16; 16; 2x16x5x5) groups=4 channels_last=0 -> 2x16x5x5, 2x16x5x5",
+        expect![[r#"
+            elementwise [a, b, c, d], [a, b, c, d] -> [a, b, c, d]   free: a b c d
+              a=2 b=16 c=5 d=5   zero: 0 + 1
+            group_norm [n, g i, c, d], [g i], [g i] -> [n, g i, c, d]   free: n g   coupled: i c d
+              n=2 g=4 i=4 c=5 d=5   zero: 1 + 2"#]],
+    );
+    check(
+        "com.microsoft::FusedMatMul(2x8x3; 5x8) transA=1 transB=1 -> 2x3x5",
+        expect![[r#"
+            transpose [a, b, c] -> [a, c, b]   free: a b c
+              a=2 b=8 c=3   zero: moved
+            transpose [a, b] -> [b, a]   free: a b
+              a=5 b=8   zero: moved
+            matmul [a, m, k], [k, n] -> [a, m, n]   free: a m n   summed: k
+              a=2 m=3 n=5 k=8   zero: 0·1   macs: 240"#]],
+    );
+    check(
+        "com.microsoft::FusedGemm(3x8; 5x8; 5) transB=1 activation=Sigmoid -> 3x5",
+        expect![[r#"
+            gemm [m, k], [n, k], [n] -> [m, n]   free: m n   summed: k
+              m=3 n=5 k=8   zero: 0·1 + 2   macs: 120
+            elementwise [a, b] -> [a, b]   free: a b
+              a=3 b=5   zero: lost"#]],
+    );
+    check(
+        "com.microsoft::GemmFastGelu(3x8; 8x5) -> 3x5",
+        expect![[r#"
+            matmul [m, k], [k, n] -> [m, n]   free: m n   summed: k
+              m=3 n=5 k=8   zero: 0·1   macs: 120
+            elementwise [a, b] -> [a, b]   free: a b
+              a=3 b=5   zero: 0"#]],
+    );
+    check(
+        "com.microsoft::FusedConv(2x3x8x8; 16x3x3x3; 16; 2x16x6x6) activation=Relu -> 2x16x6x6",
+        expect![[r#"
+            conv [n, g i, h, w], [g o, i, kh, kw], [g o] -> [n, g o, h', w']   free: n g o   summed: i   fixed: h w kh kw h' w'
+              n=2 g=1 o=16 i=3 h=8 w=8 kh=3 kw=3 h'=6 w'=6   zero: 0·1 + 2   macs: 31104
+            elementwise [a, b, c, d], [a, b, c, d] -> [a, b, c, d]   free: a b c d
+              a=2 b=16 c=6 d=6   zero: 0 + 1
+            elementwise [a, b, c, d] -> [a, b, c, d]   free: a b c d
+              a=2 b=16 c=6 d=6   zero: 0"#]],
+    );
+    check(
+        "com.microsoft::FusedConv(2x3x8x8; 16x3x3x3) activation=Clip activation_params=[1.0,6.0] -> 2x16x6x6",
+        expect![[r#"
+            conv [n, g i, h, w], [g o, i, kh, kw] -> [n, g o, h', w']   free: n g o   summed: i   fixed: h w kh kw h' w'
+              n=2 g=1 o=16 i=3 h=8 w=8 kh=3 kw=3 h'=6 w'=6   zero: 0·1   macs: 31104
+            elementwise [a, b, c, d] -> [a, b, c, d]   free: a b c d
+              a=2 b=16 c=6 d=6   zero: lost"#]],
     );
 }
 
@@ -1082,6 +1381,62 @@ fn batch_norm_in_training_takes_statistics_of_the_data() {
 }
 
 #[test]
+fn recurrent_layers_tie_gates_to_states() {
+    check(
+        "LSTM(5x2x16; 1x40x16; 1x40x10; 1x80) hidden_size=10 -> 5x1x2x10, 1x2x10, 1x2x10",
+        expect![[r#"
+            lstm [t, n, i], [d, q h, i], [d, q h, h], [d, 2 q h] -> [t, d, n, h], [d, n, h], [d, n, h]   free: n   summed: i   inner: h   fixed: t d q 2
+              t=5 n=2 i=16 d=1 q=4 h=10 2=2   zero: 1 + 2 + 3   macs: 10400"#]],
+    );
+    check(
+        "LSTM(5x2x16; 2x40x16; 2x40x10; 2x80; 2; 2x2x10; 2x2x10; 2x30) hidden_size=10 direction=bidirectional -> 5x2x2x10, 2x2x10, 2x2x10",
+        expect![[r#"
+            lstm [t, n, i], [d, q h, i], [d, q h, h], [d, 2 q h], [n], [d, n, h], [d, n, h], [d, p h] -> [t, d, n, h], [d, n, h], [d, n, h]   free: n   summed: i   inner: h   fixed: t d q 2 p
+              t=5 n=2 i=16 d=2 q=4 h=10 2=2 p=3   zero: 1 + 2 + 3 + 5 + 6   macs: 20800"#]],
+    );
+    check(
+        "GRU(5x2x16; 1x30x16; 1x30x10; _; _; 1x2x10) hidden_size=10 linear_before_reset=1 -> 5x1x2x10, 1x2x10",
+        expect![[r#"
+            gru [t, n, i], [d, q h, i], [d, q h, h], [], [], [d, n, h] -> [t, d, n, h], [d, n, h]   free: n   summed: i   inner: h   fixed: t d q
+              t=5 n=2 i=16 d=1 q=3 h=10   zero: 1 + 2 + 5   macs: 7800"#]],
+    );
+    check(
+        "RNN(2x5x16; 1x10x16; 1x10x10) hidden_size=10 layout=1 -> 2x5x1x10, 2x1x10",
+        expect![[r#"
+            rnn [n, t, i], [d, q h, i], [d, q h, h] -> [n, t, d, h], [n, d, h]   free: n   summed: i   inner: h   fixed: t d q
+              t=5 n=2 i=16 d=1 q=1 h=10   zero: 1 + 2   macs: 2600"#]],
+    );
+}
+
+#[test]
+fn activations_of_recurrent_layers_keep_zero_or_not() {
+    check(
+        "RNN(5x2x16; 1x10x16; 1x10x10) activations=[Relu] -> 5x1x2x10",
+        expect![[r#"
+            rnn [t, n, i], [d, q h, i], [d, q h, h] -> [t, d, n, h], [d, n, h]   free: n   summed: i   inner: h   fixed: t d q
+              t=5 n=2 i=16 d=1 q=1 h=10   zero: 1 + 2   macs: 2600"#]],
+    );
+    check(
+        "RNN(5x2x16; 1x10x16; 1x10x10) activations=[Affine] -> 5x1x2x10",
+        expect![[r#"
+            rnn [t, n, i], [d, q h, i], [d, q h, h] -> [t, d, n, h], [d, n, h]   free: n   summed: i   inner: h   fixed: t d q
+              t=5 n=2 i=16 d=1 q=1 h=10   zero: lost   macs: 2600"#]],
+    );
+    check(
+        "GRU(5x2x16; 2x30x16; 2x30x10) direction=bidirectional activations=[Sigmoid,Tanh,Sigmoid,HardSigmoid] -> 5x2x2x10",
+        expect![[r#"
+            gru [t, n, i], [d, q h, i], [d, q h, h] -> [t, d, n, h], [d, n, h]   free: n   summed: i   inner: h   fixed: t d q
+              t=5 n=2 i=16 d=2 q=3 h=10   zero: lost   macs: 15600"#]],
+    );
+    check(
+        "LSTM(5x2x16; 1x40x16; 1x40x10) activations=[HardSigmoid,Relu,Softsign] -> 5x1x2x10",
+        expect![[r#"
+            lstm [t, n, i], [d, q h, i], [d, q h, h] -> [t, d, n, h], [d, n, h], [d, n, h]   free: n   summed: i   inner: h   fixed: t d q
+              t=5 n=2 i=16 d=1 q=4 h=10   zero: 1 + 2   macs: 10400"#]],
+    );
+}
+
+#[test]
 fn fill_makes_free_axes() {
     check(
         "Range(i64(3); i64(4099); i64(2)) -> 2048",
@@ -1092,8 +1447,20 @@ fn fill_makes_free_axes() {
     check(
         "ConstantOfShape(i64[2, 16]) -> 2x16",
         expect![[r#"
-        fill  -> [a, b]   free: a b
-          a=2 b=16   zero: lost"#]],
+            fill  -> [a, b]   free: a b
+              a=2 b=16   zero: everywhere"#]],
+    );
+    check(
+        "ConstantOfShape(i64[2, 16]) value=f32[1] -> 2x16",
+        expect![[r#"
+            fill  -> [a, b]   free: a b
+              a=2 b=16   zero: lost"#]],
+    );
+    check(
+        "Expand(f32(0); i64[2, 16]) -> 2x16",
+        expect![[r#"
+            expand [] -> [a, b]   free: a b
+              a=2 b=16   zero: everywhere"#]],
     );
 }
 
@@ -1272,6 +1639,24 @@ fn sizes_that_do_not_fit_are_refused() {
         expect!["operator `Resize` is left as it is: a size of 0"],
     );
     check_refused(
+        "LSTM(5x2x16; 1x30x16; 1x30x10)",
+        expect![
+            "operator `LSTM` is left as it is: rows of the kernel and gates do not agree: 30 and 40"
+        ],
+    );
+    check_refused(
+        "GRU(5x2x16; 1x30x16; 1x30x10) hidden_size=8",
+        expect![
+            "operator `GRU` is left as it is: `hidden_size` times gates and rows of the kernel do not agree: 24 and 30"
+        ],
+    );
+    check_refused(
+        "RNN(5x2x16; 1x10x16; 2x10x10)",
+        expect![
+            "operator `RNN` is left as it is: operand 2 is [2, 10, 10], its rule says [1, 10, 10]"
+        ],
+    );
+    check_refused(
         "Attention@23(2x4x6x8; 2x4x5x7; 2x4x5x7)",
         expect![
             "operator `Attention` is left as it is: widths of queries and keys do not agree: 8 and 7"
@@ -1294,10 +1679,6 @@ fn what_is_not_followed_is_refused() {
         expect!["operator `ConvTranspose` is left as it is: `output_shape`"],
     );
     check_refused(
-        "Einsum(2x3; 3x4) equation=...ij,jk->...ik",
-        expect!["operator `Einsum` is left as it is: the equation `...ij,jk->...ik`"],
-    );
-    check_refused(
         "Reshape(2x8; 2)",
         expect!["operator `Reshape` is left as it is: input 1 is computed from data"],
     );
@@ -1314,14 +1695,18 @@ fn what_is_not_followed_is_refused() {
         expect!["operator `Resize` is left as it is: `keep_aspect_ratio_policy`"],
     );
     check_refused(
-        "GroupNormalization(2x16x5x5; 4; 4) num_groups=4",
+        "com.microsoft::Attention(2x6x16; 16x48) num_heads=4 do_rotary=1",
+        expect!["operator `com.microsoft::Attention` is left as it is: `do_rotary`"],
+    );
+    check_refused(
+        "com.microsoft::MultiHeadAttention(2x6x4x3x4) num_heads=4",
         expect![
-            "operator `GroupNormalization` is left as it is: one scale per group instead of per channel"
+            "operator `com.microsoft::MultiHeadAttention` is left as it is: packed queries, keys and values"
         ],
     );
     check_refused(
-        "Attention@23(2x4x6x8; 2x4x5x8; 2x4x5x8; _; 2x4x3x8; 2x4x3x8)",
-        expect!["operator `Attention` is left as it is: attention with a cache"],
+        "com.microsoft::Conv(2x3x8x8; 16x3x3x3)",
+        expect!["operator `com.microsoft::Conv` is unknown: what it touches is left as it is"],
     );
     check_refused(
         "NonZero(2x3)",

@@ -236,6 +236,9 @@ fn attribute_from(name: &str, value: &str, graphs: &Graphs) -> AttributeProto {
         if parts.iter().any(|part| part.contains('.')) {
             made.floats = parts.iter().map(|part| part.parse().unwrap()).collect();
             made.r#type = attribute_type::FLOATS;
+        } else if parts.iter().any(|part| part.starts_with(char::is_alphabetic)) {
+            made.strings = parts.iter().map(|part| part.to_string().into()).collect();
+            made.r#type = attribute_type::STRINGS;
         } else {
             made.ints = parts.iter().map(|part| part.parse().unwrap()).collect();
             made.r#type = attribute_type::INTS;
