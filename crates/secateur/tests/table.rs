@@ -1614,9 +1614,6 @@ fn both_exporters_give_the_same_groups() {
         }
     }
     expect![[r#"
-        weight_standardized_batch_norm
-          dynamo: 12 channels, 8 channels
-          legacy: 108 features approximate, 12 channels approximate, 8 channels
         weight_standardized_conv
           dynamo: 12 channels, 8 channels
           legacy: 12 channels approximate, 8 channels

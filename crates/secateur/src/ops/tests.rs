@@ -1262,11 +1262,11 @@ fn fused_operators_are_spelled_with_others() {
         "com.microsoft::EmbedLayerNormalization(2x6; 2x6; 32x16; 12x16; 2x16; 16; 16; 2x6) -> 2x6x16, 2",
         expect![[r#"
             gather [rows, b], [i0, i1] -> [i0, i1, b]   free: i0 i1 b   fixed: rows
-              rows=32 i0=2 i1=6 b=16   zero: 0
+              rows=32 i0=2 i1=6 b=16   zero: 0 moved
             rows [a, b] -> [a', b]   free: b   fixed: a a'
-              a=12 a'=6 b=16   zero: moved
+              a=12 a'=6 b=16   zero: 0
             gather [rows, b], [i0, i1] -> [i0, i1, b]   free: i0 i1 b   fixed: rows
-              rows=2 i0=2 i1=6 b=16   zero: 0
+              rows=2 i0=2 i1=6 b=16   zero: 0 moved
             elementwise [a, b, c], [b, c], [a, b, c] -> [a, b, c]   free: a b c
               a=2 b=6 c=16   zero: 0 + 1 + 2
             layer_norm [a, b, c], [c], [c] -> [a, b, c]   free: a b   coupled: c
