@@ -18,13 +18,17 @@ def test_pruned_computes_what_masked_computes(path: Path, binary: Path) -> None:
     assert result.cut > 0, "nothing was pruned"
 
 
-@pytest.mark.parametrize("name", ["linear_attention_elu", "layer_norm_residual", "group_norm"])
+@pytest.mark.parametrize(
+    "name", ["linear_attention_elu", "layer_norm_residual", "group_norm", "spelled_gates"]
+)
 def test_approximate_groups_are_told_apart(name: str, binary: Path) -> None:
     groups = exact.check(FOLDER / f"{name}.onnx", binary).report["groups"]
     assert {group["exact"] for group in groups} == {True, False}
 
 
-@pytest.mark.parametrize("name", ["squeeze_excite", "residual_add", "c2f", "channel_shuffle"])
+@pytest.mark.parametrize(
+    "name", ["squeeze_excite", "residual_add", "c2f", "channel_shuffle", "spelled_activations"]
+)
 def test_all_groups_are_exact(name: str, binary: Path) -> None:
     groups = exact.check(FOLDER / f"{name}.onnx", binary).report["groups"]
     assert all(group["exact"] for group in groups)

@@ -100,7 +100,7 @@ impl Operator for Attention {
 pub(crate) const ONNX: &[(&str, Decode)] = &[("Attention", decode)];
 
 fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
-    if cx.has(4) || cx.has(5) || cx.output_count() > 1 {
+    if (4..7).any(|slot| cx.has(slot)) || cx.output_count() > 1 {
         return Err(Error::unsupported("attention with a cache"));
     }
     let rank = cx.input_shape(0)?.len();
