@@ -19,7 +19,8 @@ def test_pruned_computes_what_masked_computes(path: Path, binary: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["linear_attention_elu", "layer_norm_residual", "group_norm", "rnn_sigmoid"]
+    "name",
+    ["linear_attention_elu", "layer_norm_residual", "group_norm", "rnn_sigmoid", "spelled_gates"],
 )
 def test_approximate_groups_are_told_apart(name: str, binary: Path) -> None:
     groups = exact.check(FOLDER / f"{name}.onnx", binary).report["groups"]
@@ -28,7 +29,15 @@ def test_approximate_groups_are_told_apart(name: str, binary: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["squeeze_excite", "residual_add", "c2f", "channel_shuffle", "lstm_stack", "gru_given_state"],
+    [
+        "squeeze_excite",
+        "residual_add",
+        "c2f",
+        "channel_shuffle",
+        "lstm_stack",
+        "gru_given_state",
+        "spelled_activations",
+    ],
 )
 def test_all_groups_are_exact(name: str, binary: Path) -> None:
     groups = exact.check(FOLDER / f"{name}.onnx", binary).report["groups"]

@@ -39,7 +39,7 @@ impl Analysis {
             analysis
                 .pin_value(output, Pin { reason: "it is an output of the model", cause: MODEL });
         }
-        analysis.pin_sizes(graph, &graph.frozen);
+        analysis.pin_sizes(graph, graph.frozen.iter().copied());
         analysis.axes.seal(Pin { reason: "it has too many parts", cause: MODEL });
         analysis
     }
@@ -189,9 +189,9 @@ impl Analysis {
 
     /// Pins the dimensions that expressions are made of: a size that is read for something other
     /// than a size must not change.
-    pub(crate) fn pin_sizes(&mut self, graph: &Graph, exprs: &[ExprId]) {
+    pub(crate) fn pin_sizes(&mut self, graph: &Graph, exprs: impl IntoIterator<Item = ExprId>) {
         let pin = Pin { reason: "its size is read as data", cause: MODEL };
-        for &expr in exprs {
+        for expr in exprs {
             let mut dims = Vec::new();
             graph.sizes.leaves(expr, &mut |leaf| {
                 if let Expr::Dim(value, axis) = leaf {

@@ -3,6 +3,8 @@
 //! A graph is a reading of a source file, never a replacement for it: nodes remember the source
 //! node that they came from, and literals that depend on sizes remember where they stand.
 
+use std::collections::BTreeSet;
+
 use crate::DType;
 use crate::ops::Op;
 use crate::rule::Rule;
@@ -163,7 +165,7 @@ pub struct Graph {
     /// Expressions of the shape subgraphs.
     pub sizes: Sizes,
     /// Expressions whose literals must keep their value: read for something other than a size.
-    pub frozen: Vec<ExprId>,
+    pub frozen: BTreeSet<ExprId>,
     /// What stands for zero in quantized tensors.
     pub zeros: Zeros,
     /// What the reader could not follow: one line per kind of operator.

@@ -98,10 +98,9 @@ fn leave_alone(graph: &mut Graph, analysis: &mut Analysis, misfit: Misfit) -> bo
     let axes = &mut analysis.axes;
     let atoms: Vec<AxisId> = misfit.axes.iter().flat_map(|&axis| axes.atoms(axis)).collect();
     if atoms.iter().all(|&atom| axes.pinned(atom).is_some()) {
-        let known: BTreeSet<ExprId> = graph.frozen.iter().copied().collect();
         let new: Vec<ExprId> =
-            misfit.exprs.into_iter().filter(|expr| !known.contains(expr)).collect();
-        analysis.pin_sizes(graph, &new);
+            misfit.exprs.into_iter().filter(|expr| !graph.frozen.contains(expr)).collect();
+        analysis.pin_sizes(graph, new.iter().copied());
         graph.frozen.extend(&new);
         return !new.is_empty();
     }

@@ -122,11 +122,28 @@ impl Bodies {
         last(self.list.partition_point(|body| body.first_initializer <= initializer))
     }
 
+    /// The graphs inside a node, and those inside them.
+    pub(super) fn inside(&self, node: u32) -> Vec<BodyId> {
+        let first = Place::Inside { node, attribute: 0, graph: 0 };
+        let after = Place::Inside { node: node + 1, attribute: 0, graph: 0 };
+        let mut found: Vec<BodyId> =
+            self.by_place.range(first..after).map(|(_, &body)| body).collect();
+        let mut next = 0;
+        while let Some(&body) = found.get(next) {
+            let end = self.list.get(body.0 as usize + 1).map_or(u32::MAX, |next| next.first_node);
+            let first = Place::Inside { node: self.first_node(body), attribute: 0, graph: 0 };
+            let after = Place::Inside { node: end, attribute: 0, graph: 0 };
+            found.extend(self.by_place.range(first..after).map(|(_, &body)| body));
+            next += 1;
+        }
+        found
+    }
+
     /// Whether graphs stand inside a node.
     pub(super) fn has_inside(&self, node: u32) -> bool {
         let first = Place::Inside { node, attribute: 0, graph: 0 };
-        let next = self.by_place.range(first..).next();
-        next.is_some_and(|(place, _)| matches!(place, Place::Inside { node: n, .. } if *n == node))
+        let after = Place::Inside { node: node + 1, attribute: 0, graph: 0 };
+        self.by_place.range(first..after).next().is_some()
     }
 
     pub(super) fn nodes<'m>(&self, model: &'m ModelProto, body: BodyId) -> &'m [NodeProto] {

@@ -60,22 +60,23 @@ pub(super) fn evaluate(
     node: &NodeProto,
     inputs: &[Option<Arc<Known>>],
 ) -> Option<Known> {
-    let frozen = graph.frozen.len();
-    let known = Evaluator { graph, node, inputs }.evaluate();
-    if known.is_none() {
-        graph.frozen.truncate(frozen);
-    }
-    known
+    let mut evaluator = Evaluator { graph, node, inputs, frozen: Vec::new() };
+    let known = evaluator.evaluate()?;
+    let frozen = evaluator.frozen;
+    graph.frozen.extend(frozen);
+    Some(known)
 }
 
 struct Evaluator<'e> {
     graph: &'e mut Graph,
     node: &'e NodeProto,
     inputs: &'e [Option<Arc<Known>>],
+    /// What must keep its value for the result to hold.
+    frozen: Vec<ExprId>,
 }
 
 impl Evaluator<'_> {
-    fn evaluate(mut self) -> Option<Known> {
+    fn evaluate(&mut self) -> Option<Known> {
         let mut known = self.run()?;
         let sizes = &self.graph.sizes;
         if known.exprs.iter().any(|&e| sizes.is_too_large(e)) || sizes.are_too_many(&known.exprs) {
@@ -147,7 +148,7 @@ impl Evaluator<'_> {
     fn ints(&mut self, slot: usize) -> Option<Vec<i64>> {
         let exprs = self.input(slot)?.exprs.clone();
         let values = exprs.iter().map(|&expr| self.scalar(expr)?.int()).collect();
-        self.graph.frozen.extend(exprs);
+        self.frozen.extend(exprs);
         values
     }
 
@@ -421,7 +422,7 @@ impl Evaluator<'_> {
         let size = |&expr: &ExprId| usize::try_from(self.scalar(expr)?.int()?).ok();
         let dims: Vec<usize> = exprs.iter().map(size).collect::<Option<_>>()?;
         count(&dims)?;
-        self.graph.frozen.extend(exprs);
+        self.frozen.extend(exprs);
         Some(dims)
     }
 

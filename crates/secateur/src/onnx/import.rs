@@ -2,6 +2,7 @@
 
 mod branch;
 mod call;
+mod opaque;
 mod scope;
 #[cfg(test)]
 mod tests;
@@ -16,11 +17,11 @@ use super::bodies::BodyId;
 use super::decode::{Decode, Decoder};
 use super::eval::{self, Known};
 use super::hints::{Hints, InputShapes};
-use super::order::{captured, order};
+use super::order::order;
 use super::proto::{AttributeProto, NodeProto, ValueInfoProto, dtype, node_name};
 use super::{OnnxFile, TensorRef};
-use crate::graph::{Extent, Graph, Node, NodeId, Origin, Value, ValueId};
-use crate::ops::{self, Op};
+use crate::graph::{Extent, Graph, Origin, Value, ValueId};
+use crate::ops;
 use crate::size::{Expr, Literal, Scalar};
 use crate::tensor::{TensorView, element_count};
 use crate::zero::Zeros;
@@ -33,9 +34,11 @@ use scope::{Binding, Kind, Scope, User};
 pub(super) const MAX_KNOWN_INTS: usize = 1024;
 /// Largest constant of another type that is read as numbers (scales, zero points, bounds).
 const MAX_KNOWN_NUMBERS: usize = 16;
+/// Most expressions that are made by evaluating nodes, however many nodes there are.
+const MAX_EXPRS: usize = 1 << 20;
 
 /// The opsets of the ONNX standard whose operators are read.
-const OPSETS: RangeInclusive<i64> = 7..=23;
+const OPSETS: RangeInclusive<i64> = 7..=24;
 
 /// All decode tables, one per operator family. An operator outside of the ONNX standard is written
 /// with its domain: `com.microsoft::FusedConv`.
@@ -423,7 +426,7 @@ impl<'a> Importer<'a> {
     /// A node of a shape subgraph is evaluated, element by element.
     fn add_evaluated(&mut self, node: &'a NodeProto) -> Result<bool> {
         let [name] = node.output.as_slice() else { return Ok(false) };
-        if !is_standard(&node.domain) {
+        if !is_standard(&node.domain) || self.graph.sizes.len() > MAX_EXPRS {
             return Ok(false);
         }
         let spelled = self.with_attributes(node);
@@ -470,81 +473,6 @@ impl<'a> Importer<'a> {
         }
         let value = self.data(name, None)?;
         Ok(value.and_then(|value| eval::shape_of(&mut self.graph, value, spelled)))
-    }
-
-    fn add_opaque(&mut self, index: u32, node: &'a NodeProto, why: Option<Error>) -> Result<()> {
-        let mut names: Vec<&'a str> = node.input.iter().map(String::as_str).collect();
-        captured(node, &mut names);
-        let mut inputs = Vec::new();
-        for (slot, name) in names.into_iter().enumerate() {
-            // What a graph inside reads and nothing makes is its own matter.
-            if name.is_empty() || self.find(name).is_some() {
-                let user = (slot < node.input.len()).then_some((index, slot as u32));
-                inputs.push(self.data(name, user)?);
-            }
-        }
-        if self.never_runs(why.as_ref(), &inputs) {
-            inputs.clear();
-        }
-        let mut outputs = Vec::new();
-        for name in &node.output {
-            let declared = self.scope().declared.get(name.as_str());
-            let shape = declared.and_then(|info| self.declared_shape(info));
-            let origin = Origin::Node(NodeId::new(self.graph.nodes.len()));
-            let value = self.add_value(Value { name: name.clone(), dtype: None, shape, origin });
-            outputs.push(value);
-            if !name.is_empty() {
-                self.define(name, Binding { value: Some(value), ..Binding::default() })?;
-            }
-        }
-        if self.is_behind(&inputs) {
-            self.behind += 1;
-        } else {
-            self.warn(node, why);
-        }
-        self.graph.nodes.push(Node {
-            name: self.node_name(node),
-            kind: node.op_type.clone(),
-            source: index,
-            in_function: self.in_function(),
-            op: Op::Opaque,
-            rule: None,
-            inputs,
-            outputs,
-        });
-        Ok(())
-    }
-
-    /// Whether some input has no known shape.
-    fn is_behind(&self, inputs: &[Option<ValueId>]) -> bool {
-        inputs.iter().flatten().any(|&value| self.graph.value(value).shape.is_none())
-    }
-
-    /// Whether a node stands in a branch that does not run, for sizes that it was not made for.
-    fn never_runs(&self, why: Option<&Error>, inputs: &[Option<ValueId>]) -> bool {
-        let misfit = why.is_some_and(|error| {
-            matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Argument)
-        });
-        self.scope().kind == Kind::DeadBranch && (misfit || self.is_behind(inputs))
-    }
-
-    /// One warning per kind of operator.
-    fn warn(&mut self, node: &NodeProto, why: Option<Error>) {
-        if self.scope().kind == Kind::DeadBranch {
-            return;
-        }
-        let kind = match is_standard(&node.domain) {
-            true => node.op_type.clone(),
-            false => format!("{}::{}", node.domain, node.op_type),
-        };
-        let text = match why {
-            None => format!("operator `{kind}` is unknown: what it touches is left as it is"),
-            Some(error) => format!("operator `{kind}` is left as it is: {error}"),
-        };
-        if self.opaque.insert(kind) {
-            let name = self.node_name(node);
-            self.graph.warnings.push(format!("{text} (first at node `{name}`)"));
-        }
     }
 
     fn declared_shape(&self, info: &ValueInfoProto) -> Option<Vec<Extent>> {

@@ -251,6 +251,9 @@ impl Operator for Attention {
 pub(crate) const ONNX: &[(&str, Decode)] = &[("Attention", decode)];
 
 fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    if cx.has(6) {
+        return Err(Error::unsupported("lengths of padded keys"));
+    }
     let heads = match cx.input_shape(0)?.len() {
         3 => Some(["q_num_heads", "kv_num_heads"].map(|name| Heads::decode(cx, name))),
         _ => None,

@@ -84,7 +84,7 @@ impl<'a> Importer<'a> {
             return None;
         }
         let condition = self.scalar(expr)?;
-        self.graph.frozen.push(expr);
+        self.freeze(&[expr]);
         Some(usize::from(condition.float() == 0.0))
     }
 
