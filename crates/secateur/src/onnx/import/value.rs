@@ -23,20 +23,19 @@ impl<'a> Importer<'a> {
 
     /// What a name stands for here.
     pub(super) fn find(&self, name: &str) -> Option<&Binding> {
-        for scope in self.scopes.iter().rev() {
-            let found = scope.names.get(name);
-            if found.is_some() || !scope.sees_outside() {
-                return found;
-            }
-        }
-        None
+        self.scopes[self.scope_of(name)?].names.get(name)
     }
 
     fn find_mut(&mut self, name: &str) -> Option<&mut Binding> {
+        let scope = self.scope_of(name)?;
+        self.scopes[scope].names.get_mut(name)
+    }
+
+    /// The scope in which a name stands for something, or the outermost that is seen.
+    fn scope_of(&self, name: &str) -> Option<usize> {
         let named = |index: &usize| self.scopes[*index].names.contains_key(name);
         let mut inwards = (0..self.scopes.len()).rev();
-        let scope = inwards.find(|index| named(index) || !self.scopes[*index].sees_outside())?;
-        self.scopes[scope].names.get_mut(name)
+        inwards.find(|index| named(index) || !self.scopes[*index].sees_outside())
     }
 
     pub(super) fn define(&mut self, name: &'a str, binding: Binding) -> Result<()> {
@@ -132,6 +131,8 @@ impl<'a> Importer<'a> {
                 let (value, only_use) = self.add_param(tensor, user.filter(|_| binding.shared))?;
                 if let Some(user) = only_use {
                     self.separate.insert(user, value);
+                    let body = self.scope_of(name).map(|scope| self.scopes[scope].body);
+                    self.names.extend(body.map(|body| (body, name.to_string(), value)));
                     return Ok(Some(value));
                 }
                 self.params.insert(tensor, value);
