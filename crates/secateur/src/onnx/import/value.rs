@@ -11,7 +11,7 @@ use crate::size::ExprId;
 use crate::size::{Patches, Scalar};
 use crate::tensor::{TensorView, element_count};
 use crate::zero::{self, Spread, Zero};
-use crate::{Error, Result};
+use crate::{DType, Error, Result};
 
 impl<'a> Importer<'a> {
     pub(in crate::onnx) fn add_value(&mut self, mut value: Value) -> ValueId {
@@ -88,12 +88,10 @@ impl<'a> Importer<'a> {
         let Some(param) = self.graph.as_param(value) else { return Ok(Zero::Computed(value)) };
         let tensor = self.graph.param(param).tensor;
         let view = self.file.resolve(self.tensors[tensor as usize])?;
-        Ok(match view.to_codes() {
-            Some(codes) if codes.windows(2).all(|pair| pair[0] == pair[1]) => {
-                codes.first().map_or(Zero::PLAIN, |&code| Zero::Number(code))
-            }
-            Some(_) => Zero::Stored(Spread { tensor, axis, block }),
-            None => Zero::Unclear,
+        Ok(match (view.dtype.is_float() && view.dtype != DType::F8, view.same_code()) {
+            (true, _) => Zero::Unclear,
+            (false, Some(code)) => Zero::Number(code),
+            (false, None) => Zero::Stored(Spread { tensor, axis, block }),
         })
     }
 
