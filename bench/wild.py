@@ -94,7 +94,11 @@ class Inputs:
 
 TOKENS = [2, 16]
 SPEECH = {"input": tone, "sr": constant(16000, np.int64)}
-INPUTS = {
+EIGHT = Inputs(
+    {"input": [1, 288], "state": [2, 1, 128]},
+    {"input": tone, "sr": constant(8000, np.int64)},
+)
+INPUTS = {  # by file; ` at …` is another use of one
     "basic_pitch/nmp": Inputs(
         {"serving_default_input_2:0": [1, 43844, 1]},
         {"serving_default_input_2:0": lambda random, size: tone(random, size[:2])[..., None]},
@@ -116,10 +120,12 @@ INPUTS = {
         {"x": [1, 3, 48, 192]}, {"x": pixels}
     ),
     "silero_vad/silero_vad": Inputs({"input": [1, 576], "state": [2, 1, 128]}, SPEECH),
+    "silero_vad/silero_vad at 8 kHz": EIGHT,
     "silero_vad/silero_vad_16k_op15": Inputs({"input": [1, 576], "state": [2, 1, 128]}, SPEECH),
     "silero_vad/silero_vad_16k_sequence": Inputs({"input": [4, 576]}, {"input": tone}),
     "silero_vad/silero_vad_half": Inputs({"input": [1, 576], "state": [2, 1, 128]}, SPEECH),
     "silero_vad/silero_vad_op18_ifless": Inputs({"input": [1, 576], "state": [2, 1, 128]}, SPEECH),
+    "silero_vad/silero_vad_op18_ifless at 8 kHz": EIGHT,
     "silero_vad/silero_vad_openvino_16k": Inputs({}, {"input": tone}),
     "swift_f0/model": Inputs(
         {"audio": [1, 8000]},
@@ -192,10 +198,11 @@ def main() -> int:
     for name, path in fetch(arguments.folder):
         if arguments.names and not any(name.startswith(given) for given in arguments.names):
             continue
-        result = check(path, binary, INPUTS.get(name, Inputs()))
-        rows.append(exact.row(name, result))
-        failures += [f"{name}: {problem}" for problem in result.problems]
-        print(f"{name}: {result.status}", file=sys.stderr)
+        for use in [name, *(use for use in INPUTS if use.startswith(f"{name} at "))]:
+            result = check(path, binary, INPUTS.get(use, Inputs()))
+            rows.append(exact.row(use, result))
+            failures += [f"{use}: {problem}" for problem in result.problems]
+            print(f"{use}: {result.status}", file=sys.stderr)
     print(table.text(exact.HEADER, rows))
     print(*failures, sep="\n")
     return int(bool(failures))
