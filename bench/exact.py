@@ -12,7 +12,7 @@ original, and the original's output must depend on its input.
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ PASSES = ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Where", "Clip"
 
 Shapes = Mapping[str, Sequence[int]]
 Arrays = list[np.ndarray]
+Feeds = Callable[[onnx.ModelProto, Shapes, int], dict[str, np.ndarray]]
 
 
 @dataclass
@@ -59,15 +60,24 @@ class Result:
         return "; ".join(self.problems) or ("ok" if self.cut else "ok, no exact group")
 
 
-def check(path: Path, binary: Path, *, ratio: float = 0.5, shapes: Shapes | None = None) -> Result:
+def check(
+    path: Path,
+    binary: Path,
+    *,
+    ratio: float = 0.5,
+    shapes: Shapes | None = None,
+    inputs: Feeds | None = None,
+) -> Result:
     """Prunes `path` twice (exact groups, all groups) and runs what comes out.
 
     `shapes` gives the extents of inputs with symbolic axes; the batch is also tried one larger.
+    `inputs` makes other inputs than `feeds` from the model, the extents and a seed.
     """
+    make = inputs or feeds
     result = Result()
     proto = onnx.load(path, load_external_data=False)
     sizes = input_shapes(proto, shapes or {})
-    first, second = (run(path, feeds(proto, sizes, seed)) for seed in (0, 1))
+    first, second = (run(path, make(proto, sizes, seed)) for seed in (0, 1))
     if first is None or second is None:
         result.problems.append("ONNX Runtime does not run the original")
         return result
@@ -75,8 +85,8 @@ def check(path: Path, binary: Path, *, ratio: float = 0.5, shapes: Shapes | None
         result.problems.append("the original's output does not depend on its input")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            _check_exact(path, binary, Path(folder), ratio, proto, sizes, result)
-            _check_all(path, binary, Path(folder), ratio, proto, sizes, result)
+            _check_exact(path, binary, Path(folder), ratio, proto, sizes, make, result)
+            _check_all(path, binary, Path(folder), ratio, proto, sizes, make, result)
         except ToolError as error:
             result.problems.append(str(error))
     return result
@@ -89,6 +99,7 @@ def _check_exact(
     ratio: float,
     proto: onnx.ModelProto,
     sizes: Shapes,
+    make: Feeds,
     result: Result,
 ) -> None:
     pruned, masked, plan = folder / "exact.onnx", folder / "masked.onnx", folder / "plan.json"
@@ -108,7 +119,7 @@ def _check_exact(
     call(binary, "mask", path, "-o", masked, "--plan", plan)
     if is_valid(path) and not is_valid(pruned):
         result.problems.append("onnx.checker rejects the pruned file")
-    for inputs in batches(proto, sizes):
+    for inputs in batches(proto, sizes, make):
         original = run(path, inputs)
         if original is None:  # the batch is baked into the original
             continue
@@ -116,7 +127,7 @@ def _check_exact(
         if wanted is None or got is None or not same_shapes(original, wanted, got):
             result.problems.append("the exact run does not load, run, or keep the output shapes")
             return
-        result.error = max(result.error, distance(wanted, got))
+        result.error = max(result.error, distance(wanted, got, original))
         result.effect = max(result.effect, distance(wanted, original))
     tolerance = tolerance_of(proto)
     if not result.error <= tolerance:
@@ -132,13 +143,14 @@ def _check_all(
     ratio: float,
     proto: onnx.ModelProto,
     sizes: Shapes,
+    make: Feeds,
     result: Result,
 ) -> None:
     pruned = folder / "all.onnx"
     result.report = call_json(
         binary, "prune", path, "-o", pruned, f"--ratio={ratio}", *shape_flags(proto, sizes)
     )
-    for inputs in batches(proto, sizes):
+    for inputs in batches(proto, sizes, make):
         original = run(path, inputs)
         if original is None:
             continue
@@ -184,12 +196,12 @@ def shape_flags(proto: onnx.ModelProto, sizes: Shapes) -> list[str]:
     ]
 
 
-def batches(proto: onnx.ModelProto, sizes: Shapes) -> list[dict[str, np.ndarray]]:
+def batches(proto: onnx.ModelProto, sizes: Shapes, make: Feeds) -> list[dict[str, np.ndarray]]:
     """Inputs of the given sizes and, where the batch is symbolic, of one more sample."""
-    found = [feeds(proto, sizes, seed=0)]
+    found = [make(proto, sizes, 0)]
     if all(any(symbolic(proto, name)[:1]) for name in sizes):
         larger = {name: [size[0] + 1, *size[1:]] for name, size in sizes.items()}
-        found.append(feeds(proto, larger, seed=1))
+        found.append(make(proto, larger, 1))
     return found
 
 
@@ -242,18 +254,22 @@ def same_shapes(*outputs: Arrays) -> bool:
     return len({tuple(array.shape for array in arrays) for arrays in outputs}) == 1
 
 
-def distance(wanted: Arrays, got: Arrays) -> float:
-    """The largest difference over the largest magnitude; of integers, the share that differs."""
-    return max(map(_distance, wanted, got))
+def distance(wanted: Arrays, got: Arrays, usual: Arrays | None = None) -> float:
+    """The largest difference over the largest magnitude; of integers, the share that differs.
+
+    `usual` has magnitudes that count too: a probability is one even where masking makes it 1e-8.
+    """
+    return max(map(_distance, wanted, got, usual or wanted))
 
 
-def _distance(wanted: np.ndarray, got: np.ndarray) -> float:
+def _distance(wanted: np.ndarray, got: np.ndarray, usual: np.ndarray) -> float:
     if not np.issubdtype(wanted.dtype, np.floating):
         return float((wanted != got).mean())
     a, b = wanted.astype(np.float64), got.astype(np.float64)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return float("inf")
-    return float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30))
+    scale = max(np.abs(a).max(), np.abs(usual.astype(np.float64)).max(), 1e-30)
+    return float(np.abs(a - b).max() / scale)
 
 
 def is_valid(path: Path) -> bool:

@@ -104,6 +104,23 @@ impl TensorView {
         }
     }
 
+    /// The code of every element, as of [`TensorView::to_codes`], where it is one.
+    pub fn same_code(&self) -> Option<i64> {
+        let width = self.dtype.size().unwrap_or(1);
+        let first = self.data.get(..width)?;
+        if self.dtype != DType::Packed4 && self.data.chunks(width).any(|other| other != first) {
+            return None;
+        }
+        let codes = match self.dtype {
+            DType::Packed4 => self.to_codes()?,
+            dtype => {
+                TensorView::new(dtype, Vec::new(), self.data.slice(..width)).ok()?.to_codes()?
+            }
+        };
+        let same = codes.windows(2).all(|pair| pair[0] == pair[1]);
+        codes.first().copied().filter(|_| same)
+    }
+
     /// The elements as `f64`; `None` unless they are floats of 16 bits or more.
     pub fn to_f64s(&self) -> Option<Vec<f64>> {
         let data = &self.data;

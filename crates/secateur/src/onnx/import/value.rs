@@ -11,7 +11,7 @@ use crate::size::ExprId;
 use crate::size::{Patches, Scalar};
 use crate::tensor::{TensorView, element_count};
 use crate::zero::{self, Spread, Zero};
-use crate::{Error, Result};
+use crate::{DType, Error, Result};
 
 impl<'a> Importer<'a> {
     pub(in crate::onnx) fn add_value(&mut self, mut value: Value) -> ValueId {
@@ -23,20 +23,19 @@ impl<'a> Importer<'a> {
 
     /// What a name stands for here.
     pub(super) fn find(&self, name: &str) -> Option<&Binding> {
-        for scope in self.scopes.iter().rev() {
-            let found = scope.names.get(name);
-            if found.is_some() || !scope.sees_outside() {
-                return found;
-            }
-        }
-        None
+        self.scopes[self.scope_of(name)?].names.get(name)
     }
 
     fn find_mut(&mut self, name: &str) -> Option<&mut Binding> {
+        let scope = self.scope_of(name)?;
+        self.scopes[scope].names.get_mut(name)
+    }
+
+    /// The scope in which a name stands for something, or the outermost that is seen.
+    fn scope_of(&self, name: &str) -> Option<usize> {
         let named = |index: &usize| self.scopes[*index].names.contains_key(name);
         let mut inwards = (0..self.scopes.len()).rev();
-        let scope = inwards.find(|index| named(index) || !self.scopes[*index].sees_outside())?;
-        self.scopes[scope].names.get_mut(name)
+        inwards.find(|index| named(index) || !self.scopes[*index].sees_outside())
     }
 
     pub(super) fn define(&mut self, name: &'a str, binding: Binding) -> Result<()> {
@@ -89,12 +88,10 @@ impl<'a> Importer<'a> {
         let Some(param) = self.graph.as_param(value) else { return Ok(Zero::Computed(value)) };
         let tensor = self.graph.param(param).tensor;
         let view = self.file.resolve(self.tensors[tensor as usize])?;
-        Ok(match view.to_codes() {
-            Some(codes) if codes.windows(2).all(|pair| pair[0] == pair[1]) => {
-                codes.first().map_or(Zero::PLAIN, |&code| Zero::Number(code))
-            }
-            Some(_) => Zero::Stored(Spread { tensor, axis, block }),
-            None => Zero::Unclear,
+        Ok(match (view.dtype.is_float() && view.dtype != DType::F8, view.same_code()) {
+            (true, _) => Zero::Unclear,
+            (false, Some(code)) => Zero::Number(code),
+            (false, None) => Zero::Stored(Spread { tensor, axis, block }),
         })
     }
 
@@ -132,6 +129,8 @@ impl<'a> Importer<'a> {
                 let (value, only_use) = self.add_param(tensor, user.filter(|_| binding.shared))?;
                 if let Some(user) = only_use {
                     self.separate.insert(user, value);
+                    let body = self.scope_of(name).map(|scope| self.scopes[scope].body);
+                    self.names.extend(body.map(|body| (body, name.to_string(), value)));
                     return Ok(Some(value));
                 }
                 self.params.insert(tensor, value);
