@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk::Replacement;
 use crate::group::{GroupId, Groups, Keeps};
 use crate::{Error, Result};
 
@@ -148,9 +149,19 @@ impl Plan {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
+        self.prepare(path)?.commit()
+    }
+
+    /// Writes the plan to the disk, without putting it at `path` yet.
+    ///
+    /// # Errors
+    /// As [`Plan::write`].
+    pub fn prepare(&self, path: &Path) -> Result<PreparedPlan> {
         let mut text = serde_json::to_vec_pretty(self).map_err(|e| Error::io(path, e.into()))?;
         text.push(b'\n');
-        crate::disk::write_atomically(path, &text)
+        let mut file = Replacement::create(path)?;
+        file.write(|sink| sink.write_all(&text))?;
+        Ok(PreparedPlan(file))
     }
 
     /// The kept indices by group of this model.
@@ -173,6 +184,20 @@ impl Plan {
             keeps.insert(id, entry.keep.clone());
         }
         Ok(keeps)
+    }
+}
+
+/// A plan on disk, not yet in its place.
+#[derive(Debug)]
+pub struct PreparedPlan(Replacement);
+
+impl PreparedPlan {
+    /// Puts the plan in its place, replacing what stands there.
+    ///
+    /// # Errors
+    /// When it cannot be put there.
+    pub fn commit(self) -> Result<()> {
+        self.0.commit()
     }
 }
 
