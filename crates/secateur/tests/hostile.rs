@@ -12,9 +12,11 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use expect_test::{Expect, expect};
+use prost::Message;
 use secateur::Model;
 use secateur::criterion::ScoreOptions;
 use secateur::group::Keeps;
+use secateur::onnx::proto::ModelProto;
 use secateur::plan::Plan;
 use secateur::select::SelectOptions;
 
@@ -213,6 +215,42 @@ fn an_attribute_of_another_type_is_not_read() {
             "groups: ; operator `Softmax` is left as it is: its attribute `axis` is of another type (first at node `y`)"
         ],
     );
+}
+
+/// A message field.
+fn field(number: u8, payload: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    prost::encoding::encode_varint(payload.len() as u64, &mut field);
+    [field, payload.to_vec()].concat()
+}
+
+#[test]
+fn subgraphs_in_subgraphs_are_read_or_refused() {
+    let nested = |depth: usize| {
+        // The innermost reads `x`.
+        let node = [field(1, b"x"), field(2, b"y"), field(4, b"Relu")].concat();
+        let body = (0..depth).fold(field(1, &node), |body, _| {
+            let attribute = [field(1, b"then_branch"), field(6, &body), vec![0xa0, 1, 5]].concat();
+            let node = [field(1, b"x"), field(2, b"y"), field(4, b"If"), field(5, &attribute)];
+            field(1, &node.concat())
+        });
+        [text::encode("x: 2x8\n"), field(7, &[body, field(12, &field(1, b"y"))].concat())].concat()
+    };
+    expect![
+        "groups: ; operator `If` is unknown: what it touches is left as it is (first at node `y`)"
+    ]
+    .assert_eq(&run_bytes(&nested(20)));
+    assert!(run_bytes(&nested(3000)).ends_with("its subgraphs are nested too deeply"));
+}
+
+#[test]
+fn names_of_nodes_need_not_differ() {
+    let text = "x: 2x8\nw = 8x6\nv = 6x3\na = MatMul(x, w)\nb = MatMul(a, v)\n-> b";
+    let mut model = ModelProto::decode(text::encode(text).as_slice()).unwrap();
+    for node in &mut model.graph.as_mut().unwrap().node {
+        node.name = "same".to_string();
+    }
+    assert_eq!(run_bytes(&model.encode_to_vec()), run(text));
 }
 
 #[test]
