@@ -3,9 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use secateur::plan::Plan;
+use secateur::plan::{Plan, PreparedPlan};
 use secateur::{Error, Model, Result};
-use tempfile::TempDir;
 
 /// A model may be written over the one that it is made from, but not over its weights.
 pub fn check_output(model: &Model, output: &Path) -> Result<()> {
@@ -39,15 +38,6 @@ pub struct Plans {
     path: PathBuf,
 }
 
-/// A plan on disk, not yet at its place.
-#[derive(Debug)]
-pub struct PreparedPlan {
-    path: PathBuf,
-    folder: TempDir,
-}
-
-const NAME: &str = "plan";
-
 impl Plans {
     /// Checks that nothing of the model is at this place.
     pub fn new(model: &Model, path: &Path, output: Option<&Path>) -> Result<Self> {
@@ -60,28 +50,19 @@ impl Plans {
         Ok(Plans { path: path.to_owned() })
     }
 
-    /// Writes a plan next to its place.
+    /// Writes a plan, without putting it in its place.
     pub fn prepare(self, plan: &Plan) -> Result<PreparedPlan> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".secateur-").suffix(".tmp");
-        let made = builder.tempdir_in(folder(&self.path));
-        let folder = made.map_err(|error| Error::io(&self.path, error))?;
-        plan.write(&folder.path().join(NAME))?;
-        Ok(PreparedPlan { path: self.path, folder })
-    }
-}
-
-impl PreparedPlan {
-    /// Puts the plan in its place.
-    pub fn commit(self) -> Result<()> {
-        let renamed = fs::rename(self.folder.path().join(NAME), &self.path);
-        renamed.map_err(|error| Error::io(&self.path, error))
+        plan.prepare(&self.path)
     }
 }
 
 fn check_folder(path: &Path) -> Result<()> {
     if path.is_dir() {
         let error = Error::argument(format!("`{}` is a folder", path.display()));
+        return Err(error.hint("name a file"));
+    }
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        let error = Error::argument(format!("`{}` is not a file", path.display()));
         return Err(error.hint("name a file"));
     }
     let folder = folder(path);

@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Add, AddAssign};
+use std::rc::Rc;
 
 use serde::Serialize;
 
 use crate::DType;
 use crate::analysis::Analysis;
 use crate::axis::{AxisId, Tree};
-use crate::graph::{Graph, NodeId, Param, ParamId};
+use crate::graph::{Graph, NodeId, Param, ParamId, ValueId};
 use crate::group::{GroupId, Groups};
 
 /// How large a model is.
@@ -300,25 +301,30 @@ pub(crate) fn is_weight(param: &Param) -> bool {
 }
 
 /// Per value, the parameters that alone determine it.
-pub(crate) fn weights_of_values(graph: &Graph) -> Vec<Vec<ParamId>> {
-    let mut weights: Vec<Vec<ParamId>> = graph
+pub(crate) fn weights_of_values(graph: &Graph) -> Vec<Rc<[ParamId]>> {
+    let mut weights: Vec<Rc<[ParamId]>> = graph
         .values
         .iter()
         .map(|value| match value.origin {
-            crate::graph::Origin::Param(param) => vec![param],
-            _ => Vec::new(),
+            crate::graph::Origin::Param(param) => Rc::from([param]),
+            _ => Rc::default(),
         })
         .collect();
     for node in &graph.nodes {
-        let inputs = || node.inputs.iter().flatten();
-        if inputs().all(|value| !weights[value.index()].is_empty()) {
-            let mut read: Vec<ParamId> =
-                inputs().flat_map(|value| weights[value.index()].iter().copied()).collect();
-            read.sort_unstable();
-            read.dedup();
-            for output in &node.outputs {
-                weights[output.index()].clone_from(&read);
+        let inputs: BTreeSet<ValueId> = node.inputs.iter().flatten().copied().collect();
+        if inputs.iter().any(|value| weights[value.index()].is_empty()) {
+            continue;
+        }
+        let mut read = inputs.iter().map(|value| &weights[value.index()]);
+        let read = match (read.next(), read.next()) {
+            (Some(only), None) => only.clone(),
+            _ => {
+                let all = inputs.iter().flat_map(|value| weights[value.index()].iter().copied());
+                all.collect::<BTreeSet<ParamId>>().into_iter().collect()
             }
+        };
+        for output in &node.outputs {
+            weights[output.index()] = read.clone();
         }
     }
     weights

@@ -96,24 +96,16 @@ fn read_error(path: &Path, source: io::Error) -> Error {
 #[derive(Debug)]
 pub(crate) struct Replacement {
     target: PathBuf,
-    file: NamedTempFile,
+    draft: Draft,
 }
 
 impl Replacement {
     /// Starts a file in the folder of `target`.
     pub(crate) fn create(target: &Path) -> Result<Self> {
-        if target.is_dir() || target.file_name().is_none() {
-            let name = target.display();
-            return Err(Error::argument(format!("`{name}` is a folder")).hint("name a file"));
-        }
+        check_target(target)?;
         fs::metadata(folder(target)).map_err(|source| write_error(target, source))?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".secateur-").suffix(".tmp");
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file =
-            builder.tempfile_in(folder(target)).map_err(|source| write_error(target, source))?;
-        Ok(Self { target: target.to_owned(), file })
+        let draft = Draft::create(folder(target)).map_err(|source| write_error(target, source))?;
+        Ok(Self { target: target.to_owned(), draft })
     }
 
     /// Writes the content through a large buffer, down to the disk.
@@ -121,7 +113,7 @@ impl Replacement {
         &mut self,
         fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<()> {
-        let mut writer = BufWriter::with_capacity(1 << 20, self.file.as_file_mut());
+        let mut writer = BufWriter::with_capacity(1 << 20, self.draft.file());
         fill(&mut writer)
             .and_then(|()| writer.flush())
             .and_then(|()| writer.get_ref().sync_all())
@@ -130,31 +122,126 @@ impl Replacement {
 
     /// Puts the file in its place, and in that of a file that stood there, keeping its permissions.
     pub(crate) fn commit(self) -> Result<()> {
-        let Self { target, file } = self;
-        if let Ok(old) = fs::metadata(&target) {
-            file.as_file()
-                .set_permissions(old.permissions())
-                .map_err(|source| write_error(&target, source))?;
-        }
-        file.persist(&target).map_err(|error| write_error(&target, error.error))?;
+        let Self { target, draft } = self;
+        let put = || {
+            if let Ok(old) = fs::metadata(&target) {
+                draft.file().set_permissions(old.permissions())?;
+            }
+            draft.replace(&target)
+        };
+        put().map_err(|source| write_error(&target, source))?;
         sync_folder(&target);
         Ok(())
     }
 
     /// As [`Replacement::commit`], but an error when a file stands there.
     pub(crate) fn commit_new(self) -> Result<()> {
-        let Self { target, file } = self;
-        file.persist_noclobber(&target).map_err(|error| write_error(&target, error.error))?;
+        let Self { target, draft } = self;
+        draft.place(&target).map_err(|source| write_error(&target, source))?;
         sync_folder(&target);
         Ok(())
     }
 }
 
-/// Writes a whole file, replacing `path` atomically.
-pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
-    let mut file = Replacement::create(path)?;
-    file.write(|sink| sink.write_all(content))?;
-    file.commit()
+/// What stands at `target` is replaced, which only a file may be: not a folder, a device or a pipe.
+fn check_target(target: &Path) -> Result<()> {
+    let name = target.display();
+    let what = match fs::metadata(target) {
+        Ok(metadata) if metadata.is_dir() => format!("`{name}` is a folder"),
+        Ok(metadata) if !metadata.is_file() => format!("`{name}` is not a file"),
+        _ if target.file_name().is_none() => format!("`{name}` is a folder"),
+        _ => return Ok(()),
+    };
+    Err(Error::argument(what).hint("name a file"))
+}
+
+/// A file that is not in its place yet.
+#[derive(Debug)]
+enum Draft {
+    /// Without a name: the system removes it when the process ends, however it ends.
+    #[cfg(target_os = "linux")]
+    Unnamed(File),
+    /// Removed when it is dropped.
+    Named(NamedTempFile),
+}
+
+impl Draft {
+    fn create(folder: &Path) -> io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        if let Some(file) = unnamed::create(folder) {
+            return Ok(Self::Unnamed(file));
+        }
+        let mut builder = names();
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        builder.tempfile_in(folder).map(Self::Named)
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Unnamed(file) => file,
+            Self::Named(file) => file.as_file(),
+        }
+    }
+
+    /// Puts the file where another one may stand.
+    fn replace(self, target: &Path) -> io::Result<()> {
+        match self {
+            // Only a file with a name can take the place of another one.
+            #[cfg(target_os = "linux")]
+            Self::Unnamed(file) => {
+                let named = names().make_in(folder(target), |path| unnamed::link(&file, path))?;
+                named.persist(target).map(drop).map_err(|error| error.error)
+            }
+            Self::Named(file) => file.persist(target).map(drop).map_err(|error| error.error),
+        }
+    }
+
+    /// Puts the file where no other one stands.
+    fn place(self, target: &Path) -> io::Result<()> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Unnamed(file) => unnamed::link(&file, target),
+            Self::Named(file) => {
+                file.persist_noclobber(target).map(drop).map_err(|error| error.error)
+            }
+        }
+    }
+}
+
+/// Names for files that are soon renamed.
+fn names() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".secateur-").suffix(".tmp");
+    builder
+}
+
+/// Files without a name, on file systems that have them.
+#[cfg(target_os = "linux")]
+mod unnamed {
+    use std::fs::File;
+    use std::io;
+    use std::os::fd::AsRawFd;
+    use std::path::{Path, PathBuf};
+
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
+
+    /// A file in `folder`; `None` where it could not get a name later.
+    pub(super) fn create(folder: &Path) -> Option<File> {
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = File::from(open(folder, flags, Mode::from_raw_mode(0o666)).ok()?);
+        handle(&file).exists().then_some(file)
+    }
+
+    /// Gives a file its name, which must be free.
+    pub(super) fn link(file: &File, path: &Path) -> io::Result<()> {
+        linkat(CWD, handle(file), CWD, path, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
+    }
+
+    fn handle(file: &File) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+    }
 }
 
 /// The folder that holds `path`.
@@ -180,7 +267,12 @@ fn write_error(path: &Path, source: io::Error) -> Error {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             error.hint("create the folder first")
         }
-        io::ErrorKind::StorageFull => error.hint("free some space, or write to another disk"),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            error.hint("free some space, or write to another disk")
+        }
+        io::ErrorKind::FileTooLarge => {
+            error.hint("write to another disk, or raise the limit that `ulimit -f` shows")
+        }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             error.hint("write to a folder that you may write to")
         }
@@ -233,6 +325,40 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         Replacement::create(&path).unwrap().commit().unwrap();
         assert_eq!(mode(&path), 0o640);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_a_file_is_replaced() {
+        let error = |path: &str| Replacement::create(Path::new(path)).unwrap_err().to_string();
+        assert_eq!(error("/dev/null"), "`/dev/null` is not a file");
+        assert_eq!(error("/"), "`/` is a folder");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_draft_has_no_name_where_the_system_allows() {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = dir.path().join("a");
+        let mut replacement = Replacement::create(&path).unwrap();
+        replacement.write(|sink| sink.write_all(b"new")).unwrap();
+        assert_eq!(names(dir.path()), [""; 0]);
+        replacement.commit().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[test]
+    fn a_draft_with_a_name_is_removed_or_put_in_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let draft = || Draft::Named(super::names().tempfile_in(dir.path()).unwrap());
+        drop(draft());
+        assert_eq!(names(dir.path()), [""; 0]);
+        draft().place(&path).unwrap();
+        assert!(draft().place(&path).is_err());
+        draft().replace(&path).unwrap();
+        assert_eq!(names(dir.path()), ["a"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk::Replacement;
 use crate::group::{GroupId, Groups, Keeps};
 use crate::{Error, Result};
 
@@ -68,14 +69,52 @@ pub struct SlicePlan {
 }
 
 /// Numbers of a node that change.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodePlan {
     /// The node's name; of a constant that changes, its name.
     pub node: String,
     /// What changes: `attribute NAME`, `input K` or `value`.
     pub change: String,
-    /// The numbers.
+    /// The numbers; in the file, what is not finite is text.
+    #[serde(with = "numbers")]
     pub values: Vec<f64>,
+}
+
+/// What is not a number is the same as itself.
+impl PartialEq for NodePlan {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |(&a, &b): (&f64, &f64)| a == b || a.is_nan() && b.is_nan();
+        (&self.node, &self.change) == (&other.node, &other.change)
+            && self.values.len() == other.values.len()
+            && self.values.iter().zip(&other.values).all(same)
+    }
+}
+
+/// JSON has no number that is not finite.
+mod numbers {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged, expecting = "a number")]
+    enum Number {
+        Finite(f64),
+        Text(String),
+    }
+
+    pub(super) fn serialize<S: Serializer>(values: &[f64], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(values.iter().map(|&value| match value.is_finite() {
+            true => Number::Finite(value),
+            false => Number::Text(value.to_string()),
+        }))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+        let number = |number: Number| match number {
+            Number::Finite(value) => Ok(value),
+            Number::Text(text) => text.parse().map_err(D::Error::custom),
+        };
+        Vec::<Number>::deserialize(from)?.into_iter().map(number).collect()
+    }
 }
 
 impl Plan {
@@ -110,9 +149,19 @@ impl Plan {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
+        self.prepare(path)?.commit()
+    }
+
+    /// Writes the plan to the disk, without putting it at `path` yet.
+    ///
+    /// # Errors
+    /// As [`Plan::write`].
+    pub fn prepare(&self, path: &Path) -> Result<PreparedPlan> {
         let mut text = serde_json::to_vec_pretty(self).map_err(|e| Error::io(path, e.into()))?;
         text.push(b'\n');
-        crate::disk::write_atomically(path, &text)
+        let mut file = Replacement::create(path)?;
+        file.write(|sink| sink.write_all(&text))?;
+        Ok(PreparedPlan(file))
     }
 
     /// The kept indices by group of this model.
@@ -138,6 +187,20 @@ impl Plan {
     }
 }
 
+/// A plan on disk, not yet in its place.
+#[derive(Debug)]
+pub struct PreparedPlan(Replacement);
+
+impl PreparedPlan {
+    /// Puts the plan in its place, replacing what stands there.
+    ///
+    /// # Errors
+    /// When it cannot be put there.
+    pub fn commit(self) -> Result<()> {
+        self.0.commit()
+    }
+}
+
 fn check_keep(entry: &GroupPlan) -> Result<()> {
     let sorted = entry.keep.windows(2).all(|pair| pair[0] < pair[1]);
     let inside = entry.keep.last().is_some_and(|&last| (last as usize) < entry.size);
@@ -156,7 +219,8 @@ mod tests {
 
     #[test]
     fn numbers_survive_the_file_to_the_last_bit() {
-        let values: Vec<f64> = (1..2000).map(|n| 1.0 / f64::from(n).sqrt()).collect();
+        let mut values: Vec<f64> = (1..2000).map(|n| 1.0 / f64::from(n).sqrt()).collect();
+        values.extend([f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0]);
         let plan = NodePlan { node: String::new(), change: String::new(), values };
         let text = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<NodePlan>(&text).unwrap(), plan);

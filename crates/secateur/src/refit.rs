@@ -197,7 +197,10 @@ impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
                     exprs.iter().map(|&e| sizes.eval(e, &before, &Patches::new())).collect();
                 let new: Option<Vec<Scalar>> =
                     exprs.iter().map(|&e| sizes.eval(e, &after, patches)).collect();
-                if let Some(values) = old.filter(|old| Some(old) != new.as_ref()) {
+                let differs = |old: &Vec<Scalar>| {
+                    new.as_ref().is_none_or(|new| old.iter().zip(new).any(|(a, b)| !a.is(*b)))
+                };
+                if let Some(values) = old.filter(differs) {
                     if self.graph.node(node).in_function {
                         misfits.push(Misfit { node, axes: Vec::new(), exprs: exprs.clone() });
                         continue;

@@ -63,6 +63,14 @@ impl Scalar {
         }
     }
 
+    /// Whether two numbers are the same; what is not a number is the same as itself.
+    pub fn is(self, other: Scalar) -> bool {
+        match (self, other) {
+            (Scalar::Float(a), Scalar::Float(b)) => a == b || a.is_nan() && b.is_nan(),
+            _ => self == other,
+        }
+    }
+
     /// The number as a float.
     pub fn float(self) -> f64 {
         match self {

@@ -109,6 +109,54 @@ fn malformed_says_what_breaks_the_format() {
             the output `z` is made by no node
             hint: none"#]],
     );
+    check(
+        &text::encode("x: 2x8\na = Add(x, c)\nb = Relu(a)\nc = Relu(b)\n-> c"),
+        expect![[r#"
+        node `a` is part of a cycle
+        hint: none"#]],
+    );
+    check(
+        &text::encode("x: 2x8\nz = Relu(y)\ny = Tanh(b)\na = Add(x, b)\nb = Relu(a)\n-> z"),
+        expect![[r#"
+            node `b` is part of a cycle
+            hint: none"#]],
+    );
+    check(
+        &text::encode("x: 2x8\na = Add(x, a)\n-> a"),
+        expect![[r#"
+        node `a` is part of a cycle
+        hint: none"#]],
+    );
+    check(
+        &text::encode("x: 2x8\na = Relu(x)\na = Tanh(x)\n-> a"),
+        expect![[r#"
+        the name `a` is defined twice
+        hint: none"#]],
+    );
+    check(
+        &text::encode("x: 2x8\nx = Relu(x)\n-> x"),
+        expect![[r#"
+        the name `x` is defined twice
+        hint: none"#]],
+    );
+    check(
+        &text::encode("x: 2x8\nx: 2x4\ny = Relu(x)\n-> y"),
+        expect![[r#"
+        the name `x` is defined twice
+        hint: none"#]],
+    );
+    check(
+        &text::encode("x: 2x8\nw = 8x4\nw = 8x6\ny = MatMul(x, w)\n-> y"),
+        expect![[r#"
+        the name `w` is defined twice
+        hint: none"#]],
+    );
+    check(
+        &text::encode("x: 2x8\nw = 8x4\nw = Relu(x)\ny = MatMul(x, w)\n-> y"),
+        expect![[r#"
+        the name `w` is defined twice
+        hint: none"#]],
+    );
     let plan = folder.file("plan.json", "[]");
     folder.check(Plan::read(&plan), ErrorKind::Malformed, expect![[r#"
         `plan.json` is not a plan: invalid length 0, expected an object with a `version` at line 1 column 2

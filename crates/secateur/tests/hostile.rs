@@ -12,9 +12,12 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use expect_test::{Expect, expect};
+use prost::Message;
 use secateur::Model;
 use secateur::criterion::ScoreOptions;
 use secateur::group::Keeps;
+use secateur::onnx::proto::ModelProto;
+use secateur::plan::Plan;
 use secateur::select::SelectOptions;
 
 use allocator::{Counting, limit, peak};
@@ -169,6 +172,85 @@ fn computed_sizes_are_bounded_together() {
         writeln!(text, "s{} = Add(s{index}, s{index})", index + 1).unwrap();
     }
     check(&format!("{text}y = Add(x, x)\nz = Relu(s2000)\n-> y z"), expect!["groups: "]);
+}
+
+#[test]
+fn a_tensor_of_no_elements_is_not_evaluated() {
+    check(
+        "x: 2x8\nw = 0x4611686018427387904\nt = Transpose(w) perm=[1,0]\ny = Add(x, x)\n-> y t",
+        expect!["groups: "],
+    );
+    check(
+        "x: 2x8\ns = i64[0, 4611686018427387904]\nc = ConstantOfShape(s) value=i64[7]\nt = Transpose(c)\n-> x t",
+        expect!["groups: "],
+    );
+}
+
+#[test]
+fn what_is_not_a_number_is_planned_and_replayed() {
+    let text = "x: 2x8\nw = 8x6\nv = 6x3\nminus = f32(-1.0)\na = MatMul(x, w)\ns = Shape(a)\n\
+        f = Cast(s) to=1\nd = Mul(f, minus)\nr = Sqrt(d)\nb = ReduceSum(r)\nc = Add(a, b)\n\
+        i = Gather(f, one)\none = i64(1)\nz = Reciprocal(i)\ny = MatMul(c, v)\ne = Mul(y, z)\n-> e";
+    check(text, expect!["groups: w:1"]);
+    let dir = tempfile::tempdir().unwrap();
+    let (path, plan) = (dir.path().join("in.onnx"), dir.path().join("plan.json"));
+    std::fs::write(&path, text::encode(text)).unwrap();
+    let model = Model::open(&path, &Default::default()).unwrap();
+    let keeps: Keeps = model.groups().iter().map(|(id, _)| (id, vec![0])).collect();
+    model.plan(&keeps).unwrap().write(&plan).unwrap();
+    assert_eq!(model.replay(&Plan::read(&plan).unwrap()).unwrap(), keeps);
+}
+
+#[test]
+fn an_attribute_of_another_type_is_not_read() {
+    check(
+        "x: 1x4x5x5\nw = 4x2x3x3\ny = Conv(x, w) group=[2]\n-> y",
+        expect![
+            "groups: ; operator `Conv` is left as it is: its attribute `group` is of another type (first at node `y`)"
+        ],
+    );
+    check(
+        "x: 2x8\ny = Softmax(x) axis=0.5\n-> y",
+        expect![
+            "groups: ; operator `Softmax` is left as it is: its attribute `axis` is of another type (first at node `y`)"
+        ],
+    );
+}
+
+/// A message field.
+fn field(number: u8, payload: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    prost::encoding::encode_varint(payload.len() as u64, &mut field);
+    [field, payload.to_vec()].concat()
+}
+
+#[test]
+fn subgraphs_in_subgraphs_are_read_or_refused() {
+    let nested = |depth: usize| {
+        // The innermost reads `x`.
+        let node = [field(1, b"x"), field(2, b"y"), field(4, b"Relu")].concat();
+        let body = (0..depth).fold(field(1, &node), |body, _| {
+            let attribute = [field(1, b"then_branch"), field(6, &body), vec![0xa0, 1, 5]].concat();
+            let node = [field(1, b"x"), field(2, b"y"), field(4, b"If"), field(5, &attribute)];
+            field(1, &node.concat())
+        });
+        [text::encode("x: 2x8\n"), field(7, &[body, field(12, &field(1, b"y"))].concat())].concat()
+    };
+    expect![
+        "groups: ; operator `If` is unknown: what it touches is left as it is (first at node `y`)"
+    ]
+    .assert_eq(&run_bytes(&nested(20)));
+    assert!(run_bytes(&nested(3000)).ends_with("its subgraphs are nested too deeply"));
+}
+
+#[test]
+fn names_of_nodes_need_not_differ() {
+    let text = "x: 2x8\nw = 8x6\nv = 6x3\na = MatMul(x, w)\nb = MatMul(a, v)\n-> b";
+    let mut model = ModelProto::decode(text::encode(text).as_slice()).unwrap();
+    for node in &mut model.graph.as_mut().unwrap().node {
+        node.name = "same".to_string();
+    }
+    assert_eq!(run_bytes(&model.encode_to_vec()), run(text));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod errors;
+#[cfg(target_os = "linux")]
+mod failures;
 mod files;
 mod help;
 mod support;

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 pub struct Folder(TempDir);
 
 /// What a run printed.
+#[derive(Debug)]
 pub struct Ran {
     pub code: i32,
     pub stdout: String,
@@ -65,6 +66,21 @@ impl Folder {
         Ran {
             code: status.code().unwrap(),
             stdout: without_times(&String::from_utf8(stdout).unwrap()),
+            stderr: String::from_utf8(stderr).unwrap(),
+        }
+    }
+
+    /// Runs a script of the shell, in which `$SECATEUR` is the command.
+    pub fn script(&self, shell: &[&str], script: &str) -> Ran {
+        let (program, args) = shell.split_first().unwrap();
+        let mut command = Command::new(program);
+        let command = command.current_dir(self.0.path()).env("COLUMNS", "100");
+        let command = command.env("SECATEUR", assert_cmd::cargo::cargo_bin!("secateur"));
+        let Output { status, stdout, stderr } =
+            command.args(args).args(["-c", script]).output().unwrap();
+        Ran {
+            code: status.code().unwrap_or(-1),
+            stdout: String::from_utf8(stdout).unwrap(),
             stderr: String::from_utf8(stderr).unwrap(),
         }
     }

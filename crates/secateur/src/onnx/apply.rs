@@ -268,22 +268,31 @@ fn is_copy(model: &Model, value: &Value, edits: &Edits) -> bool {
 }
 
 /// Names that are not taken yet.
-struct Names(BTreeSet<String>);
+struct Names {
+    taken: BTreeSet<String>,
+    /// The number that was given out last, by base.
+    last: BTreeMap<String, usize>,
+}
 
 impl Names {
     fn new(file: &OnnxFile) -> Self {
         let mut names = BTreeSet::new();
         collect_names(file.graph(), &mut names);
-        Names(names.into_iter().map(str::to_owned).collect())
+        let taken = names.into_iter().map(str::to_owned).collect();
+        Names { taken, last: BTreeMap::new() }
     }
 
     fn fresh(&mut self, base: &str) -> String {
-        let mut name = base.to_string();
-        let mut count = 1;
-        while !self.0.insert(name.clone()) {
-            count += 1;
-            name = format!("{base}_{count}");
+        let last = self.last.entry(base.to_string()).or_insert(0);
+        loop {
+            *last += 1;
+            let name = match *last {
+                1 => base.to_string(),
+                number => format!("{base}_{number}"),
+            };
+            if self.taken.insert(name.clone()) {
+                return name;
+            }
         }
-        name
     }
 }

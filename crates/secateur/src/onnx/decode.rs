@@ -1,5 +1,7 @@
 //! What an operator family sees of the ONNX node that it decodes.
 
+use std::cell::Cell;
+
 use super::import::{Formal, Importer};
 use super::proto::{AttributeProto, NodeProto, attribute_type};
 use crate::graph::{Extent, Node, NodeId, Origin, Value, ValueId, is_countable};
@@ -22,11 +24,14 @@ pub struct Decoder<'d, 'a> {
     index: u32,
     node: &'a NodeProto,
     bound: Vec<Option<ValueId>>,
+    /// An attribute that was asked for and is of another type.
+    mistyped: Cell<Option<&'a str>>,
 }
 
 impl<'d, 'a> Decoder<'d, 'a> {
     pub(super) fn new(importer: &'d mut Importer<'a>, index: u32, node: &'a NodeProto) -> Self {
-        Decoder { importer, index, node, bound: vec![None; node.output.len()] }
+        let bound = vec![None; node.output.len()];
+        Decoder { importer, index, node, bound, mistyped: Cell::new(None) }
     }
 
     /// The operator's name.
@@ -115,34 +120,39 @@ impl<'d, 'a> Decoder<'d, 'a> {
         Some(self.importer.spelled(self.index, position, attribute))
     }
 
-    fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
-        self.spelled(name)?.attribute
+    /// An attribute of a type; old models do not say the type.
+    fn attribute(&self, name: &str, kind: i32) -> Option<&'a AttributeProto> {
+        let found = self.spelled(name)?.attribute?;
+        if found.r#type != kind && found.r#type != 0 {
+            self.mistyped.set(Some(&found.name));
+            return None;
+        }
+        Some(found)
     }
 
     /// An integer attribute.
     pub fn int(&self, name: &str) -> Option<i64> {
-        self.attribute(name)?.i
+        self.attribute(name, attribute_type::INT)?.i
     }
 
     /// A float attribute.
     pub fn float(&self, name: &str) -> Option<f32> {
-        self.attribute(name)?.f
+        self.attribute(name, attribute_type::FLOAT)?.f
     }
 
     /// A list of integers.
     pub fn ints(&self, name: &str) -> Option<Vec<i64>> {
-        self.attribute(name).map(|attribute| attribute.ints.clone())
+        self.attribute(name, attribute_type::INTS).map(|attribute| attribute.ints.clone())
     }
 
     /// A list of floats.
     pub fn floats(&self, name: &str) -> Option<Vec<f32>> {
-        let attribute = self.attribute(name)?;
-        (attribute.r#type == attribute_type::FLOATS).then(|| attribute.floats.clone())
+        self.attribute(name, attribute_type::FLOATS).map(|attribute| attribute.floats.clone())
     }
 
     /// A text attribute.
     pub fn string(&self, name: &str) -> Option<String> {
-        let bytes = self.attribute(name)?.s.as_ref()?;
+        let bytes = self.attribute(name, attribute_type::STRING)?.s.as_ref()?;
         Some(String::from_utf8_lossy(bytes).into_owned())
     }
 
@@ -165,8 +175,10 @@ impl<'d, 'a> Decoder<'d, 'a> {
     /// An integer attribute, or an element of a list, that follows a size. `value` is what it is,
     /// or its default where it is absent.
     pub fn literal(&mut self, name: &'static str, index: u32, value: i64) -> ExprId {
+        let found = self.spelled(name).and_then(|spelled| spelled.attribute);
+        let number = found.filter(|attribute| attribute.r#type != attribute_type::INTS);
         let value = match index {
-            0 => self.int(name).unwrap_or(value),
+            0 => number.and_then(|attribute| attribute.i).unwrap_or(value),
             _ => value,
         };
         let literal = match self.spelled(name) {
@@ -397,8 +409,12 @@ impl<'d, 'a> Decoder<'d, 'a> {
         Ok(outputs)
     }
 
-    /// The source's names for the values that were bound.
-    pub(super) fn finish(self) -> Result<Vec<(&'a str, ValueId)>> {
+    /// The source's names for the values that were bound, once the node is `decoded`.
+    pub(super) fn finish(self, decoded: Result<()>) -> Result<Vec<(&'a str, ValueId)>> {
+        if let Some(name) = self.mistyped.get() {
+            return Err(Error::malformed(format!("its attribute `{name}` is of another type")));
+        }
+        decoded?;
         let mut names = Vec::new();
         for (name, bound) in self.node.output.iter().zip(self.bound) {
             match bound {

@@ -78,6 +78,7 @@ struct Evaluator<'e> {
 impl Evaluator<'_> {
     fn evaluate(&mut self) -> Option<Known> {
         let mut known = self.run()?;
+        count(&known.dims)?;
         let sizes = &self.graph.sizes;
         if known.exprs.iter().any(|&e| sizes.is_too_large(e)) || sizes.are_too_many(&known.exprs) {
             return None;
@@ -494,10 +495,14 @@ fn positions(size: usize, start: i64, end: i64, step: i64) -> Option<Vec<usize>>
     picked.into_iter().map(|index| usize::try_from(index).ok()).collect()
 }
 
-/// The number of elements, if it is small enough to evaluate.
-fn count(dims: &[usize]) -> Option<usize> {
+/// The number of elements, if that and each size are small enough to evaluate.
+pub(super) fn count(dims: &[usize]) -> Option<usize> {
+    const MAX: usize = super::import::MAX_KNOWN_INTS;
+    if dims.iter().any(|&size| size > MAX) {
+        return None;
+    }
     let count = dims.iter().try_fold(1usize, |n, &size| n.checked_mul(size))?;
-    (count <= super::import::MAX_KNOWN_INTS).then_some(count)
+    (count <= MAX).then_some(count)
 }
 
 fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {

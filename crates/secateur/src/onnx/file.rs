@@ -234,9 +234,13 @@ impl OnnxFile {
 
 fn parse_model(bytes: &Bytes) -> Result<ModelProto> {
     const TRUNCATED: &str = "the file may be truncated: compare its size, or fetch it again";
-    let model = ModelProto::decode(bytes.clone())
-        .map_err(|error| Error::malformed(format!("not a valid ONNX model: {error}")));
-    let model = model.map_err(|error| error.hint(TRUNCATED))?;
+    let model = ModelProto::decode(bytes.clone()).map_err(|error| {
+        let text = error.to_string();
+        if text.ends_with("recursion limit reached") {
+            return Error::unsupported("its subgraphs are nested too deeply");
+        }
+        Error::malformed(format!("not a valid ONNX model: {text}")).hint(TRUNCATED)
+    })?;
     // What the decoder skips must be sound too, since it is copied.
     wire::fields(bytes, 0..bytes.len()).try_for_each(|field| field.map(drop))?;
     let version = model.ir_version.ok_or_else(|| missing("ir_version").hint(TRUNCATED))?;

@@ -23,7 +23,7 @@ use super::{OnnxFile, TensorRef};
 use crate::graph::{Extent, Graph, Origin, Value, ValueId};
 use crate::ops;
 use crate::size::{Expr, Literal, Scalar};
-use crate::tensor::{TensorView, element_count};
+use crate::tensor::TensorView;
 use crate::zero::Zeros;
 use crate::{DType, Error, ErrorKind, Result};
 use call::Functions;
@@ -287,7 +287,7 @@ impl<'a> Importer<'a> {
     fn read_known(&mut self, tensor: Option<u32>, view: &TensorView) -> Result<Option<Arc<Known>>> {
         let float = view.dtype.is_float();
         let limit = if view.dtype.holds_sizes() { MAX_KNOWN_INTS } else { MAX_KNOWN_NUMBERS };
-        if element_count(&view.dims)? > limit {
+        if eval::count(&view.dims).is_none_or(|count| count > limit) {
             return Ok(None);
         }
         let scalars: Vec<Scalar> = if float {
@@ -375,7 +375,8 @@ impl<'a> Importer<'a> {
             None => Err(None),
             Some(decode) => {
                 let mut cx = Decoder::new(self, index, node);
-                decode(&mut cx).and_then(|()| cx.finish()).map_err(Some)
+                let decoded = decode(&mut cx);
+                cx.finish(decoded).map_err(Some)
             }
         };
         match outcome {

@@ -63,11 +63,21 @@ pub(super) fn order(
         }
     }
     if order.len() < nodes.len() {
-        let stuck = waiting.iter().position(|&count| count > 0).unwrap_or(0);
-        let name = node_name(&nodes[stuck]);
+        let name = node_name(&nodes[on_cycle(&readers, &waiting)]);
         return Err(Error::malformed(format!("node `{name}` is part of a cycle")));
     }
     Ok(order)
+}
+
+/// A node of a cycle, where some nodes wait: each for another one that waits.
+fn on_cycle(readers: &[Vec<u32>], waiting: &[usize]) -> usize {
+    let stuck = || (0..waiting.len()).filter(|&index| waiting[index] > 0);
+    let mut before = vec![0; waiting.len()];
+    for index in stuck() {
+        readers[index].iter().for_each(|&reader| before[reader as usize] = index);
+    }
+    let first = stuck().next().unwrap_or(0);
+    stuck().fold(first, |index, _| before[index])
 }
 
 /// Names that the graphs inside a node read from around them.

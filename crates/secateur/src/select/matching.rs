@@ -154,7 +154,7 @@ pub(super) fn readers(graph: &Graph) -> Vec<Vec<NodeId>> {
     let mut readers = vec![Vec::new(); graph.params.len()];
     for id in graph.node_ids() {
         let inputs = graph.node(id).inputs.iter().flatten();
-        for param in inputs.flat_map(|value| &weights[value.index()]) {
+        for param in inputs.flat_map(|value| weights[value.index()].iter()) {
             if readers[param.index()].last() != Some(&id) {
                 readers[param.index()].push(id);
             }
