@@ -158,7 +158,9 @@ impl<'d, 'a> Decoder<'d, 'a> {
 
     /// A list of texts; empty where it is absent.
     pub fn strings(&self, name: &str) -> Vec<String> {
-        let texts = self.attribute(name).map(|attribute| attribute.strings.as_slice());
+        let texts = self
+            .attribute(name, attribute_type::STRINGS)
+            .map(|attribute| attribute.strings.as_slice());
         let texts = texts.unwrap_or_default().iter();
         texts.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
     }
@@ -168,7 +170,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
     /// # Errors
     /// When it cannot be read.
     pub fn tensor(&self, name: &str) -> Result<Option<TensorView>> {
-        let attribute = self.attribute(name);
+        let attribute = self.attribute(name, attribute_type::TENSOR);
         Ok(attribute.map(|attribute| self.importer.file.constant(attribute)).transpose()?.flatten())
     }
 
