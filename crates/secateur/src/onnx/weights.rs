@@ -25,7 +25,7 @@ impl Weights for StoredWeights<'_> {
         self.file.resolve(*at)
     }
 
-    fn release(&self, view: &TensorView) {
-        self.file.release(view);
+    fn release(&self, part: &[u8]) {
+        self.file.release(part);
     }
 }
