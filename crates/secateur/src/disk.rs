@@ -108,12 +108,12 @@ impl Replacement {
         Ok(Self { target: target.to_owned(), draft })
     }
 
-    /// Writes the content through a large buffer, down to the disk.
+    /// Writes the content down to the disk. Small pieces are buffered, large ones pass.
     pub(crate) fn write(
         &mut self,
         fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<()> {
-        let mut writer = BufWriter::with_capacity(1 << 20, self.draft.file());
+        let mut writer = BufWriter::with_capacity(1 << 15, self.draft.file());
         fill(&mut writer)
             .and_then(|()| writer.flush())
             .and_then(|()| writer.get_ref().sync_all())

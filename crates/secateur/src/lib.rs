@@ -39,6 +39,7 @@ mod model;
 pub mod onnx;
 pub mod ops;
 pub mod plan;
+mod prefetch;
 pub mod refit;
 mod role;
 pub mod rule;

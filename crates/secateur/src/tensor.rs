@@ -16,6 +16,7 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 
+use crate::prefetch::prefetch;
 use crate::size::Scalar;
 use crate::{DType, Error, Result};
 
@@ -195,11 +196,38 @@ enum Unit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Level {
     stride: usize,
-    runs: Vec<Run>,
+    picks: Picks,
 }
 
 impl Level {
-    const EMPTY: Self = Self { stride: 0, runs: Vec::new() };
+    const EMPTY: Self = Self { stride: 0, picks: Picks::Runs(Vec::new()) };
+
+    fn whole(stride: usize, len: usize) -> Self {
+        Self { stride, picks: Picks::Runs(vec![Run::Copy { start: 0, len }]) }
+    }
+
+    /// Lists positions where runs are so short that each costs more than its bytes.
+    fn prefer_each(&mut self, is_last: bool) {
+        const SHORT: usize = 256;
+        let Picks::Runs(runs) = &self.picks else { return };
+        let mut positions = Vec::new();
+        for run in runs {
+            let &Run::Copy { start, len } = run else { return };
+            positions.extend((start..start + len).map(|at| at as u32));
+        }
+        let is_short = positions.len() * self.stride < runs.len() * SHORT;
+        let prefers = if is_last { is_unit(self.stride) && is_short } else { runs.len() > 1 };
+        if prefers {
+            self.picks = Picks::Each(positions);
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Picks {
+    Runs(Vec<Run>),
+    /// One by one, where runs are short.
+    Each(Vec<u32>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,6 +269,8 @@ impl Cut {
         let empty = dims.contains(&0) || kept_dims.contains(&0);
         let mut levels = if empty { vec![Level::EMPTY] } else { levels(dims, keep, runs) };
         let unit = scale_strides(dtype, element_count(dims)?, &mut levels);
+        let last = levels.len().saturating_sub(1);
+        levels.iter_mut().enumerate().for_each(|(at, level)| level.prefer_each(at == last));
         Ok(Self { unit, source_len, dims: kept_dims, byte_len, levels })
     }
 
@@ -259,16 +289,31 @@ impl Cut {
     /// # Errors
     /// What `sink` gives; `InvalidInput` when `data` is not of the shape's size.
     pub fn write(&self, data: &[u8], sink: &mut dyn Write) -> io::Result<()> {
+        self.write_passing(data, sink, &mut |_| ())
+    }
+
+    /// As [`Cut::write`]; `passed` is told now and then how many bytes of `data` have been read.
+    /// Where kept indices are sorted, those are not read again.
+    ///
+    /// # Errors
+    /// As [`Cut::write`].
+    pub fn write_passing(
+        &self,
+        data: &[u8],
+        sink: &mut dyn Write,
+        passed: &mut dyn FnMut(usize),
+    ) -> io::Result<()> {
         if data.len() != self.source_len {
             let (expected, found) = (self.source_len, data.len());
             let message = format!("tensor data takes {expected} bytes, found {found}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         match self.unit {
-            Unit::Byte => self.stream(data, sink),
+            Unit::Byte => self.stream(Source { data, packed: false }, data.len(), sink, passed),
             Unit::Nibble { count } => {
                 let mut packer = Packer { low: None, sink };
-                self.stream(&unpack(data, count), &mut packer)?;
+                let source = Source { data, packed: true };
+                self.stream(source, count, &mut packer, &mut |nibbles| passed(nibbles / 2))?;
                 packer.finish()
             }
         }
@@ -284,9 +329,17 @@ impl Cut {
         Ok(out)
     }
 
-    fn stream(&self, data: &[u8], sink: &mut dyn Write) -> io::Result<()> {
-        let mut gather = Gather { buffer: Vec::with_capacity(Gather::CAPACITY), sink };
-        walk(&self.levels, data, &mut gather)?;
+    fn stream(
+        &self,
+        source: Source<'_>,
+        len: usize,
+        sink: &mut dyn Write,
+        passed: &mut dyn FnMut(usize),
+    ) -> io::Result<()> {
+        let elements = self.dims.iter().fold(1, |n: usize, &dim| n.saturating_mul(dim));
+        let buffer = vec![0; Gather::CAPACITY.min(self.byte_len.max(elements))];
+        let mut gather = Gather { source, buffer, filled: 0, read: 0, sink, passed };
+        gather.walk(&self.levels, 0, len)?;
         gather.flush()
     }
 }
@@ -322,14 +375,14 @@ fn levels(
             continue;
         };
         if whole > 1 && !levels.is_empty() {
-            levels.push(Level { stride, runs: vec![Run::Copy { start: 0, len: whole }] });
+            levels.push(Level::whole(stride, whole));
         }
         stride *= whole;
-        levels.push(Level { stride, runs: runs(dim, keep) });
+        levels.push(Level { stride, picks: Picks::Runs(runs(dim, keep)) });
         (stride, whole) = (stride * dim, 1);
     }
     if !levels.is_empty() && whole > 1 {
-        levels.push(Level { stride, runs: vec![Run::Copy { start: 0, len: whole }] });
+        levels.push(Level::whole(stride, whole));
     }
     levels.reverse();
     levels
@@ -381,69 +434,119 @@ fn scale_strides(dtype: DType, count: usize, levels: &mut [Level]) -> Unit {
     Unit::Byte
 }
 
-fn walk(levels: &[Level], data: &[u8], gather: &mut Gather<'_>) -> io::Result<()> {
-    let Some((level, inner)) = levels.split_first() else {
-        return gather.copy(data);
-    };
-    let stride = level.stride;
-    for &run in &level.runs {
-        match run {
-            Run::Zero { len } => gather.zeros(len * stride)?,
-            Run::Copy { start, len } => {
-                let block = &data[start * stride..(start + len) * stride];
-                if inner.is_empty() {
-                    gather.copy(block)?;
-                } else {
-                    block.chunks_exact(stride).try_for_each(|row| walk(inner, row, gather))?;
-                }
-            }
-        }
-    }
-    Ok(())
+/// What elements are read from, in bytes, or, where they are packed, in elements of 4 bits.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    data: &'a [u8],
+    packed: bool,
 }
 
 /// Collects short runs, and lets long ones pass.
 struct Gather<'a> {
+    source: Source<'a>,
     buffer: Vec<u8>,
+    /// How much of the buffer is used.
+    filled: usize,
+    /// How much of the source has been read.
+    read: usize,
     sink: &'a mut dyn Write,
+    passed: &'a mut dyn FnMut(usize),
 }
 
 impl Gather<'_> {
     const CAPACITY: usize = 1 << 16;
 
-    #[inline]
-    fn copy(&mut self, run: &[u8]) -> io::Result<()> {
-        if self.buffer.len() + run.len() > Self::CAPACITY {
-            return self.copy_long(run);
+    /// Copies what levels pick of the source between `at` and `at + len`.
+    fn walk(&mut self, levels: &[Level], at: usize, len: usize) -> io::Result<()> {
+        let Some((level, inner)) = levels.split_first() else {
+            return self.copy(at, len);
+        };
+        let stride = level.stride;
+        match &level.picks {
+            Picks::Each(positions) if inner.is_empty() => self.pick(at, len, stride, positions),
+            Picks::Each(positions) => {
+                let ahead = AHEAD.div_ceil(stride.max(1));
+                for (index, &position) in positions.iter().enumerate() {
+                    if let Some(&next) = positions.get(index + ahead) {
+                        self.source.prefetch(at + next as usize * stride, stride);
+                    }
+                    self.walk(inner, at + position as usize * stride, stride)?;
+                }
+                Ok(())
+            }
+            Picks::Runs(runs) => runs.iter().try_for_each(|&run| self.run(inner, at, stride, run)),
         }
-        self.buffer.extend_from_slice(run);
+    }
+
+    fn run(&mut self, inner: &[Level], at: usize, stride: usize, run: Run) -> io::Result<()> {
+        match run {
+            Run::Zero { len } => self.zeros(len * stride),
+            Run::Copy { start, len } if inner.is_empty() => {
+                self.copy(at + start * stride, len * stride)
+            }
+            Run::Copy { start, len } => {
+                (start..start + len).try_for_each(|row| self.walk(inner, at + row * stride, stride))
+            }
+        }
+    }
+
+    fn copy(&mut self, at: usize, len: usize) -> io::Result<()> {
+        for start in (at..at + len).step_by(Self::CAPACITY) {
+            let len = Self::CAPACITY.min(at + len - start);
+            let source = self.source;
+            if len > Self::CAPACITY / 2 && !source.packed {
+                self.flush()?;
+                self.sink.write_all(&source.data[start..start + len])?;
+            } else {
+                source.copy(start, self.room(len)?);
+            }
+            self.read = start + len;
+        }
         Ok(())
     }
 
-    fn copy_long(&mut self, run: &[u8]) -> io::Result<()> {
-        self.flush()?;
-        if run.len() > Self::CAPACITY / 2 {
-            return self.sink.write_all(run);
+    /// Copies single positions of `stride` each.
+    fn pick(&mut self, at: usize, len: usize, stride: usize, picked: &[u32]) -> io::Result<()> {
+        let source = self.source;
+        let mut unpacked = Vec::new();
+        let row = if source.packed {
+            unpacked.resize(len, 0);
+            source.copy(at, &mut unpacked);
+            &unpacked
+        } else {
+            &source.data[at..at + len]
+        };
+        for picked in picked.chunks(Self::CAPACITY / stride) {
+            pick_units(stride, row, picked, self.room(picked.len() * stride)?);
+            self.read = at + len;
         }
-        self.buffer.extend_from_slice(run);
         Ok(())
     }
 
     fn zeros(&mut self, mut len: usize) -> io::Result<()> {
         while len > 0 {
-            if self.buffer.len() == Self::CAPACITY {
-                self.flush()?;
-            }
-            let step = len.min(Self::CAPACITY - self.buffer.len());
-            self.buffer.resize(self.buffer.len() + step, 0);
+            let step = len.min(self.buffer.len());
+            self.room(step)?.fill(0);
             len -= step;
         }
         Ok(())
     }
 
+    /// The next `len` places of the buffer.
+    #[inline]
+    fn room(&mut self, len: usize) -> io::Result<&mut [u8]> {
+        if self.filled + len > self.buffer.len() {
+            self.flush()?;
+        }
+        let start = self.filled;
+        self.filled += len;
+        Ok(&mut self.buffer[start..start + len])
+    }
+
     fn flush(&mut self) -> io::Result<()> {
-        self.sink.write_all(&self.buffer)?;
-        self.buffer.clear();
+        self.sink.write_all(&self.buffer[..self.filled])?;
+        self.filled = 0;
+        (self.passed)(self.read);
         Ok(())
     }
 }
@@ -459,6 +562,53 @@ pub(crate) fn pack(nibbles: &[u8]) -> Vec<u8> {
     let pair = |pair: &[u8]| pair[0] & 15 | pair.get(1).map_or(0, |high| high << 4);
     nibbles.chunks(2).map(pair).collect()
 }
+
+impl Source<'_> {
+    /// Copies elements, packed ones to one byte each.
+    #[inline]
+    fn copy(self, at: usize, to: &mut [u8]) {
+        if !self.packed {
+            return to.copy_from_slice(&self.data[at..at + to.len()]);
+        }
+        for (at, to) in (at..).zip(to) {
+            *to = self.data[at / 2] >> (4 * (at % 2)) & 15;
+        }
+    }
+
+    /// Asks for a row that will be read soon, behind some that are skipped.
+    #[inline]
+    fn prefetch(self, at: usize, len: usize) {
+        if !self.packed {
+            prefetch(&self.data[at..at + len.min(Gather::CAPACITY)]);
+        }
+    }
+}
+
+/// How far ahead rows are asked for: more bytes than memory gives while it is waited for.
+const AHEAD: usize = 4096;
+
+/// Defines [`pick_units`] and [`is_unit`] for sizes that are common: numbers, and square kernels of
+/// them. Each is copied by moves of a fixed size.
+macro_rules! units {
+    ($($size:literal)*) => {
+        fn is_unit(size: usize) -> bool {
+            [$($size),*].contains(&size)
+        }
+
+        /// Copies the picked units of `size` bytes.
+        fn pick_units(size: usize, from: &[u8], picked: &[u32], to: &mut [u8]) {
+            match size {
+                $($size => {
+                    let (from, to) = (from.as_chunks::<$size>().0, to.as_chunks_mut::<$size>().0);
+                    to.iter_mut().zip(picked).for_each(|(to, &at)| *to = from[at as usize]);
+                })*
+                _ => debug_assert!(false, "no unit of {size} bytes"),
+            }
+        }
+    };
+}
+
+units!(1 2 4 8 9 16 18 32 36 50 64 98 100 128 196);
 
 /// Takes one element per byte and passes on two per byte.
 struct Packer<'a> {

@@ -4,7 +4,7 @@
 
 use rayon::prelude::*;
 
-use super::read::{Identity, Reader};
+use super::read::Reader;
 use crate::Result;
 use crate::tensor::{Keep, TensorView};
 
@@ -27,7 +27,7 @@ impl Distances {
         members: &[Vec<u32>],
         kept: &Keep,
     ) -> Result<Self> {
-        let reader = Reader::new::<Identity>(view)?;
+        let reader = Reader::new(view)?;
         let stride: usize = view.dims[axis + 1..].iter().product();
         let runs = runs(&view.dims, axis, kept);
         let width =

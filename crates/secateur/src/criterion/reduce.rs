@@ -1,48 +1,47 @@
 //! Sums over the elements of one tensor, per position of its axes.
 //!
-//! A tensor is cut into blocks of contiguous elements that fit the cache. Each block is decoded and
-//! measured once, and folded from its innermost axis outward; tasks of a fixed number of blocks run
-//! in parallel and are added in order, so the result does not depend on the number of threads.
+//! A tensor is read as a matrix: the innermost axes are its columns, the others its rows. Every
+//! element is measured once, and added to the sum of its row and to that of its column; in the end
+//! the sums of the columns are folded from the innermost axis outward. Tasks of a fixed number of
+//! rows run in parallel and are added in order, so the result does not depend on the number of
+//! threads.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::Measure;
-use super::read::{Magnitude, Reader, Square};
-use crate::Result;
+use super::read::unreadable;
+use crate::prefetch::prefetch;
 use crate::tensor::{Keep, TensorView};
+use crate::{DType, Result};
 
-/// Elements per block: what is decoded at a time.
-const BLOCK: usize = 2048;
-/// Blocks per task, at least.
-const TASK: usize = 512;
+/// Columns, at least, where the tensor has as many elements.
+const NARROW: usize = 32;
+/// Columns, at most, where axes have to be joined for that.
+const WIDE: usize = 1 << 16;
+/// Elements per batch of rows, about: what is read before it is released.
+const BATCH: usize = 1 << 20;
+/// Rows per task, at least: they share the sums of the columns.
+const ROWS: usize = 256;
 /// Tasks per tensor, at most: each holds sums of its own.
 const TASKS: usize = 128;
 
-/// Per axis of `axes` and position, the sum of `measure` over what is kept.
+/// Per axis of `axes` and position, the sum of `measure` over what is kept. `read` is given every
+/// part of the elements that has been read.
 pub(super) fn sums(
     view: &TensorView,
     measure: Measure,
     axes: &[usize],
     kept: &Keep,
+    read: impl Fn(&[u8]) + Sync,
 ) -> Result<Vec<Vec<f64>>> {
-    let reader = match measure {
-        Measure::Magnitude => Reader::new::<Magnitude>(view),
-        Measure::Square => Reader::new::<Square>(view),
-    }?;
     let plan = Plan::new(&view.dims, axes, kept);
-    let blocks = plan.blocks();
-    let len = TASK.max(blocks.div_ceil(TASKS));
-    let task = |at: usize| plan.task(&reader, at * len..blocks.min((at + 1) * len));
-    let parts: Vec<Sums> = (0..blocks.div_ceil(len)).into_par_iter().map(task).collect();
-    let mut totals = plan.zeros();
-    for part in &parts {
-        for (total, part) in totals.iter_mut().flatten().zip(part.iter().flatten()) {
-            *total += part;
-        }
-    }
-    Ok(plan.by_axis(totals, axes))
+    let sums = match measure {
+        Measure::Magnitude => plan.measure(view, f64::abs, read),
+        Measure::Square => plan.measure(view, |number| number * number, read),
+    };
+    Ok(plan.by_axis(sums.ok_or_else(|| unreadable(view.dtype))?, axes))
 }
 
 /// Per level, per position, a sum; empty for levels whose positions are not asked for.
@@ -57,36 +56,83 @@ struct Level {
     mask: Option<Vec<bool>>,
 }
 
-/// How a shape is traversed: block by block. A block is whole in the inner levels, and covers a
-/// piece of the one outside of them, `split`; the levels before that have one position each.
+/// How a shape is read as a matrix.
 struct Plan {
-    /// At least one.
+    /// Outermost first: those of the rows, then those of the columns, at least one.
     levels: Vec<Level>,
+    /// How many levels the rows have.
     split: usize,
-    /// Positions of the split level in a block.
-    piece: usize,
-    /// Elements under one position of the split level.
-    under: usize,
+    /// Elements of a row.
+    width: usize,
+    /// Which columns are kept.
+    mask: Option<Vec<bool>>,
 }
 
 impl Plan {
     fn new(dims: &[usize], axes: &[usize], kept: &Keep) -> Self {
         let levels = levels(dims, axes, kept);
-        let (mut split, mut under) = (levels.len() - 1, 1);
-        while split > 0 && under * levels[split].len <= BLOCK {
-            under *= levels[split].len;
-            split -= 1;
+        let (mut split, mut width) = (levels.len(), 1);
+        while split > 0 && (split == levels.len() || width < NARROW) {
+            let joined = width * levels[split - 1].len;
+            if split < levels.len() && joined > WIDE {
+                break;
+            }
+            (split, width) = (split - 1, joined);
         }
-        Plan { levels, split, piece: (BLOCK / under.max(1)).max(1), under }
+        let mask = mask(&levels[split..]);
+        Plan { levels, split, width, mask }
     }
 
-    fn pieces(&self) -> usize {
-        self.levels[self.split].len.div_ceil(self.piece)
+    /// The sums of what is measured of every element; `None` for elements that are not numbers.
+    fn measure(
+        &self,
+        view: &TensorView,
+        of: impl Fn(f64) -> f64 + Copy + Sync,
+        read: impl Fn(&[u8]) + Sync,
+    ) -> Option<Sums> {
+        let data = &view.data;
+        Some(match view.dtype {
+            DType::F64 => self.sums(data, |word| of(f64::from_le_bytes(word)), read),
+            DType::F32 => self.sums(data, |word| of(f32::from_le_bytes(word).into()), read),
+            DType::F16 => self.sums(data, |word| of(half::f16::from_le_bytes(word).into()), read),
+            DType::BF16 => self.sums(data, |word| of(half::bf16::from_le_bytes(word).into()), read),
+            DType::I8 => self.sums(data, |word| of(i8::from_le_bytes(word).into()), read),
+            DType::U8 => self.sums(data, |word| of(u8::from_le_bytes(word).into()), read),
+            _ => return None,
+        })
     }
 
-    fn blocks(&self) -> usize {
-        let outer: usize = self.levels[..self.split].iter().map(|level| level.len).product();
-        if self.under == 0 { 0 } else { outer * self.pieces() }
+    fn sums<const N: usize>(
+        &self,
+        data: &[u8],
+        of: impl Fn([u8; N]) -> f64 + Copy + Sync,
+        read: impl Fn(&[u8]) + Sync,
+    ) -> Sums {
+        let elements = data.as_chunks().0;
+        let rows = self.rows();
+        let len = self.batch().max(ROWS).max(rows.div_ceil(TASKS));
+        let task = |at: usize| {
+            let rows = at * len..rows.min((at + 1) * len);
+            self.task_on_this_machine(elements, of, rows, &read)
+        };
+        let parts: Vec<Sums> = (0..rows.div_ceil(len)).into_par_iter().map(task).collect();
+        let mut totals = self.zeros();
+        for part in &parts {
+            for (total, part) in totals.iter_mut().flatten().zip(part.iter().flatten()) {
+                *total += part;
+            }
+        }
+        totals
+    }
+
+    /// Rows of a batch.
+    fn batch(&self) -> usize {
+        BATCH.div_ceil(self.width.max(1))
+    }
+
+    fn rows(&self) -> usize {
+        let rows = self.levels[..self.split].iter().map(|level| level.len).product();
+        if self.width == 0 { 0 } else { rows }
     }
 
     fn zeros(&self) -> Sums {
@@ -104,62 +150,156 @@ impl Plan {
         by_axis
     }
 
-    /// The sums over some blocks.
-    fn task(&self, reader: &Reader<'_>, blocks: Range<usize>) -> Sums {
+    /// [`Plan::task`], compiled for what the processor can do. The result is the same.
+    fn task_on_this_machine<const N: usize>(
+        &self,
+        elements: &[[u8; N]],
+        of: impl Fn([u8; N]) -> f64 + Copy,
+        rows: Range<usize>,
+        read: impl Fn(&[u8]),
+    ) -> Sums {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2.
+            return unsafe { self.task_with_avx2(elements, of, rows, read) };
+        }
+        self.task(elements, of, rows, read)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn task_with_avx2<const N: usize>(
+        &self,
+        elements: &[[u8; N]],
+        of: impl Fn([u8; N]) -> f64 + Copy,
+        rows: Range<usize>,
+        read: impl Fn(&[u8]),
+    ) -> Sums {
+        self.task(elements, of, rows, read)
+    }
+
+    /// The sums over some rows.
+    #[inline(always)]
+    fn task<const N: usize>(
+        &self,
+        elements: &[[u8; N]],
+        of: impl Fn([u8; N]) -> f64 + Copy,
+        rows: Range<usize>,
+        read: impl Fn(&[u8]),
+    ) -> Sums {
         let mut sums = self.zeros();
-        let mut buffer = Vec::new();
-        let mut place = vec![0; self.split];
-        for block in blocks {
-            let (row, piece) = (block / self.pieces(), block % self.pieces());
-            if !self.locate(row, &mut place) {
-                continue;
+        let mut columns = self.columns();
+        for start in rows.clone().step_by(self.batch()) {
+            let rows = start..rows.end.min(start + self.batch());
+            let kept: Vec<usize> = rows.clone().filter(|&row| self.keeps(row)).collect();
+            let (fours, rest) = kept.as_chunks::<4>();
+            // Not by closures: they would be compiled for any processor.
+            for &rows in fours {
+                self.add(elements, of, rows, &mut columns, &mut sums);
             }
-            let total = self.block(reader, row, piece * self.piece, &mut buffer, &mut sums);
-            for (sums, &position) in sums.iter_mut().zip(&place) {
-                if let Some(sum) = sums.get_mut(position) {
-                    *sum += total;
-                }
+            for &row in rest {
+                self.add(elements, of, [row], &mut columns, &mut sums);
+            }
+            read(elements[rows.start * self.width..rows.end * self.width].as_flattened());
+        }
+        if !self.is_plain() {
+            for (level, sums) in self.levels.iter().zip(&mut sums).skip(self.split).rev() {
+                level.fold(&mut columns, sums);
             }
         }
         sums
     }
 
-    /// Where a row stands in the outer levels; whether it is kept.
-    fn locate(&self, mut row: usize, place: &mut [usize]) -> bool {
-        let mut kept = true;
-        for (level, position) in self.levels.iter().zip(place).rev() {
-            *position = row % level.len;
-            row /= level.len;
-            kept &= level.keeps(*position);
-        }
-        kept
+    /// Whether the columns are all treated alike.
+    fn is_plain(&self) -> bool {
+        self.levels[self.split..].iter().all(Level::is_plain)
     }
 
-    /// Adds one block to the sums of the split and the inner levels; returns its total.
-    fn block(
-        &self,
-        reader: &Reader<'_>,
-        row: usize,
-        start: usize,
-        buffer: &mut Vec<f64>,
-        sums: &mut Sums,
-    ) -> f64 {
-        let split = &self.levels[self.split];
-        let count = self.piece.min(split.len - start);
-        buffer.resize(count * self.under, 0.0);
-        reader.read((row * split.len + start) * self.under, buffer);
-        let mut under = 1;
-        for level in self.levels[self.split + 1..].iter().rev() {
-            level.clear(buffer, 0, under);
-            under *= level.len;
-        }
-        split.clear(buffer, start, under);
-        for (level, sums) in self.levels.iter().zip(&mut *sums).skip(self.split + 1).rev() {
-            level.fold(buffer, 0, level.len, sums);
-        }
-        split.fold(buffer, start, count, &mut sums[self.split]);
-        buffer.iter().sum()
+    /// One sum per column, or a few to share where no one asks for them.
+    fn columns(&self) -> Vec<f64> {
+        const SHARED: usize = 1024;
+        vec![0.0; if self.is_plain() { self.width.min(SHARED) } else { self.width }]
     }
+
+    fn keeps(&self, mut row: usize) -> bool {
+        self.levels[..self.split].iter().rev().all(|level| {
+            let position = row % level.len;
+            row /= level.len;
+            level.keeps(position)
+        })
+    }
+
+    /// Adds rows to the sums of the columns and to those of their own positions.
+    #[inline(always)]
+    fn add<const N: usize, const R: usize>(
+        &self,
+        elements: &[[u8; N]],
+        of: impl Fn([u8; N]) -> f64,
+        rows: [usize; R],
+        columns: &mut [f64],
+        sums: &mut Sums,
+    ) {
+        let mut totals = [0.0; R];
+        for start in (0..self.width).step_by(columns.len()) {
+            let len = columns.len().min(self.width - start);
+            let words = rows.map(|row| &elements[row * self.width + start..][..len]);
+            let after = rows.last().map_or(0, |last| (last + 1) * self.width);
+            let next = elements.get(after + start * R..).unwrap_or_default();
+            let found = match &self.mask {
+                None => add_rows(words, next, &mut columns[..len], &of, |_| true),
+                Some(mask) => add_rows(words, next, &mut columns[..len], &of, |at| mask[at]),
+            };
+            totals.iter_mut().zip(found).for_each(|(total, found)| *total += found);
+        }
+        for (mut row, total) in rows.into_iter().zip(totals) {
+            for (level, sums) in self.levels.iter().zip(&mut *sums).take(self.split).rev() {
+                if let Some(sum) = sums.get_mut(row % level.len) {
+                    *sum += total;
+                }
+                row /= level.len;
+            }
+        }
+    }
+}
+
+/// Adds what is measured of the kept elements of some rows to the sums of their columns; returns
+/// the sum of every row. All are of one length. What comes `next` is asked for meanwhile: few
+/// processors see several streams coming.
+#[inline(always)]
+fn add_rows<const N: usize, const R: usize>(
+    rows: [&[[u8; N]]; R],
+    next: &[[u8; N]],
+    columns: &mut [f64],
+    of: impl Fn([u8; N]) -> f64,
+    keeps: impl Fn(usize) -> bool,
+) -> [f64; R] {
+    /// Independent sums, which the compiler can vectorize.
+    const LANES: usize = 4;
+    let measure = |at: usize, word: [u8; N]| if keeps(at) { of(word) } else { 0.0 };
+    let mut lanes = [[0.0; LANES]; R];
+    let (chunks, rest) = columns.as_chunks_mut::<LANES>();
+    let words = rows.map(|row| row.as_chunks::<LANES>().0);
+    for (index, columns) in chunks.iter_mut().enumerate() {
+        let soon = index * R * LANES;
+        prefetch(next.get(soon..soon + R * LANES).unwrap_or_default().as_flattened());
+        for (row, lanes) in words.iter().zip(&mut lanes) {
+            let words = row[index];
+            for lane in 0..LANES {
+                let number = measure(index * LANES + lane, words[lane]);
+                lanes[lane] += number;
+                columns[lane] += number;
+            }
+        }
+    }
+    let mut totals = lanes.map(|lanes| lanes.iter().sum());
+    for (at, column) in (chunks.len() * LANES..).zip(rest) {
+        for (row, total) in rows.iter().zip(&mut totals) {
+            let number = measure(at, row[at]);
+            *total += number;
+            *column += number;
+        }
+    }
+    totals
 }
 
 /// Joins neighboring axes that are treated alike.
@@ -180,6 +320,16 @@ fn levels(dims: &[usize], axes: &[usize], kept: &Keep) -> Vec<Level> {
     levels
 }
 
+/// Which positions of all of these levels are kept; `None` for all.
+fn mask(levels: &[Level]) -> Option<Vec<bool>> {
+    levels.iter().any(|level| level.mask.is_some()).then(|| {
+        levels.iter().fold(vec![true], |outer, level| {
+            let inner = || (0..level.len).map(|position| level.keeps(position));
+            outer.iter().flat_map(|&outer| inner().map(move |inner| outer && inner)).collect()
+        })
+    })
+}
+
 impl Level {
     fn is_plain(&self) -> bool {
         self.axis.is_none() && self.mask.is_none()
@@ -189,38 +339,14 @@ impl Level {
         self.mask.as_ref().is_none_or(|mask| mask[position])
     }
 
-    /// Zeroes what is removed; positions count from `start`, each with `under` elements.
-    fn clear(&self, buffer: &mut [f64], start: usize, under: usize) {
-        let Some(mask) = &self.mask else { return };
-        let kept = mask[start..].iter().chain(mask.iter().cycle());
-        for (elements, kept) in buffer.chunks_mut(under).zip(kept) {
-            if !kept {
-                elements.fill(0.0);
-            }
-        }
-    }
-
-    /// Adds every run of `len` positions from `start` on to the sums of this level, and leaves one
-    /// total per run in the buffer.
-    fn fold(&self, buffer: &mut Vec<f64>, start: usize, len: usize, sums: &mut [f64]) {
-        let runs = buffer.len() / len;
+    /// Adds every run of this level's positions to its sums, and leaves one total per run.
+    fn fold(&self, columns: &mut Vec<f64>, sums: &mut [f64]) {
+        let runs = columns.len() / self.len;
         for at in 0..runs {
-            let run = &buffer[at * len..][..len];
-            if self.axis.is_some() {
-                sums[start..].iter_mut().zip(run).for_each(|(sum, number)| *sum += number);
-            }
-            buffer[at] = lanes_sum(run);
+            let run = &columns[at * self.len..][..self.len];
+            sums.iter_mut().zip(run).for_each(|(sum, number)| *sum += number);
+            columns[at] = run.iter().sum();
         }
-        buffer.truncate(runs);
+        columns.truncate(runs);
     }
-}
-
-/// A sum in eight independent lanes, which the compiler can vectorize.
-fn lanes_sum(numbers: &[f64]) -> f64 {
-    let (chunks, rest) = numbers.as_chunks::<8>();
-    let mut lanes = [0.0; 8];
-    for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, number)| *lane += number);
-    }
-    lanes.iter().sum::<f64>() + rest.iter().sum::<f64>()
 }

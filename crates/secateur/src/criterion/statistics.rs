@@ -53,8 +53,8 @@ pub trait Weights: Sync {
     /// When they cannot be read.
     fn view(&self, param: ParamId) -> Result<TensorView>;
 
-    /// Says that the view is not needed for now.
-    fn release(&self, _view: &TensorView) {}
+    /// Says that this part of a view's elements is not needed for now.
+    fn release(&self, _part: &[u8]) {}
 }
 
 impl<W: Weights + ?Sized> Statistics for W {
@@ -66,8 +66,7 @@ impl<W: Weights + ?Sized> Statistics for W {
         kept: &Keep,
     ) -> Result<Vec<Vec<f64>>> {
         let view = self.view(param)?;
-        let sums = reduce::sums(&view, measure, axes, kept);
-        self.release(&view);
+        let sums = reduce::sums(&view, measure, axes, kept, |part| self.release(part));
         sums.and_then(|sums| finite(sums, |sums| sums.iter().flatten().all(|s| s.is_finite())))
     }
 
@@ -80,7 +79,7 @@ impl<W: Weights + ?Sized> Statistics for W {
     ) -> Result<Vec<f64>> {
         let view = self.view(param)?;
         let rows = Distances::new(&view, axis, members, kept);
-        self.release(&view);
+        self.release(&view.data);
         finite(rows?.sums(), |sums| sums.iter().all(|sum| sum.is_finite()))
     }
 }

@@ -1,6 +1,7 @@
 //! Criteria against naive references and numbers made by hand.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
@@ -116,8 +117,13 @@ fn check_sums(dtype: DType, dims: &[usize], keep: &Keep) {
     let view = TensorView::new(dtype, dims.to_vec(), encode(dtype, &numbers).into()).unwrap();
     let axes: Vec<usize> = (0..dims.len()).collect();
     for chosen in [axes.clone(), axes.iter().copied().step_by(2).collect()] {
-        let magnitude = reduce::sums(&view, Measure::Magnitude, &chosen, keep).unwrap();
-        let square = reduce::sums(&view, Measure::Square, &chosen, keep).unwrap();
+        let read = AtomicUsize::new(0);
+        let count = |part: &[u8]| {
+            read.fetch_add(part.len(), Ordering::Relaxed);
+        };
+        let magnitude = reduce::sums(&view, Measure::Magnitude, &chosen, keep, count).unwrap();
+        assert_eq!(read.into_inner(), view.data.len());
+        let square = reduce::sums(&view, Measure::Square, &chosen, keep, |_| ()).unwrap();
         for (place, &axis) in chosen.iter().enumerate() {
             let naive = |f: fn(f64) -> f64| {
                 naive_sums(dims, axis, keep, &numbers.iter().map(|&n| f(n)).collect::<Vec<_>>())
@@ -161,7 +167,7 @@ fn criterion_sums_cross_blocks_and_tasks() {
 #[test]
 fn criterion_types_that_are_no_numbers_are_refused() {
     let view = TensorView::new(DType::F8, vec![2], vec![0, 0].into()).unwrap();
-    let error = reduce::sums(&view, Measure::Square, &[0], &vec![None]).unwrap_err();
+    let error = reduce::sums(&view, Measure::Square, &[0], &vec![None], |_| ()).unwrap_err();
     assert_eq!(error.to_string(), "elements of type f8 cannot be scored");
 }
 

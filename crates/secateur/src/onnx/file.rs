@@ -172,13 +172,9 @@ impl OnnxFile {
         })
     }
 
-    /// Lets the system drop the pages that hold this view, which keeps memory low while a large
-    /// model is read tensor by tensor. The view stays valid.
-    pub fn release(&self, view: &TensorView) {
-        self.release_bytes(&view.data);
-    }
-
-    pub(super) fn release_bytes(&self, part: &[u8]) {
+    /// Lets the system drop the pages that hold this part of a view, which keeps memory low while
+    /// a large model is read piece by piece. The view stays valid.
+    pub fn release(&self, part: &[u8]) {
         self.source.release(part);
         self.external.release(part);
     }

@@ -32,6 +32,9 @@ pub(super) struct Limits {
     pub(super) inline: u64,
 }
 
+/// Bytes that are read before their pages are released.
+const CHUNK: usize = 1 << 22;
+
 /// Protobuf messages have less than 2 GiB.
 const LIMITS: Limits = Limits { message: i32::MAX as u64, inline: 1024 };
 
@@ -150,8 +153,14 @@ fn write_payload(file: &OnnxFile, payload: &Payload, sink: &mut dyn Write) -> io
     match &payload.cut {
         None => write_chunks(file, &data, sink),
         Some(cut) => {
-            cut.write(&data, sink)?;
-            file.release_bytes(&data);
+            let mut released = 0;
+            cut.write_passing(&data, sink, &mut |read| {
+                if read >= released + CHUNK {
+                    file.release(&data[released..read]);
+                    released = read;
+                }
+            })?;
+            file.release(&data);
             Ok(())
         }
     }
@@ -163,10 +172,10 @@ fn typed(file: &OnnxFile, range: &Range<usize>) -> Result<bytes::Bytes> {
 }
 
 fn write_chunks(file: &OnnxFile, data: &[u8], sink: &mut dyn Write) -> io::Result<()> {
-    for chunk in data.chunks(1 << 23) {
+    for chunk in data.chunks(CHUNK) {
         sink.write_all(chunk)?;
         if data.len() >= 1 << 16 {
-            file.release_bytes(chunk);
+            file.release(chunk);
         }
     }
     Ok(())

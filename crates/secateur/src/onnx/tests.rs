@@ -211,7 +211,7 @@ fn onnx_raw_data_is_borrowed_from_the_file() {
     for tensor in &file.graph().initializer {
         let view = file.tensor(tensor).unwrap();
         assert!(map.contains(&view.data.as_ptr()), "{}", tensor.name);
-        file.release(&view);
+        file.release(&view.data);
         assert_eq!(view, file.tensor(tensor).unwrap());
     }
 }

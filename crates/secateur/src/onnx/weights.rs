@@ -43,7 +43,7 @@ impl Weights for StoredWeights<'_> {
         numbers(&view, self.file.data_type(at)?, zero.as_ref(), scale.as_ref())
     }
 
-    fn release(&self, view: &TensorView) {
-        self.file.release(view);
+    fn release(&self, part: &[u8]) {
+        self.file.release(part);
     }
 }
