@@ -48,6 +48,11 @@ impl DType {
         matches!(self, DType::F64 | DType::F32 | DType::F16 | DType::BF16 | DType::F8)
     }
 
+    /// Whether sizes and positions come in this type.
+    pub(crate) fn holds_sizes(self) -> bool {
+        matches!(self, DType::I64 | DType::I32 | DType::Bool)
+    }
+
     /// Whether elements are integers.
     pub fn is_int(self) -> bool {
         use DType::{I8, I16, I32, I64, U8, U16, U32, U64};

@@ -78,7 +78,7 @@ impl<'a> Vanishing<'a> {
 
     fn is_zero(&self, value: ValueId, axis: usize, group: GroupId) -> bool {
         match self.graph.value(value).origin {
-            Origin::Param(_) => true,
+            Origin::Param(_) => !self.graph.zeros.is_held(value),
             Origin::Node(_) => {
                 self.alive[value.index()].get(axis).is_some_and(|alive| !alive.contains(&group))
             }
@@ -111,7 +111,8 @@ impl<'a> Vanishing<'a> {
                     with.filter(|(_, dim)| dim.factors().any(|f| f.index() == factor)).peekable();
                 axes.peek()?;
                 let value = (*value)?;
-                Some(axes.all(|(axis, _)| self.is_zero(value, axis, group)))
+                let stands = rule.flow.moves() || self.graph.zeros.of(value) == operand.zero;
+                Some(stands && axes.all(|(axis, _)| self.is_zero(value, axis, group)))
             })
             .collect();
         match rule.factors[factor].kind {
@@ -193,6 +194,38 @@ mod tests {
         };
         assert_eq!(couplings(&layer("Tanh(b)")), [""; 0]);
         assert_eq!(couplings(&layer("Exp(b)")), ["RNN"]);
+    }
+
+    #[test]
+    fn integers_vanish_where_they_are_their_zero_point() {
+        let through = |zero: &str, after: &str| {
+            couplings(&format!(
+                "u = f32(0.5)
+                three = u8(3)
+                q = QuantizeLinear(y, u, three)
+                m = {after}
+                t = u8({zero})
+                z = DequantizeLinear(m, u, t)
+                sum = ReduceSum(z)"
+            ))
+        };
+        assert_eq!(through("3", "Identity(q)"), [""; 0]);
+        assert_eq!(through("4", "Identity(q)"), ["ReduceSum"]);
+        assert_eq!(through("3", "Relu(q)"), ["ReduceSum"]);
+    }
+
+    #[test]
+    fn a_range_includes_zero_and_no_other_number() {
+        let through = |before: &str| {
+            couplings(&format!(
+                "b = {before}
+                q, u, t = DynamicQuantizeLinear(b)
+                z = DequantizeLinear(q, u, t)"
+            ))
+        };
+        assert_eq!(through("Relu(y)"), [""; 0]);
+        let twice = ["DynamicQuantizeLinear", "DynamicQuantizeLinear"];
+        assert_eq!(through("Sigmoid(y)"), twice);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::DType;
 use crate::ops::Op;
 use crate::rule::Rule;
 use crate::size::{Expr, ExprId, Sizes};
+use crate::zero::Zeros;
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
@@ -163,6 +164,8 @@ pub struct Graph {
     pub sizes: Sizes,
     /// Expressions whose literals must keep their value: read for something other than a size.
     pub frozen: Vec<ExprId>,
+    /// What stands for zero in quantized tensors.
+    pub zeros: Zeros,
     /// What the reader could not follow: one line per kind of operator.
     pub warnings: Vec<String>,
 }

@@ -135,7 +135,7 @@ impl Evidence {
                 Op::Contract(_) if live == 2 => {
                     evidence.add_product(rule, analysis.factors(id), analysis)
                 }
-                Op::Elementwise(_) if live == 2 && adds(&node.kind) => {
+                Op::Elementwise(_) if live == 2 && is_sum(&node.kind) => {
                     let all = analysis.factors(id).iter();
                     evidence.added.extend(all.flat_map(|&axis| analysis.axes.atoms(axis)));
                 }
@@ -159,9 +159,9 @@ impl Evidence {
     }
 }
 
-/// Whether an operator adds activations.
-fn adds(kind: &str) -> bool {
-    matches!(kind, "Add" | "Sum") || kind.starts_with("Skip")
+/// Whether an elementwise operator adds activations.
+fn is_sum(kind: &str) -> bool {
+    matches!(kind, "Add" | "Sum" | "QLinearAdd") || kind.starts_with("Skip")
 }
 
 /// Which values depend on the model's inputs.

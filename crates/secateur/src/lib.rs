@@ -48,6 +48,7 @@ pub mod tensor;
 #[cfg(test)]
 mod testing;
 pub mod why;
+pub mod zero;
 
 #[cfg(test)]
 extern crate self as secateur;

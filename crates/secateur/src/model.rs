@@ -273,7 +273,7 @@ impl Model {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Saved> {
         let changes = self.changes(keeps)?;
-        let edits = onnx::masking_edits(self, &changes);
+        let edits = onnx::masking_edits(self, &changes)?;
         onnx::save(&self.file, &edits, out, progress)
     }
 }

@@ -94,7 +94,7 @@ impl<'a> Roles<'a> {
                 Some(Role::Consumer)
             }
             (Use::Weight, _) => Some(Role::Producer),
-            (Use::Affine, _) => Some(Role::Affine),
+            (Use::Affine | Use::Encoding, _) => Some(Role::Affine),
             (Use::Table, _) => Some(Role::Table),
             (Use::Data, _) => {
                 for (result, dims) in rule.results.iter().enumerate() {

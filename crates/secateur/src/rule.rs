@@ -13,6 +13,7 @@
 use std::fmt;
 
 use crate::graph::Extent;
+use crate::zero::Zero;
 
 /// A factor of a [`Rule`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,6 +64,8 @@ pub enum Use {
     Affine,
     /// A table that rows are read from.
     Table,
+    /// What the numbers of a quantized tensor stand for: a scale, a zero point.
+    Encoding,
 }
 
 /// Where zeros of the operands appear in the results.
@@ -70,6 +73,8 @@ pub enum Use {
 pub enum Flow {
     /// Elements are moved: zero where every operand that has the factor is.
     Carry,
+    /// Elements of the first operand are moved: zero where it is.
+    First,
     /// A product plus terms: zero where one of `factors` is and all of `terms` are; not defined
     /// where one of `divisors` is zero.
     Product {
@@ -103,14 +108,20 @@ impl Flow {
                     && terms.iter().all(zero)
                     && !divisors.iter().any(zero)
             }
+            Flow::First => operands.first() == Some(&Some(true)),
             Flow::Break | Flow::Pole => false,
         }
+    }
+
+    /// Whether results hold elements of operands as they are.
+    pub fn moves(&self) -> bool {
+        matches!(self, Flow::Carry | Flow::First)
     }
 
     /// Whether a result is not defined, with `operands` as for [`Flow::vanishes`].
     pub fn is_undefined(&self, operands: &[Option<bool>]) -> bool {
         match self {
-            Flow::Carry | Flow::Break => false,
+            Flow::Carry | Flow::First | Flow::Break => false,
             Flow::Product { divisors, .. } => {
                 divisors.iter().any(|&i| operands.get(i).copied().flatten() == Some(true))
             }
@@ -158,6 +169,8 @@ pub struct Operand {
     pub role: Use,
     /// Its axes; empty for an omitted operand and for a scalar.
     pub dims: Vec<Dim>,
+    /// What the operator takes for zero in it. One that moves elements takes any number.
+    pub zero: Zero,
 }
 
 /// How the axes of an operator's operands and results relate.
@@ -173,6 +186,8 @@ pub struct Rule {
     pub results: Vec<Vec<Dim>>,
     /// Where zeros go.
     pub flow: Flow,
+    /// What stands for zero in the results of an operator that computes.
+    pub zero: Zero,
     /// Multiply-accumulates: a sum of products of factor sizes.
     pub macs: Vec<Vec<FactorId>>,
 }
@@ -186,6 +201,7 @@ impl Rule {
             operands: Vec::new(),
             results: Vec::new(),
             flow: Flow::Carry,
+            zero: Zero::PLAIN,
             macs: Vec::new(),
         }
     }
@@ -219,7 +235,7 @@ impl Rule {
 
     /// Adds an operand.
     pub fn operand(&mut self, role: Use, dims: Vec<Dim>) -> usize {
-        self.operands.push(Operand { role, dims });
+        self.operands.push(Operand { role, dims, zero: Zero::PLAIN });
         self.operands.len() - 1
     }
 

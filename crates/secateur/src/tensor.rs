@@ -91,6 +91,19 @@ impl TensorView {
         TensorView::new(dtype, dims, data?.concat().into()).ok()
     }
 
+    /// The elements as the numbers that their bits stand for, 4-bit and 8-bit floats as unsigned
+    /// integers; `None` for other types.
+    pub fn to_codes(&self) -> Option<Vec<i64>> {
+        match self.dtype {
+            DType::Packed4 => {
+                let count = element_count(&self.dims).ok()?;
+                Some(unpack(&self.data, count).into_iter().map(i64::from).collect())
+            }
+            DType::F8 => Some(self.data.iter().map(|&byte| byte.into()).collect()),
+            _ => self.to_i64s(),
+        }
+    }
+
     /// The elements as `f64`; `None` unless they are floats of 16 bits or more.
     pub fn to_f64s(&self) -> Option<Vec<f64>> {
         let data = &self.data;
@@ -418,10 +431,16 @@ impl Gather<'_> {
     }
 }
 
-fn unpack(data: &[u8], count: usize) -> Vec<u8> {
+pub(crate) fn unpack(data: &[u8], count: usize) -> Vec<u8> {
     let mut nibbles: Vec<u8> = data.iter().flat_map(|byte| [byte & 15, byte >> 4]).collect();
     nibbles.truncate(count);
     nibbles
+}
+
+/// Two 4-bit elements per byte from one.
+pub(crate) fn pack(nibbles: &[u8]) -> Vec<u8> {
+    let pair = |pair: &[u8]| pair[0] & 15 | pair.get(1).map_or(0, |high| high << 4);
+    nibbles.chunks(2).map(pair).collect()
 }
 
 /// Takes one element per byte and passes on two per byte.

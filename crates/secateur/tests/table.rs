@@ -1569,6 +1569,30 @@ fn fused_attention_has_heads_and_head_widths() {
     );
 }
 
+#[test]
+fn a_layer_that_is_called_again_stays_one_layer() {
+    check(
+        "shared_layer",
+        expect![[r#"
+        a = onnx::MatMul_41:1 12 residual exact
+          onnx::MatMul_41:1 producer a
+          onnx::MatMul_40:0 consumer a
+          a.weight:1 producer a
+          a.bias:0 affine a
+          down.bias:0 affine a
+          down.bias@2:0 affine a
+          down.bias@3:0 affine a
+          b.weight:0 consumer a
+        b = onnx::MatMul_40:1 20 features exact
+          onnx::MatMul_41:0 consumer b
+          onnx::MatMul_40:1 producer b
+          up.bias:0 affine b
+          up.bias@2:0 affine b
+          up.bias@3:0 affine b
+    "#]],
+    );
+}
+
 /// The two exporters of PyTorch spell a model differently, and it is cut alike.
 #[test]
 fn both_exporters_give_the_same_groups() {
@@ -1590,9 +1614,6 @@ fn both_exporters_give_the_same_groups() {
         }
     }
     expect![[r#"
-        weight_standardized_batch_norm
-          dynamo: 12 channels, 8 channels
-          legacy: 108 features approximate, 12 channels approximate, 8 channels
         weight_standardized_conv
           dynamo: 12 channels, 8 channels
           legacy: 12 channels approximate, 8 channels

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::bodies::BodyId;
 use super::changes::collect_names;
+use super::codes::encoded_zero;
 use super::proto::{AttributeProto, attribute_type};
 use super::{AttributeEdit, Edits, Imported, OnnxFile, TensorEdit, TensorRef};
 use crate::graph::{Origin, Param, ParamId, Value};
@@ -12,11 +13,12 @@ use crate::ops::Place;
 use crate::refit::{Refit, Replacement};
 use crate::size::{Literal, Scalar};
 use crate::tensor::{Keep, TensorView};
+use crate::zero::Zero;
 use crate::{DType, Error, Result};
 
 /// The edits that cut parameters, and let literals and declared shapes follow.
 pub(crate) fn pruning_edits(model: &Model, changes: &Changes) -> Result<Edits> {
-    let mut edits = parameter_edits(model, changes, TensorEdit::Keep);
+    let mut edits = parameter_edits(model, changes, &|_, keep| Ok(Some(TensorEdit::Keep(keep))))?;
     let (file, imported) = (model.file(), model.imported());
     for (tensor, values) in patched_constants(file, imported, &changes.refit) {
         let at = imported.tensors[tensor as usize];
@@ -70,9 +72,24 @@ fn literal(model: &Model, replacement: &Replacement) -> Result<TensorView> {
     })
 }
 
-/// The edits that zero what pruning would remove.
-pub(crate) fn masking_edits(model: &Model, changes: &Changes) -> Edits {
-    parameter_edits(model, changes, TensorEdit::Zero)
+/// The edits that zero what pruning would remove. In a quantized tensor its zero point is zero;
+/// scales and zero points stay.
+pub(crate) fn masking_edits(model: &Model, changes: &Changes) -> Result<Edits> {
+    let zeros = &model.graph().zeros;
+    let edit = |param: &Param, keep: Keep| {
+        Ok(match zeros.of(param.value) {
+            _ if zeros.is_held(param.value) => None,
+            Zero::Number(0) => Some(TensorEdit::Zero(keep)),
+            zero => {
+                let encoded = encoded_zero(model.file(), &model.imported().tensors, zero)?;
+                Some(match encoded {
+                    Some(encoded) => TensorEdit::Blank(keep, encoded),
+                    None => TensorEdit::Zero(keep),
+                })
+            }
+        })
+    };
+    parameter_edits(model, changes, &edit)
 }
 
 /// What the literals that change are now, by the name of their constant or node: name, change,
@@ -102,7 +119,11 @@ pub(crate) fn literal_edits(
 
 /// Cuts or masks parameters. Uses of one stored tensor that differ get a copy each; one that is
 /// read for something else too stays.
-fn parameter_edits(model: &Model, changes: &Changes, edit: fn(Keep) -> TensorEdit) -> Edits {
+fn parameter_edits(
+    model: &Model,
+    changes: &Changes,
+    edit: &dyn Fn(&Param, Keep) -> Result<Option<TensorEdit>>,
+) -> Result<Edits> {
     let graph = model.graph();
     let mut by_tensor: BTreeMap<u32, Vec<ParamId>> = BTreeMap::new();
     for id in graph.param_ids() {
@@ -114,36 +135,36 @@ fn parameter_edits(model: &Model, changes: &Changes, edit: fn(Keep) -> TensorEdi
     for (tensor, mut uses) in by_tensor {
         let at = model.imported().tensors[tensor as usize];
         uses.sort_by_key(|&id| (graph.param(id).only_use.is_some(), id));
-        let mut variants: Vec<(Option<&Keep>, Vec<&Param>)> = Vec::new();
+        let mut variants: Vec<(Option<TensorEdit>, Vec<&Param>)> = Vec::new();
         let first = graph.param(uses[0]);
         let source = graph.value(first.value).name.as_str();
         if first.only_use.is_some() && readers.get(source).is_some_and(|&n| n > uses.len()) {
             variants.push((None, vec![first]));
         }
         for id in uses {
-            let keep = changes.params.get(&id);
-            match variants.iter_mut().find(|(other, _)| *other == keep) {
-                Some((_, params)) => params.push(graph.param(id)),
-                None => variants.push((keep, vec![graph.param(id)])),
+            let param = graph.param(id);
+            let keep = changes.params.get(&id).cloned();
+            let keep = keep.filter(|keep| keep.iter().any(Option::is_some));
+            let change = keep.map(|keep| edit(param, keep)).transpose()?.flatten();
+            match variants.iter_mut().find(|(other, _)| *other == change) {
+                Some((_, params)) => params.push(param),
+                None => variants.push((change, vec![param])),
             }
         }
-        for (index, (keep, params)) in variants.into_iter().enumerate() {
-            let keep = keep.cloned().unwrap_or_else(|| vec![None; params[0].shape.len()]);
-            let whole = keep.iter().all(Option::is_none);
+        for (index, (change, params)) in variants.into_iter().enumerate() {
             if index == 0 {
-                if !whole {
-                    edits.tensors.insert(at, edit(keep));
-                }
+                edits.tensors.extend(change.map(|change| (at, change)));
                 continue;
             }
+            let whole = || TensorEdit::Keep(vec![None; params[0].shape.len()]);
             let name = names.fresh(&params[0].name);
             for (node, slot) in params.iter().filter_map(|param| param.only_use) {
                 edits.inputs.push((node, slot, name.clone()));
             }
-            edits.copies.push((name, at, edit(keep)));
+            edits.copies.push((name, at, change.unwrap_or_else(whole)));
         }
     }
-    edits
+    Ok(edits)
 }
 
 /// How many inputs of nodes read each name.

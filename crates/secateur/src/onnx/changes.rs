@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::bodies::BodyId;
+use super::codes::blank;
 use super::encode::encode_ints;
 use super::proto::{GraphProto, TensorProto};
 use super::rope::{Elements, Payload};
@@ -97,7 +98,7 @@ impl<'a> Changes<'a> {
 
 fn keeps_all(edit: &TensorEdit, rank: usize) -> bool {
     match edit {
-        TensorEdit::Keep(keep) | TensorEdit::Zero(keep) => {
+        TensorEdit::Keep(keep) | TensorEdit::Zero(keep) | TensorEdit::Blank(keep, _) => {
             keep.len() == rank && keep.iter().all(Option::is_none)
         }
         TensorEdit::Ints(..) => false,
@@ -108,7 +109,7 @@ fn keeps_all(edit: &TensorEdit, rank: usize) -> bool {
 fn edited_dims(tensor: &TensorProto, edit: &TensorEdit) -> Result<Option<Vec<Option<i64>>>> {
     let declared = |dims: &[usize]| dims.iter().map(|&dim| i64::try_from(dim).ok()).collect();
     match edit {
-        TensorEdit::Zero(_) => Ok(None),
+        TensorEdit::Zero(_) | TensorEdit::Blank(..) => Ok(None),
         TensorEdit::Ints(dims, _) => Ok(Some(declared(dims))),
         TensorEdit::Keep(keep) if keep.len() == tensor.dims.len() => {
             let dim = |(&dim, keep): (&i64, &Option<Vec<u32>>)| {
@@ -170,6 +171,10 @@ impl Change {
         match edit {
             TensorEdit::Keep(keep) => Cut::keep(view.dtype, &view.dims, keep).map(Self::cut),
             TensorEdit::Zero(keep) => Cut::zero(view.dtype, &view.dims, keep).map(Self::cut),
+            TensorEdit::Blank(keep, zero) => {
+                let data = blank(view, keep, zero)?;
+                Ok(Self { dims: view.dims.clone(), kind: ChangeKind::Values(data) })
+            }
             TensorEdit::Ints(dims, values) => {
                 let data = encode_ints(view.dtype, dims, values)?.into();
                 Ok(Self { dims: dims.clone(), kind: ChangeKind::Values(data) })

@@ -6,6 +6,7 @@ use crate::graph::{Extent, Node, NodeId, Origin, Value, ValueId, is_countable};
 use crate::ops::Op;
 use crate::size::{Expr, ExprId, Literal, Scalar};
 use crate::tensor::TensorView;
+use crate::zero::Zero;
 use crate::{Error, Result};
 
 /// Decodes one node: reads its attributes and inputs, and adds nodes to the graph.
@@ -239,6 +240,18 @@ impl<'d, 'a> Decoder<'d, 'a> {
         let [expr] = known.exprs[..] else { return None };
         self.importer.freeze(&[expr]);
         self.scalar(expr).map(Scalar::float)
+    }
+
+    /// What stands for zero where input `slot` is the zero point, spread along an axis in blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn zero(&mut self, slot: usize, axis: usize, block: usize) -> Result<Zero> {
+        if !self.has(slot) {
+            return Ok(Zero::PLAIN);
+        }
+        let value = self.input(slot)?;
+        self.importer.zero(value, axis, block)
     }
 
     fn scalar(&self, expr: ExprId) -> Option<Scalar> {

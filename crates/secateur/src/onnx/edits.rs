@@ -27,8 +27,21 @@ pub enum TensorEdit {
     Keep(Keep),
     /// Keeps the shape, and zeroes all that the same `Keep` would drop.
     Zero(Keep),
+    /// Keeps the shape, and writes what stands for zero over all that the same `Keep` would drop.
+    Blank(Keep, Encoded),
     /// Takes this shape and these values, in the tensor's own integer type.
     Ints(Vec<usize>, Vec<i64>),
+}
+
+/// What numbers stand for zero in a tensor, or what its numbers stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// One number, one per index of an axis, or one per block of indices.
+    pub small: TensorView,
+    /// The axis.
+    pub axis: usize,
+    /// Indices of the axis that share a number.
+    pub block: usize,
 }
 
 /// A new value of a node's attribute.

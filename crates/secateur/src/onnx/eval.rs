@@ -85,13 +85,13 @@ impl Evaluator<'_> {
         self.is_worth_it(&known).then_some(known)
     }
 
-    /// Vectors of floats that sizes have no part in are weights: they stay nodes.
+    /// Vectors of another type that sizes have no part in are weights: they stay nodes.
     fn is_worth_it(&self, known: &Known) -> bool {
         let mut sized = false;
         for &expr in &known.exprs {
             self.graph.sizes.leaves(expr, &mut |leaf| sized |= matches!(leaf, Expr::Dim(..)));
         }
-        sized || !known.dtype.is_float() || known.dims.is_empty()
+        sized || known.dtype.holds_sizes() || known.dims.is_empty()
     }
 
     /// Whether the node makes a tensor whose shape is a computed, open size.

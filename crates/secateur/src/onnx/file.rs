@@ -158,6 +158,20 @@ impl OnnxFile {
         }
     }
 
+    /// How ONNX names the element type of the tensor that `at` names.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn data_type(&self, at: TensorRef) -> Result<i32> {
+        Ok(match at {
+            TensorRef::Initializer(index) => self.initializer(index)?.data_type,
+            TensorRef::Attribute { node, attribute } => {
+                let tensor = self.attribute(node, attribute)?.t.as_deref();
+                tensor.map_or(proto::INT64, |tensor| tensor.data_type)
+            }
+        })
+    }
+
     /// Lets the system drop the pages that hold this view, which keeps memory low while a large
     /// model is read tensor by tensor. The view stays valid.
     pub fn release(&self, view: &TensorView) {

@@ -69,7 +69,7 @@ impl<'h> InputShapes<'h> {
                         ))
                         .hint(INPUTS));
                     }
-                    Some(proto::Extent::Param(name)) if !name.is_empty() => {
+                    Some(proto::Extent::Param(name)) if is_symbol(name) => {
                         let known = self.symbols.insert(name.clone(), size);
                         if let Some(other) = known.filter(|&known| known != size) {
                             return Err(Error::argument(format!(
@@ -110,7 +110,7 @@ impl<'h> InputShapes<'h> {
                 Some(proto::Extent::Value(size)) if *size > 0 => {
                     Extent::fixed(usize::try_from(*size).unwrap_or(usize::MAX))
                 }
-                Some(proto::Extent::Param(name)) if !name.is_empty() => {
+                Some(proto::Extent::Param(name)) if is_symbol(name) => {
                     let known = given.or(self.symbols.get(name).copied());
                     let size = known.unwrap_or_else(|| self.guess(name, axis, dims.len()));
                     self.symbols.insert(name.clone(), size);
@@ -145,6 +145,11 @@ impl<'h> InputShapes<'h> {
         }
         Ok((self.symbols, self.guessed.into_iter().collect()))
     }
+}
+
+/// Whether equal names stand for equal sizes; some exporters write `?` for every open one.
+fn is_symbol(name: &str) -> bool {
+    !matches!(name, "" | "?")
 }
 
 fn open(size: usize) -> Extent {

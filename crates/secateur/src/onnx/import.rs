@@ -23,6 +23,7 @@ use crate::graph::{Extent, Graph, Node, NodeId, Origin, Value, ValueId};
 use crate::ops::{self, Op};
 use crate::size::{Expr, Literal, Scalar};
 use crate::tensor::{TensorView, element_count};
+use crate::zero::Zeros;
 use crate::{DType, Error, ErrorKind, Result};
 use call::Functions;
 pub(super) use scope::Formal;
@@ -30,17 +31,15 @@ use scope::{Binding, Kind, Scope, User};
 
 /// Largest integer constant that is read as sizes.
 pub(super) const MAX_KNOWN_INTS: usize = 1024;
-/// Largest float constant that is read as numbers (scales, bounds).
-const MAX_KNOWN_FLOATS: usize = 16;
+/// Largest constant of another type that is read as numbers (scales, zero points, bounds).
+const MAX_KNOWN_NUMBERS: usize = 16;
 
 /// The opsets of the ONNX standard whose operators are read.
 const OPSETS: RangeInclusive<i64> = 7..=23;
 
-/// All decode tables, one per operator family. An operator outside of the ONNX standard is written
-/// with its domain: `com.microsoft::FusedConv`.
+/// All decode tables, one per operator family.
 const TABLES: &[&[(&str, Decode)]] = &[
     ops::attention::ONNX,
-    ops::attention::ONNX_CONTRIB,
     ops::contract::ONNX,
     ops::conv::ONNX,
     ops::elementwise::ONNX,
@@ -49,9 +48,9 @@ const TABLES: &[&[(&str, Decode)]] = &[
     ops::gather::ONNX,
     ops::join::ONNX,
     ops::norm::ONNX,
-    ops::ort::ONNX,
     ops::pad::ONNX,
     ops::pool::ONNX,
+    ops::quantize::ONNX,
     ops::recurrent::ONNX,
     ops::reduce::ONNX,
     ops::reshape::ONNX,
@@ -59,7 +58,17 @@ const TABLES: &[&[(&str, Decode)]] = &[
     ops::rotary::ONNX,
 ];
 
-/// The operators that Secateur knows, sorted.
+/// The same for the operators that ONNX Runtime adds, in the domain `com.microsoft`.
+const CONTRIB_TABLES: &[&[(&str, Decode)]] = &[
+    ops::attention::CONTRIB,
+    ops::elementwise::CONTRIB,
+    ops::ort::CONTRIB,
+    ops::packed::CONTRIB,
+    ops::quantize::CONTRIB,
+    ops::rotary::CONTRIB,
+];
+
+/// The operators of the ONNX standard that Secateur knows, sorted.
 pub fn known_operators() -> Vec<&'static str> {
     let names: BTreeSet<&str> = TABLES.iter().copied().flatten().map(|entry| entry.0).collect();
     names.into_iter().collect()
@@ -95,6 +104,7 @@ pub fn import(file: &OnnxFile, hints: &Hints) -> Result<Imported> {
         let text = format!("{} nodes behind these are left as they are", importer.behind);
         importer.graph.warnings.push(text + ": the shapes of what they read are not known");
     }
+    importer.graph.zeros = Zeros::new(&importer.graph);
     super::labels::add_labels(file, &mut importer.graph);
     let Importer { graph, tensors, guessed, mut names, .. } = importer;
     names.sort_unstable();
@@ -146,6 +156,7 @@ pub(super) struct Importer<'a> {
     copies: HashMap<u32, usize>,
     param_names: HashSet<String>,
     table: HashMap<&'static str, Decode>,
+    contrib: HashMap<&'static str, Decode>,
     opaque: BTreeSet<String>,
     /// Nodes that read something of unknown shape.
     behind: usize,
@@ -171,6 +182,7 @@ impl<'a> Importer<'a> {
             copies: HashMap::new(),
             param_names: HashSet::new(),
             table: TABLES.iter().copied().flatten().copied().collect(),
+            contrib: CONTRIB_TABLES.iter().copied().flatten().copied().collect(),
             opaque: BTreeSet::new(),
             behind: 0,
         })
@@ -278,7 +290,7 @@ impl<'a> Importer<'a> {
     /// The numbers of a tensor, if they are few. Those of one that is no stored tensor never change.
     fn read_known(&mut self, tensor: Option<u32>, view: &TensorView) -> Result<Option<Arc<Known>>> {
         let float = view.dtype.is_float();
-        let limit = if float { MAX_KNOWN_FLOATS } else { MAX_KNOWN_INTS };
+        let limit = if view.dtype.holds_sizes() { MAX_KNOWN_INTS } else { MAX_KNOWN_NUMBERS };
         if element_count(&view.dims)? > limit {
             return Ok(None);
         }
@@ -359,11 +371,8 @@ impl<'a> Importer<'a> {
             return Ok(());
         }
         let nodes = self.graph.nodes.len();
-        let entry = match is_standard(&node.domain) {
-            true => self.table.get(node.op_type.as_str()),
-            false => self.table.get(format!("{}::{}", node.domain, node.op_type).as_str()),
-        };
-        let outcome = match entry.copied() {
+        let entry = self.decode(node);
+        let outcome = match entry {
             None => Err(None),
             Some(decode) => {
                 let mut cx = Decoder::new(self, index, node);
@@ -387,6 +396,16 @@ impl<'a> Importer<'a> {
     /// Whether the nodes that are being read may not run with the sizes at hand.
     fn may_not_run(&self) -> bool {
         self.scopes.iter().any(|scope| scope.kind.is_branch())
+    }
+
+    /// How a node is decoded, if its operator is known.
+    fn decode(&self, node: &NodeProto) -> Option<Decode> {
+        let table = match node.domain.as_str() {
+            domain if is_standard(domain) => &self.table,
+            "com.microsoft" => &self.contrib,
+            _ => return None,
+        };
+        table.get(node.op_type.as_str()).copied()
     }
 
     /// A `Constant` node is a stored tensor.

@@ -7,6 +7,7 @@
 mod apply;
 mod bodies;
 mod changes;
+mod codes;
 mod data_file;
 mod decode;
 mod edits;
@@ -30,7 +31,7 @@ mod wire;
 
 pub(crate) use apply::{literal_edits, masking_edits, pruning_edits};
 pub use decode::{Decode, Decoder};
-pub use edits::{AttributeEdit, Edits, TensorEdit, TensorRef};
+pub use edits::{AttributeEdit, Edits, Encoded, TensorEdit, TensorRef};
 pub use file::OnnxFile;
 pub use hints::Hints;
 pub use import::{Imported, import, known_operators};

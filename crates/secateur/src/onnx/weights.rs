@@ -1,9 +1,12 @@
 //! The weights of an ONNX file, for criteria.
 
+use super::codes::{encoded, encoded_zero, norms, numbers};
 use super::{OnnxFile, TensorRef};
+use crate::DType;
 use crate::criterion::Weights;
 use crate::graph::{Graph, ParamId};
 use crate::tensor::TensorView;
+use crate::zero::{Spread, Zero};
 use crate::{Error, Result};
 
 /// The parameters of an imported graph, where the file stores them.
@@ -18,11 +21,26 @@ pub struct StoredWeights<'a> {
 }
 
 impl Weights for StoredWeights<'_> {
-    fn view(&self, param: ParamId) -> Result<TensorView> {
-        let param = self.graph.param(param);
+    /// Of a quantized parameter, the numbers that it stands for; of a byte that packs several, their
+    /// norm.
+    fn view(&self, id: ParamId) -> Result<TensorView> {
+        let param = self.graph.param(id);
         let at = self.tensors.get(param.tensor as usize);
-        let at = at.ok_or_else(|| Error::argument(format!("`{}` is not stored", param.name)))?;
-        self.file.resolve(*at)
+        let at = *at.ok_or_else(|| Error::argument(format!("`{}` is not stored", param.name)))?;
+        let view = self.file.resolve(at)?;
+        if let Some(packed) = self.graph.zeros.packed(id) {
+            let stored = |tensor: u32| encoded(self.file, self.tensors, Spread::whole(tensor));
+            let zero = packed.zero.map(stored).transpose()?;
+            return norms(&view, packed.bits, &stored(packed.scale)?.small, zero.map(|z| z.small));
+        }
+        let (zero, scale) = (self.graph.zeros.of(param.value), self.graph.zeros.scale(id));
+        let coded = matches!(view.dtype, DType::F8 | DType::Packed4);
+        if view.dtype.size() > Some(2) || (!coded && scale.is_none() && zero == Zero::PLAIN) {
+            return Ok(view);
+        }
+        let zero = encoded_zero(self.file, self.tensors, zero)?;
+        let scale = scale.map(|scale| encoded(self.file, self.tensors, scale)).transpose()?;
+        numbers(&view, self.file.data_type(at)?, zero.as_ref(), scale.as_ref())
     }
 
     fn release(&self, view: &TensorView) {

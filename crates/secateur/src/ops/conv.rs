@@ -228,13 +228,13 @@ impl Conv {
 pub(crate) const ONNX: &[(&str, Decode)] = &[("Conv", decode), ("ConvTranspose", decode)];
 
 fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
-    let conv = read(cx)?;
+    let conv = payload(cx, 1)?;
     cx.node(conv)
 }
 
-/// Reads the attributes of a convolution.
-pub(super) fn read(cx: &mut Decoder<'_, '_>) -> Result<Conv> {
-    let rank = cx.input_shape(1)?.len();
+/// The convolution that a node's attributes spell, with its kernel at slot `kernel`.
+pub(crate) fn payload(cx: &mut Decoder<'_, '_>, kernel: usize) -> Result<Conv> {
+    let rank = cx.input_shape(kernel)?.len();
     let spatial = rank.checked_sub(2).ok_or_else(|| Error::malformed("a kernel without axes"))?;
     let groups_literal = cx.literal("group", 0, 1);
     let output_padding = (cx.kind() == "ConvTranspose")

@@ -18,6 +18,8 @@ pub struct Elementwise {
 /// What an elementwise operator makes of zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Zeros {
+    /// The first operand, as it is.
+    Moved,
     /// Zero where the first operand is: relu, gelu, tanh, …; `x^p` with `p > 0`.
     FirstKept,
     /// Zero where any operand is: a product.
@@ -37,6 +39,7 @@ pub enum Zeros {
 impl Zeros {
     fn flow(self, operands: usize) -> Flow {
         match self {
+            Zeros::Moved => Flow::First,
             Zeros::FirstKept => Flow::product([0], []),
             Zeros::AnyKept => Flow::product((0..operands).collect::<Vec<_>>(), []),
             Zeros::AllKept => Flow::product([], (0..operands).collect::<Vec<_>>()),
@@ -103,10 +106,10 @@ macro_rules! table {
 
 /// Operators whose zeros do not depend on attributes or operands.
 pub(crate) const ONNX: &[(&str, Decode)] = table! {
+    Moved: "Identity";
     FirstKept: "Abs" "Asin" "Asinh" "Atan" "Atanh" "BitShift" "Cast" "Ceil" "Celu"
-        "Elu" "Erf" "Floor" "Gelu" "HardSwish" "Identity" "LeakyRelu" "Mish" "Neg" "PRelu" "Relu" "Round" "Selu" "Shrink" "Sign" "Sin" "Sinh" "Softsign"
-        "Sqrt" "Swish" "Tan" "Tanh" "ThresholdedRelu" "CastLike" "IsNaN" "IsInf"
-        "com.microsoft::Gelu" "com.microsoft::QuickGelu";
+        "Elu" "Erf" "Floor" "Gelu" "HardSwish" "LeakyRelu" "Mish" "Neg" "PRelu" "Relu" "Round" "Selu" "Shrink" "Sign" "Sin" "Sinh" "Softsign"
+        "Sqrt" "Swish" "Tan" "Tanh" "ThresholdedRelu" "CastLike" "IsNaN" "IsInf";
     AnyKept: "Mul" "And" "BitwiseAnd";
     AllKept: "Add" "Sub" "Sum" "Max" "Min" "Mean" "Or" "Xor" "BitwiseOr" "BitwiseXor";
     BranchesKept: "Where";
@@ -114,6 +117,11 @@ pub(crate) const ONNX: &[(&str, Decode)] = table! {
     Pole: "Acosh" "Log" "Reciprocal";
     Lost: "Acos" "BitwiseNot" "Cos" "Cosh" "Equal" "Exp" "Greater" "GreaterOrEqual"
         "HardSigmoid" "Less" "LessOrEqual" "Not" "Sigmoid" "Softplus";
+};
+
+/// How ONNX Runtime spells more of them.
+pub(crate) const CONTRIB: &[(&str, Decode)] = table! {
+    FirstKept: "Gelu" "QuickGelu";
 };
 
 /// Operators whose zeros do.

@@ -45,7 +45,7 @@ impl Operator for Gather {
         r.operand(Use::Table, dims);
         r.operand(Use::Data, picked);
         r.result(result);
-        r.flow = Flow::product([0], []);
+        r.flow = Flow::First;
         Ok(r)
     }
 }

@@ -12,8 +12,10 @@ pub mod gather;
 pub mod join;
 pub mod norm;
 pub mod ort;
+pub mod packed;
 pub mod pad;
 pub mod pool;
+pub mod quantize;
 pub mod recurrent;
 pub mod reduce;
 pub mod reshape;
@@ -89,6 +91,8 @@ operators! {
     Conv(conv::Conv),
     /// A product summed over shared axes: linear, matmul, einsum.
     Contract(contract::Contract),
+    /// A product with weights of few bits.
+    PackedMatMul(packed::PackedMatMul),
     /// Normalization with statistics of the data or stored ones.
     Norm(norm::Norm),
     /// Pooling over windows.
@@ -129,6 +133,10 @@ operators! {
     Rotary(rotary::Rotary),
     /// A recurrent layer.
     Recurrent(recurrent::Recurrent),
+    /// Numbers to integers that stand for them, or back.
+    Code(quantize::Code),
+    /// The range of all numbers.
+    Extremes(quantize::Extremes),
     /// A constant of a computed shape.
     Fill(fill::Fill),
     /// Numbers counted from a start to a limit.

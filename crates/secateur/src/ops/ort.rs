@@ -14,23 +14,23 @@ use crate::onnx::{Decode, Decoder};
 use crate::{Error, Result};
 
 /// How ONNX Runtime spells them.
-pub(crate) const ONNX: &[(&str, Decode)] = &[
-    ("com.microsoft::BiasAdd", |cx| decode_sum(cx, None)),
-    ("com.microsoft::BiasDropout", |cx| decode_sum(cx, None)),
-    ("com.microsoft::BiasGelu", |cx| decode_sum(cx, Some(Zeros::FirstKept))),
-    ("com.microsoft::FastGelu", |cx| decode_sum(cx, Some(Zeros::FirstKept))),
-    ("com.microsoft::BiasSoftmax", decode_bias_softmax),
-    ("com.microsoft::BiasSplitGelu", decode_bias_split_gelu),
-    ("com.microsoft::SkipLayerNormalization", |cx| decode_skip(cx, true, [2, 3, 4])),
-    ("com.microsoft::SkipSimplifiedLayerNormalization", |cx| decode_skip(cx, false, [2, 5, 3])),
-    ("com.microsoft::EmbedLayerNormalization", decode_embed),
-    ("com.microsoft::GroupNorm", |cx| decode_group_norm(cx, false)),
-    ("com.microsoft::SkipGroupNorm", |cx| decode_group_norm(cx, true)),
-    ("com.microsoft::FusedMatMul", decode_fused_matmul),
-    ("com.microsoft::TransposeMatMul", decode_fused_matmul),
-    ("com.microsoft::FusedGemm", decode_fused_gemm),
-    ("com.microsoft::GemmFastGelu", decode_gemm_gelu),
-    ("com.microsoft::FusedConv", decode_fused_conv),
+pub(crate) const CONTRIB: &[(&str, Decode)] = &[
+    ("BiasAdd", |cx| decode_sum(cx, None)),
+    ("BiasDropout", |cx| decode_sum(cx, None)),
+    ("BiasGelu", |cx| decode_sum(cx, Some(Zeros::FirstKept))),
+    ("FastGelu", |cx| decode_sum(cx, Some(Zeros::FirstKept))),
+    ("BiasSoftmax", decode_bias_softmax),
+    ("BiasSplitGelu", decode_bias_split_gelu),
+    ("SkipLayerNormalization", |cx| decode_skip(cx, true, [2, 3, 4])),
+    ("SkipSimplifiedLayerNormalization", |cx| decode_skip(cx, false, [2, 5, 3])),
+    ("EmbedLayerNormalization", decode_embed),
+    ("GroupNorm", |cx| decode_group_norm(cx, false)),
+    ("SkipGroupNorm", |cx| decode_group_norm(cx, true)),
+    ("FusedMatMul", decode_fused_matmul),
+    ("TransposeMatMul", decode_fused_matmul),
+    ("FusedGemm", decode_fused_gemm),
+    ("GemmFastGelu", decode_gemm_gelu),
+    ("FusedConv", decode_fused_conv),
 ];
 
 fn flag(cx: &Decoder<'_, '_>, name: &str) -> bool {
@@ -201,7 +201,7 @@ fn decode_gemm_gelu(cx: &mut Decoder<'_, '_>) -> Result<()> {
 }
 
 fn decode_fused_conv(cx: &mut Decoder<'_, '_>) -> Result<()> {
-    let conv = conv::read(cx)?;
+    let conv = conv::payload(cx, 1)?;
     activated(cx, conv, &[0, 1, 2], &[3])
 }
 

@@ -71,9 +71,13 @@ impl Operator for Pad {
         r.operand(Use::Data, dims);
         r.result(result);
         let padded = self.borders.iter().any(|(_, border)| *border != [0, 0]);
-        if padded && self.border == Border::Other {
-            r.flow = Flow::Break;
-        }
+        r.flow = match self.border {
+            Border::Copied => Flow::Carry,
+            _ if !padded => Flow::Carry,
+            // Integers of another zero point have no zero there.
+            Border::Zero => Flow::product([0], []),
+            Border::Other => Flow::Break,
+        };
         Ok(r)
     }
 

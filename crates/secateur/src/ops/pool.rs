@@ -79,6 +79,12 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
 ];
 
 fn decode(cx: &mut Decoder<'_, '_>, kind: PoolKind) -> Result<()> {
+    let pool = payload(cx, kind)?;
+    cx.node(pool)
+}
+
+/// The pool that a node's attributes spell.
+pub(crate) fn payload(cx: &Decoder<'_, '_>, kind: PoolKind) -> Result<Pool> {
     let kernel = cx.ints("kernel_shape").ok_or_else(|| Error::malformed("no `kernel_shape`"))?;
     let kernel = kernel
         .into_iter()
@@ -90,5 +96,5 @@ fn decode(cx: &mut Decoder<'_, '_>, kind: PoolKind) -> Result<()> {
         _ if cx.is_read(1) => Indices::Read,
         _ => Indices::Unread,
     };
-    cx.node(Pool { kind, kernel, window, indices })
+    Ok(Pool { kind, kernel, window, indices })
 }

@@ -133,7 +133,7 @@ impl Operator for Along {
         for _ in 0..self.results {
             r.result(result.clone());
         }
-        r.flow = if self.keeps_zero { Flow::Carry } else { Flow::Break };
+        r.flow = if self.keeps_zero { Flow::product([0], []) } else { Flow::Break };
         Ok(r)
     }
 }

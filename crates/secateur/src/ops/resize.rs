@@ -62,6 +62,10 @@ fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
         None => (0..data.len()).collect(),
         Some(axes) => axes.iter().map(|&a| axis(a, data.len())).collect::<Result<Vec<_>>>()?,
     };
+    let mode = cx.string("coordinate_transformation_mode");
+    if mode.as_deref() == Some("tf_crop_and_resize") {
+        return Err(Error::unsupported("`tf_crop_and_resize`"));
+    }
     let mut shape = data.clone();
     let by_size = cx.opset() >= 11 && cx.has(3);
     if by_size {

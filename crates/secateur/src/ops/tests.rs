@@ -92,6 +92,7 @@ fn zeros(flow: &Flow) -> String {
     };
     match flow {
         Flow::Carry => "moved".to_string(),
+        Flow::First => "0 moved".to_string(),
         Flow::Break => "lost".to_string(),
         Flow::Pole => "a pole".to_string(),
         Flow::Product { factors, terms, divisors } => {
@@ -552,20 +553,20 @@ fn operators_along_an_axis_leave_the_others_free() {
     check(
         "CumSum(2x16; i64(1)) -> 2x16",
         expect![[r#"
-        cumsum [a, b] -> [a, b]   free: a   fixed: b
-          a=2 b=16   zero: moved"#]],
+            cumsum [a, b] -> [a, b]   free: a   fixed: b
+              a=2 b=16   zero: 0"#]],
     );
     check(
         "Trilu(2x6x6) -> 2x6x6",
         expect![[r#"
-        trilu [a, b, c] -> [a, b, c]   free: a   fixed: b c
-          a=2 b=6 c=6   zero: moved"#]],
+            trilu [a, b, c] -> [a, b, c]   free: a   fixed: b c
+              a=2 b=6 c=6   zero: 0"#]],
     );
     check(
         "LRN(2x8x5x5) size=3 -> 2x8x5x5",
         expect![[r#"
-        lrn [a, b, c, d] -> [a, b, c, d]   free: a c d   fixed: b
-          a=2 b=8 c=5 d=5   zero: moved"#]],
+            lrn [a, b, c, d] -> [a, b, c, d]   free: a c d   fixed: b
+              a=2 b=8 c=5 d=5   zero: 0"#]],
     );
 }
 
@@ -813,7 +814,7 @@ fn pixel_shuffles_are_reshape_transpose_reshape() {
             reshape [1, e d c, b, a] -> [1, e, d, c, b, a]   free: a b c d e
               a=4 b=4 c=8 d=2 e=2   zero: moved
             blocks [a, b, c, d, e, f] -> [a, b, c, d, e, f]   free: a d e f   fixed: b c
-              a=1 b=2 c=2 d=8 e=4 f=4   zero: moved
+              a=1 b=2 c=2 d=8 e=4 f=4   zero: 0
             transpose [a, b, c, d, e, f] -> [a, d, e, b, f, c]   free: a b c d e f
               a=1 b=2 c=2 d=8 e=4 f=4   zero: moved
             reshape [1, e, d, c, b, a] -> [1, e, d c, b a]   free: a b c d e
@@ -825,7 +826,7 @@ fn pixel_shuffles_are_reshape_transpose_reshape() {
             reshape [1, e d c, b, a] -> [1, e, d, c, b, a]   free: a b c d e
               a=4 b=4 c=2 d=2 e=8   zero: moved
             blocks [a, b, c, d, e, f] -> [a, b, c, d, e, f]   free: a b e f   fixed: c d
-              a=1 b=8 c=2 d=2 e=4 f=4   zero: moved
+              a=1 b=8 c=2 d=2 e=4 f=4   zero: 0
             transpose [a, b, c, d, e, f] -> [a, b, e, c, f, d]   free: a b c d e f
               a=1 b=8 c=2 d=2 e=4 f=4   zero: moved
             reshape [1, e, d, c, b, a] -> [1, e, d c, b a]   free: a b c d e
@@ -837,7 +838,7 @@ fn pixel_shuffles_are_reshape_transpose_reshape() {
             reshape [1, e, d c, b a] -> [1, e, d, c, b, a]   free: a b c d e
               a=2 b=2 c=2 d=2 e=8   zero: moved
             blocks [a, b, c, d, e, f] -> [a, b, c, d, e, f]   free: a b c e   fixed: d f
-              a=1 b=8 c=2 d=2 e=2 f=2   zero: moved
+              a=1 b=8 c=2 d=2 e=2 f=2   zero: 0
             transpose [a, b, c, d, e, f] -> [a, d, f, b, c, e]   free: a b c d e f
               a=1 b=8 c=2 d=2 e=2 f=2   zero: moved
             reshape [1, e, d, c, b, a] -> [1, e d c, b, a]   free: a b c d e
@@ -964,14 +965,14 @@ fn gather_picks_rows() {
     check(
         "Gather(32x16; 2x6) -> 2x6x16",
         expect![[r#"
-        gather [rows, b], [i0, i1] -> [i0, i1, b]   free: i0 i1 b   fixed: rows
-          rows=32 i0=2 i1=6 b=16   zero: 0"#]],
+            gather [rows, b], [i0, i1] -> [i0, i1, b]   free: i0 i1 b   fixed: rows
+              rows=32 i0=2 i1=6 b=16   zero: 0 moved"#]],
     );
     check(
         "Gather(2x3x4x8; i64(1)) axis=1 -> 2x4x8",
         expect![[r#"
-        gather [a, rows, c, d], [] -> [a, c, d]   free: a c d   fixed: rows
-          rows=3 a=2 c=4 d=8   zero: 0"#]],
+            gather [a, rows, c, d], [] -> [a, c, d]   free: a c d   fixed: rows
+              rows=3 a=2 c=4 d=8   zero: 0 moved"#]],
     );
     check(
         "GatherElements(2x6; 2x3) axis=1 -> 2x3",
@@ -1004,8 +1005,8 @@ fn zero_borders_are_segments_and_others_are_fixed() {
     check(
         "Pad(2x8; i64[0, 1, 0, 2]) -> 2x11",
         expect![[r#"
-        pad [a, b] -> [a, b< ++ b ++ b>]   free: a b< b b>
-          a=2 b<=1 b=8 b>=2   zero: moved"#]],
+            pad [a, b] -> [a, b< ++ b ++ b>]   free: a b< b b>
+              a=2 b<=1 b=8 b>=2   zero: 0"#]],
     );
     check(
         "Pad(2x8; i64[0, 1, 0, 0]; f32(1)) -> 2x9",
@@ -1016,8 +1017,8 @@ fn zero_borders_are_segments_and_others_are_fixed() {
     check(
         "Pad(2x8; i64[0, -1, 0, 0]) -> 2x7",
         expect![[r#"
-        pad [a, b] -> [a, b']   free: a   fixed: b b'
-          a=2 b=8 b'=7   zero: moved"#]],
+            pad [a, b] -> [a, b']   free: a   fixed: b b'
+              a=2 b=8 b'=7   zero: 0"#]],
     );
     check(
         "Pad(2x8; i64[0, 0, 0, 0]) -> 2x8",
@@ -1034,8 +1035,8 @@ fn zero_borders_are_segments_and_others_are_fixed() {
     check(
         "Pad(2x8x5; i64[2, 3]; f32(0); i64[-1]) -> 2x8x10",
         expect![[r#"
-        pad [a, b, c] -> [a, b, c< ++ c ++ c>]   free: a b c< c c>
-          a=2 b=8 c<=2 c=5 c>=3   zero: moved"#]],
+            pad [a, b, c] -> [a, b, c< ++ c ++ c>]   free: a b c< c c>
+              a=2 b=8 c<=2 c=5 c>=3   zero: 0"#]],
     );
 }
 
@@ -1261,11 +1262,11 @@ fn fused_operators_are_spelled_with_others() {
         "com.microsoft::EmbedLayerNormalization(2x6; 2x6; 32x16; 12x16; 2x16; 16; 16; 2x6) -> 2x6x16, 2",
         expect![[r#"
             gather [rows, b], [i0, i1] -> [i0, i1, b]   free: i0 i1 b   fixed: rows
-              rows=32 i0=2 i1=6 b=16   zero: 0
+              rows=32 i0=2 i1=6 b=16   zero: 0 moved
             rows [a, b] -> [a', b]   free: b   fixed: a a'
-              a=12 a'=6 b=16   zero: moved
+              a=12 a'=6 b=16   zero: 0
             gather [rows, b], [i0, i1] -> [i0, i1, b]   free: i0 i1 b   fixed: rows
-              rows=2 i0=2 i1=6 b=16   zero: 0
+              rows=2 i0=2 i1=6 b=16   zero: 0 moved
             elementwise [a, b, c], [b, c], [a, b, c] -> [a, b, c]   free: a b c
               a=2 b=6 c=16   zero: 0 + 1 + 2
             layer_norm [a, b, c], [c], [c] -> [a, b, c]   free: a b   coupled: c
@@ -1710,5 +1711,235 @@ fn what_is_not_followed_is_refused() {
     check_refused(
         "NonZero(2x3)",
         expect!["operator `NonZero` is unknown: what it touches is left as it is"],
+    );
+}
+
+#[test]
+fn integers_stand_for_numbers_by_a_scale_and_a_zero_point() {
+    check(
+        "QuantizeLinear(2x3x8; scalar; scalar) -> 2x3x8",
+        expect![[r#"
+        quantize [a, b, c], [], [] -> [a, b, c]   free: a b c
+          a=2 b=3 c=8   zero: 0 / 1"#]],
+    );
+    check(
+        "DequantizeLinear(6x4; 1) -> 6x4",
+        expect![[r#"
+        dequantize [a, b], [1] -> [a, b]   free: a b
+          a=6 b=4   zero: 0"#]],
+    );
+    check(
+        "DequantizeLinear(6x4; 6; 6) axis=0 -> 6x4",
+        expect![[r#"
+        dequantize [a, b], [a], [a] -> [a, b]   free: a b
+          a=6 b=4   zero: 0"#]],
+    );
+    check(
+        "QuantizeLinear(2x3x8; 3) -> 2x3x8",
+        expect![[r#"
+        quantize [a, b, c], [b] -> [a, b, c]   free: a b c
+          a=2 b=3 c=8   zero: 0 / 1"#]],
+    );
+}
+
+#[test]
+fn a_block_that_shares_a_scale_is_not_cut() {
+    check(
+        "DequantizeLinear@21(8x4; 2x4; 2x4) axis=0 block_size=4 -> 8x4",
+        expect![[r#"
+        dequantize [a block, b], [a, b], [a, b] -> [a block, b]   free: a b   fixed: block
+          a=2 block=4 b=4   zero: 0"#]],
+    );
+    check(
+        "DequantizeLinear@21(7x4; 2x4) axis=0 block_size=4 -> 7x4",
+        expect![[r#"
+        dequantize [a, b], [blocks, b] -> [a, b]   free: b   fixed: a blocks
+          a=7 blocks=2 b=4   zero: 0"#]],
+    );
+    check_refused(
+        "DequantizeLinear@21(9x4; 2x4) axis=0 block_size=4",
+        expect!["operator `DequantizeLinear` is left as it is: 9 in 2 blocks of 4"],
+    );
+    check_refused(
+        "DequantizeLinear(6x4; 5) axis=0",
+        expect![
+            "operator `DequantizeLinear` is left as it is: a scale or zero point of this shape"
+        ],
+    );
+}
+
+#[test]
+fn a_dynamic_range_has_no_use_for_zeros() {
+    check(
+        "DynamicQuantizeLinear(2x8) -> 2x8, scalar, scalar",
+        expect![[r#"
+        extremes [a, b] -> []   summed: a b
+          a=2 b=8   zero: lost
+        extremes [a, b] -> []   summed: a b
+          a=2 b=8   zero: lost
+        quantize [a, b], [], [] -> [a, b]   free: a b
+          a=2 b=8   zero: 0 / 1"#]],
+    );
+}
+
+#[test]
+fn integer_products_are_those_of_the_numbers() {
+    check(
+        "MatMulInteger(2x8; 8x4) -> 2x4",
+        expect![[r#"
+        matmul [m, k], [k, n] -> [m, n]   free: m n   summed: k
+          m=2 n=4 k=8   zero: 0·1   macs: 64"#]],
+    );
+    check(
+        "MatMulInteger(2x8; 8x4; scalar; 4) -> 2x4",
+        expect![[r#"
+        dequantize [a, b], [] -> [a, b]   free: a b
+          a=2 b=8   zero: 0
+        dequantize [a, b], [b] -> [a, b]   free: a b
+          a=8 b=4   zero: 0
+        matmul [m, k], [k, n] -> [m, n]   free: m n   summed: k
+          m=2 n=4 k=8   zero: 0·1   macs: 64"#]],
+    );
+    check(
+        "QLinearMatMul(2x8; 1; 1; 8x4; 4; 4; 1; 1) -> 2x4",
+        expect![[r#"
+        dequantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=8   zero: 0
+        dequantize [a, b], [b], [b] -> [a, b]   free: a b
+          a=8 b=4   zero: 0
+        matmul [m, k], [k, n] -> [m, n]   free: m n   summed: k
+          m=2 n=4 k=8   zero: 0·1   macs: 64
+        quantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=4   zero: 0 / 1"#]],
+    );
+    check(
+        "ConvInteger(1x4x5; 6x2x3; scalar; scalar) group=2 -> 1x6x3",
+        expect![[r#"
+        dequantize [a, b, c], [] -> [a, b, c]   free: a b c
+          a=1 b=4 c=5   zero: 0
+        dequantize [a, b, c], [] -> [a, b, c]   free: a b c
+          a=6 b=2 c=3   zero: 0
+        conv [n, g i, h], [g o, i, kh] -> [n, g o, h']   free: n g o   summed: i   fixed: h kh h'
+          n=1 g=2 o=3 i=2 h=5 kh=3 h'=3   zero: 0·1   macs: 108"#]],
+    );
+    check(
+        "QLinearConv(1x4x5; 1; 1; 6x4x3; 6; 6; 1; 1; 6) -> 1x6x3",
+        expect![[r#"
+        dequantize [a, b, c], [1], [1] -> [a, b, c]   free: a b c
+          a=1 b=4 c=5   zero: 0
+        dequantize [a, b, c], [a], [a] -> [a, b, c]   free: a b c
+          a=6 b=4 c=3   zero: 0
+        conv [n, g i, h], [g o, i, kh], [g o] -> [n, g o, h']   free: n g o   summed: i   fixed: h kh h'
+          n=1 g=1 o=6 i=4 h=5 kh=3 h'=3   zero: 0·1 + 2   macs: 216
+        quantize [a, b, c], [1], [1] -> [a, b, c]   free: a b c
+          a=1 b=6 c=3   zero: 0 / 1"#]],
+    );
+}
+
+#[test]
+fn integer_operators_of_onnx_runtime_are_those_of_the_numbers() {
+    check(
+        "com.microsoft::QLinearAdd(2x8; 1; 1; 8; 1; 1; 1; 1) -> 2x8",
+        expect![[r#"
+        dequantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=8   zero: 0
+        dequantize [a], [1], [1] -> [a]   free: a
+          a=8   zero: 0
+        elementwise [a, b], [b] -> [a, b]   free: a b
+          a=2 b=8   zero: 0 + 1
+        quantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=8   zero: 0 / 1"#]],
+    );
+    check(
+        "com.microsoft::QLinearSigmoid(2x8; 1; 1; 1; 1) -> 2x8",
+        expect![[r#"
+        dequantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=8   zero: 0
+        elementwise [a, b] -> [a, b]   free: a b
+          a=2 b=8   zero: lost
+        quantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=8   zero: 0 / 1"#]],
+    );
+    check(
+        "com.microsoft::QLinearConcat(1; 1; 2x8; 1; 1; 2x3; 1; 1) axis=1 -> 2x11",
+        expect![[r#"
+        dequantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=8   zero: 0
+        dequantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=3   zero: 0
+        concat [a, b], [a, b1] -> [a, b ++ b1]   free: a b b1
+          a=2 b=8 b1=3   zero: moved
+        quantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=11   zero: 0 / 1"#]],
+    );
+    check(
+        "com.microsoft::QLinearGlobalAveragePool(2x8x3x3; 1; 1; 1; 1) -> 2x8x1x1",
+        expect![[r#"
+        dequantize [a, b, c, d], [1], [1] -> [a, b, c, d]   free: a b c d
+          a=2 b=8 c=3 d=3   zero: 0
+        reduce [a, b, c, d] -> [a, b, 1, 1]   free: a b   coupled: c d
+          a=2 b=8 c=3 d=3   zero: 0
+        quantize [a, b, c, d], [1], [1] -> [a, b, c, d]   free: a b c d
+          a=2 b=8 c=1 d=1   zero: 0 / 1"#]],
+    );
+    check(
+        "com.microsoft::QGemm(2x8; 1; 1; 4x8; 4; 4; 4) transB=1 -> 2x4",
+        expect![[r#"
+        dequantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=8   zero: 0
+        dequantize [a, b], [a], [a] -> [a, b]   free: a b
+          a=4 b=8   zero: 0
+        gemm [m, k], [n, k], [n] -> [m, n]   free: m n   summed: k
+          m=2 n=4 k=8   zero: 0·1 + 2   macs: 64"#]],
+    );
+    check(
+        "com.microsoft::DynamicQuantizeMatMul(2x8; 8x4; 4; 4; 4) -> 2x4",
+        expect![[r#"
+        extremes [a, b] -> []   summed: a b
+          a=2 b=8   zero: lost
+        dequantize [a, b], [b], [b] -> [a, b]   free: a b
+          a=8 b=4   zero: 0
+        matmul [m, k], [k, n] -> [m, n]   free: m n   summed: k
+          m=2 n=4 k=8   zero: 0·1   macs: 64
+        elementwise [a, b], [b] -> [a, b]   free: a b
+          a=2 b=4   zero: 0 + 1"#]],
+    );
+    check(
+        "com.microsoft::MatMulIntegerToFloat(2x8; 8x4; 1; 4; 1; 4) -> 2x4",
+        expect![[r#"
+        dequantize [a, b], [1], [1] -> [a, b]   free: a b
+          a=2 b=8   zero: 0
+        dequantize [a, b], [b], [b] -> [a, b]   free: a b
+          a=8 b=4   zero: 0
+        matmul [m, k], [k, n] -> [m, n]   free: m n   summed: k
+          m=2 n=4 k=8   zero: 0·1   macs: 64"#]],
+    );
+}
+
+#[test]
+fn blocks_of_packed_integers_are_cut_whole() {
+    check(
+        "com.microsoft::MatMulNBits(2x32; 8x2x8; 16) K=32 N=8 bits=4 block_size=16 -> 2x8",
+        expect![[r#"
+            packed_matmul [a, blocks block], [n, blocks, bytes], [n blocks] -> [a, n]   free: a n   summed: blocks   fixed: block bytes
+              a=2 n=8 blocks=2 block=16 bytes=8   zero: 0·2   macs: 512"#]],
+    );
+    check(
+        "com.microsoft::MatMulNBits(3x2x32; 8x2x8; 8x2; 8x1; _; 8) K=32 N=8 block_size=16 -> 3x2x8",
+        expect![[r#"
+            packed_matmul [a, b, blocks block], [n, blocks, bytes], [n, blocks], [n, zeros], [], [n] -> [a, b, n]   free: a b n   fixed: blocks block bytes zeros
+              a=3 b=2 n=8 blocks=2 block=16 bytes=8 zeros=1   zero: 0·2 + 5   macs: 1536"#]],
+    );
+    check(
+        "com.microsoft::MatMulNBits(2x20; 8x2x8; 8x2) K=20 N=8 block_size=16 -> 2x8",
+        expect![[r#"
+            packed_matmul [a, k], [n, blocks, bytes], [n, blocks] -> [a, n]   free: a n   fixed: blocks k bytes
+              a=2 n=8 blocks=2 k=20 bytes=8   zero: 0·2   macs: 320"#]],
+    );
+    check_refused(
+        "com.microsoft::MatMulNBits(2x32; 8x2x8; 16; _; 32) K=32 N=8 block_size=16",
+        expect![
+            "operator `com.microsoft::MatMulNBits` is left as it is: blocks of reordered groups"
+        ],
     );
 }

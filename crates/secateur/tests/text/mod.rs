@@ -27,6 +27,7 @@ use secateur::onnx::proto::{
 };
 
 const F32: i32 = 1;
+const U8: i32 = 2;
 const I64: i32 = 7;
 const BOOL: i32 = 9;
 
@@ -139,6 +140,7 @@ fn constant(tensor: TensorProto) -> NodeProto {
 fn element(dtype: &str) -> i32 {
     match dtype {
         "f32" => F32,
+        "u8" => U8,
         "i64" => I64,
         "bool" => BOOL,
         other => panic!("element type {other}"),
@@ -162,7 +164,7 @@ fn info(name: &str, elem_type: i32, dims: Option<&str>) -> ValueInfoProto {
     ValueInfoProto { name: name.to_string(), r#type: Some(TypeProto { tensor_type }) }
 }
 
-/// A stored tensor: `8x3`, `i64[1, 2]`, `f32(0.5)`, `bool(1)`.
+/// A stored tensor: `8x3`, `i64[1, 2]`, `f32(0.5)`, `bool(1)`, `u8[3]`.
 fn tensor(name: &str, text: &str) -> Option<TensorProto> {
     let name = name.to_string();
     if text.bytes().all(|b| b.is_ascii_digit() || b == b'x') {
@@ -173,7 +175,7 @@ fn tensor(name: &str, text: &str) -> Option<TensorProto> {
         return Some(TensorProto { name, dims, data_type: F32, raw_data, ..Default::default() });
     }
     let (dtype, rest) = text.split_at(text.find(['[', '('])?);
-    if !matches!(dtype, "f32" | "i64" | "bool") {
+    if !matches!(dtype, "f32" | "i64" | "bool" | "u8") {
         return None;
     }
     let values: Vec<&str> = list(&rest[1..rest.len() - 1]);

@@ -103,3 +103,14 @@ fn hints_that_contradict_the_model_are_refused() {
         ],
     );
 }
+
+#[test]
+fn a_question_mark_is_no_symbol() {
+    let named = text::encode("x: qxqxq");
+    let bytes: Vec<u8> = named.into_iter().map(|b| if b == b'q' { b'?' } else { b }).collect();
+    let file = OnnxFile::parse(bytes.into(), "text".as_ref()).unwrap();
+    let hints = [("x".to_string(), vec![2, 3, 5])].into();
+    let graph = import(&file, &hints).unwrap().graph;
+    let sizes: Vec<usize> = graph.shape(graph.inputs[0]).iter().map(|e| e.size).collect();
+    assert_eq!(sizes, [2, 3, 5]);
+}

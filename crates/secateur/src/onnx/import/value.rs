@@ -10,6 +10,7 @@ use crate::ops;
 use crate::size::ExprId;
 use crate::size::{Patches, Scalar};
 use crate::tensor::{TensorView, element_count};
+use crate::zero::{self, Spread, Zero};
 use crate::{Error, Result};
 
 impl<'a> Importer<'a> {
@@ -82,6 +83,21 @@ impl<'a> Importer<'a> {
         graph.sizes.eval(expr, &dim, &Patches::new())
     }
 
+    /// What stands for zero where a value is the zero point.
+    pub(in crate::onnx) fn zero(&self, value: ValueId, axis: usize, block: usize) -> Result<Zero> {
+        let value = zero::unmoved(&self.graph, value);
+        let Some(param) = self.graph.as_param(value) else { return Ok(Zero::Computed(value)) };
+        let tensor = self.graph.param(param).tensor;
+        let view = self.file.resolve(self.tensors[tensor as usize])?;
+        Ok(match view.to_codes() {
+            Some(codes) if codes.windows(2).all(|pair| pair[0] == pair[1]) => {
+                codes.first().map_or(Zero::PLAIN, |&code| Zero::Number(code))
+            }
+            Some(_) => Zero::Stored(Spread { tensor, axis, block }),
+            None => Zero::Unclear,
+        })
+    }
+
     /// The value behind a name; `None` for an omitted input. `user` is the node and input that
     /// reads it: stored vectors, which exporters share between layers, get one parameter per use.
     pub(in crate::onnx) fn data(
@@ -143,11 +159,11 @@ impl<'a> Importer<'a> {
         let count = element_count(&view.dims)?;
         let kind = user.map(|(node, _)| self.file.node(node)).transpose()?;
         let kind = kind.map_or("", |node| node.op_type.as_str());
-        let vector = view.dims.len() <= 1;
-        let only_use = user.filter(|&(_, slot)| {
-            let state = ops::recurrent::is_state(kind, slot);
-            count > 1 && (vector || state || ops::elementwise::is(kind))
-        });
+        // Equal vectors are shared by chance, matrices because they are one weight.
+        let vector = view.dims.iter().filter(|&&size| size > 1).count() <= 1;
+        let apart = vector || ops::elementwise::is(kind) && kind != "Identity";
+        let only_use =
+            user.filter(|&(_, slot)| count > 1 && (apart || ops::recurrent::is_state(kind, slot)));
         let stored = &self.tensor_names[tensor as usize];
         let shape: Vec<Extent> = view.dims.iter().map(|&size| Extent::fixed(size)).collect();
         if !is_countable(&shape) {
