@@ -35,7 +35,7 @@ pub(super) const MAX_KNOWN_INTS: usize = 1024;
 const MAX_KNOWN_NUMBERS: usize = 16;
 
 /// The opsets of the ONNX standard whose operators are read.
-const OPSETS: RangeInclusive<i64> = 7..=23;
+const OPSETS: RangeInclusive<i64> = 7..=24;
 
 /// All decode tables, one per operator family.
 const TABLES: &[&[(&str, Decode)]] = &[
@@ -56,6 +56,7 @@ const TABLES: &[&[(&str, Decode)]] = &[
     ops::reshape::ONNX,
     ops::resize::ONNX,
     ops::rotary::ONNX,
+    ops::written::ONNX,
 ];
 
 /// The same for the operators that ONNX Runtime adds, in the domain `com.microsoft`.
@@ -66,6 +67,7 @@ const CONTRIB_TABLES: &[&[(&str, Decode)]] = &[
     ops::packed::CONTRIB,
     ops::quantize::CONTRIB,
     ops::rotary::CONTRIB,
+    ops::written::CONTRIB,
 ];
 
 /// The operators of the ONNX standard that Secateur knows, sorted.

@@ -23,6 +23,7 @@ pub mod resize;
 pub mod rotary;
 #[cfg(test)]
 mod tests;
+pub mod written;
 
 use crate::graph::Extent;
 use crate::rule::{Dim, FactorId, Rule};
@@ -129,6 +130,8 @@ operators! {
     Resize(resize::Resize),
     /// Scaled dot-product attention.
     Attention(attention::Attention),
+    /// An operator of which no number follows a size.
+    Written(written::Written),
     /// Pairs of features turned by position.
     Rotary(rotary::Rotary),
     /// A recurrent layer.

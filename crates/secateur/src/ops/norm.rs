@@ -193,7 +193,8 @@ fn mean_variance(shapes: &Shapes<'_>, axes: &[i64]) -> Result<Rule> {
     let rank = ranked(shapes, 0, 1)?.len();
     let axes = axes.iter().map(|&axis| super::axis(axis, rank)).collect::<Result<Vec<_>>>()?;
     let kind = |i| if axes.contains(&i) { Kind::Coupled(STATISTICS) } else { Kind::Free };
-    plain("mean_variance_norm", shapes, kind)
+    // There is no epsilon: what does not vary is divided by zero.
+    Ok(Rule { flow: Flow::Pole, ..plain("mean_variance_norm", shapes, kind)? })
 }
 
 /// A normalization without affine operands, which keeps zeros.
