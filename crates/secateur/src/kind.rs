@@ -7,6 +7,7 @@ use crate::analysis::Analysis;
 use crate::axis::AxisId;
 use crate::graph::Graph;
 use crate::ops::Op;
+use crate::ops::conv::Deform;
 use crate::rule::{Dim, Rule};
 
 /// What a group's indices are.
@@ -121,7 +122,7 @@ impl Evidence {
                 chosen.flat_map(|(_, &axis)| analysis.axes.atoms(axis)).collect()
             };
             match &node.op {
-                Op::Conv(conv) => {
+                Op::Conv(conv) | Op::Deform(Deform { conv, .. }) => {
                     if conv.groups > 1
                         && rule.factors[2].extent.size.max(rule.factors[3].extent.size) > 1
                     {

@@ -90,6 +90,8 @@ macro_rules! operators {
 operators! {
     /// Convolution, 1 to 3 dimensions, grouped, transposed.
     Conv(conv::Conv),
+    /// Convolution that reads beside its window.
+    Deform(conv::Deform),
     /// A product summed over shared axes: linear, matmul, einsum.
     Contract(contract::Contract),
     /// A product with weights of few bits.

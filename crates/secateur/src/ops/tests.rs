@@ -403,6 +403,32 @@ fn layer_norm_couples_what_its_statistics_run_over() {
 }
 
 #[test]
+fn statistics_of_a_norm_are_results() {
+    check(
+        "LayerNormalization(2x6x16; 16; 16) -> 2x6x16, 2x6x1, 2x6x1",
+        expect![[r#"
+        layer_norm [a, b, c], [c], [c] -> [a, b, c], [a, b, 1], [a, b, 1]   free: a b   coupled: c
+          a=2 b=6 c=16   zero: 1 + 2"#]],
+    );
+}
+
+#[test]
+fn deformed_convolution_reads_channels_alike() {
+    check(
+        "DeformConv@19(2x8x6x6; 10x8x3x3; 2x18x4x4; 10; 2x9x4x4) -> 2x10x4x4",
+        expect![[r#"
+        deform_conv [n, g i, h, w], [g o, i, kh, kw], [n, c2, h', w'], [g o], [n, c4, h', w'] -> [n, g o, h', w']   free: n g o   summed: i   fixed: h w kh kw h' w' c2 c4
+          n=2 g=1 o=10 i=8 h=6 w=6 kh=3 kw=3 h'=4 w'=4 c2=18 c4=9   zero: 0·1 + 3   macs: 23040"#]],
+    );
+    check(
+        "DeformConv@19(2x8x6x6; 10x4x3x3; 2x36x4x4) group=2 offset_group=2 -> 2x10x4x4",
+        expect![[r#"
+            deform_conv [n, g i, h, w], [g o, i, kh, kw], [n, c2, h', w'] -> [n, g o, h', w']   free: n o   fixed: g i h w kh kw h' w' c2
+              n=2 g=2 o=5 i=4 h=6 w=6 kh=3 kw=3 h'=4 w'=4 c2=36   zero: 0·1   macs: 11520"#]],
+    );
+}
+
+#[test]
 fn instance_and_group_norm_couple_pixels() {
     check(
         "InstanceNormalization(2x8x5x5; 8; 8) -> 2x8x5x5",
