@@ -20,7 +20,14 @@ def test_pruned_computes_what_masked_computes(path: Path, binary: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["linear_attention_elu", "layer_norm_residual", "group_norm", "rnn_sigmoid", "spelled_gates"],
+    [
+        "linear_attention_elu",
+        "layer_norm_residual",
+        "group_norm",
+        "rnn_sigmoid",
+        "spelled_gates",
+        "folded",
+    ],
 )
 def test_approximate_groups_are_told_apart(name: str, binary: Path) -> None:
     groups = exact.check(FOLDER / f"{name}.onnx", binary).report["groups"]

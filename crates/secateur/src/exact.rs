@@ -179,6 +179,24 @@ mod tests {
     }
 
     #[test]
+    fn a_recurrent_weight_must_vanish() {
+        let layer = |weight: &str| {
+            format!(
+                "a = 1x6x6
+                b = 1x6x6
+                u = Unsqueeze(y, i)
+                i = i64[0]
+                c = {weight}
+                h = RNN(u, a, c)
+                k = i64[1]
+                z = Squeeze(h, k)"
+            )
+        };
+        assert_eq!(couplings(&layer("Tanh(b)")), [""; 0]);
+        assert_eq!(couplings(&layer("Exp(b)")), ["RNN"]);
+    }
+
+    #[test]
     fn integers_vanish_where_they_are_their_zero_point() {
         let through = |zero: &str, after: &str| {
             couplings(&format!(
@@ -208,24 +226,6 @@ mod tests {
         assert_eq!(through("Relu(y)"), [""; 0]);
         let twice = ["DynamicQuantizeLinear", "DynamicQuantizeLinear"];
         assert_eq!(through("Sigmoid(y)"), twice);
-    }
-
-    #[test]
-    fn a_recurrent_weight_must_vanish() {
-        let layer = |weight: &str| {
-            format!(
-                "a = 1x6x6
-                b = 1x6x6
-                u = Unsqueeze(y, i)
-                i = i64[0]
-                c = {weight}
-                h = RNN(u, a, c)
-                k = i64[1]
-                z = Squeeze(h, k)"
-            )
-        };
-        assert_eq!(couplings(&layer("Tanh(b)")), [""; 0]);
-        assert_eq!(couplings(&layer("Exp(b)")), ["RNN"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::analysis::Analysis;
 use crate::axis::AxisId;
 use crate::graph::Graph;
 use crate::ops::Op;
+use crate::ops::conv::Deform;
 use crate::rule::{Dim, Rule};
 
 /// What a group's indices are.
@@ -121,7 +122,7 @@ impl Evidence {
                 chosen.flat_map(|(_, &axis)| analysis.axes.atoms(axis)).collect()
             };
             match &node.op {
-                Op::Conv(conv) => {
+                Op::Conv(conv) | Op::Deform(Deform { conv, .. }) => {
                     if conv.groups > 1
                         && rule.factors[2].extent.size.max(rule.factors[3].extent.size) > 1
                     {
@@ -135,7 +136,7 @@ impl Evidence {
                 Op::Contract(_) if live == 2 => {
                     evidence.add_product(rule, analysis.factors(id), analysis)
                 }
-                Op::Elementwise(_) if live == 2 && adds(&node.kind) => {
+                Op::Elementwise(_) if live == 2 && is_sum(&node.kind) => {
                     let all = analysis.factors(id).iter();
                     evidence.added.extend(all.flat_map(|&axis| analysis.axes.atoms(axis)));
                 }
@@ -159,8 +160,8 @@ impl Evidence {
     }
 }
 
-/// Whether an operator adds activations.
-fn adds(kind: &str) -> bool {
+/// Whether an elementwise operator adds activations.
+fn is_sum(kind: &str) -> bool {
     matches!(kind, "Add" | "Sum" | "QLinearAdd") || kind.starts_with("Skip")
 }
 

@@ -1432,30 +1432,6 @@ fn storage_does_not_matter() {
 }
 
 #[test]
-fn a_layer_that_is_called_again_stays_one_layer() {
-    check(
-        "shared_layer",
-        expect![[r#"
-        a = onnx::MatMul_41:1 12 residual exact
-          onnx::MatMul_41:1 producer a
-          onnx::MatMul_40:0 consumer a
-          a.weight:1 producer a
-          a.bias:0 affine a
-          down.bias:0 affine a
-          down.bias@2:0 affine a
-          down.bias@3:0 affine a
-          b.weight:0 consumer a
-        b = onnx::MatMul_40:1 20 features exact
-          onnx::MatMul_41:0 consumer b
-          onnx::MatMul_40:1 producer b
-          up.bias:0 affine b
-          up.bias@2:0 affine b
-          up.bias@3:0 affine b
-    "#]],
-    );
-}
-
-#[test]
 fn the_gates_of_a_recurrent_layer_are_tied_to_its_input_from_the_last_step() {
     check(
         "gru",
@@ -1589,6 +1565,30 @@ fn fused_attention_has_heads_and_head_widths() {
           q:1 producer 2 × b × 8
           bias:0 consumer 2 × b
           head.weight:0 consumer 2 × b × 6
+    "#]],
+    );
+}
+
+#[test]
+fn a_layer_that_is_called_again_stays_one_layer() {
+    check(
+        "shared_layer",
+        expect![[r#"
+        a = onnx::MatMul_41:1 12 residual exact
+          onnx::MatMul_41:1 producer a
+          onnx::MatMul_40:0 consumer a
+          a.weight:1 producer a
+          a.bias:0 affine a
+          down.bias:0 affine a
+          down.bias@2:0 affine a
+          down.bias@3:0 affine a
+          b.weight:0 consumer a
+        b = onnx::MatMul_40:1 20 features exact
+          onnx::MatMul_41:0 consumer b
+          onnx::MatMul_40:1 producer b
+          up.bias:0 affine b
+          up.bias@2:0 affine b
+          up.bias@3:0 affine b
     "#]],
     );
 }

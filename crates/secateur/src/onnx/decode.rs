@@ -217,6 +217,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
         known.ok_or_else(|| Error::unsupported(format!("input {slot} is computed from data")))
     }
 
+    /// Marks expressions as read for something that must keep its value.
+    pub fn freeze(&mut self, exprs: &[ExprId]) {
+        self.importer.freeze(exprs);
+    }
+
     /// The values of an input of integers that do not follow sizes.
     ///
     /// # Errors

@@ -40,11 +40,9 @@ const MAX_EXPRS: usize = 1 << 20;
 /// The opsets of the ONNX standard whose operators are read.
 const OPSETS: RangeInclusive<i64> = 7..=24;
 
-/// All decode tables, one per operator family. An operator outside of the ONNX standard is written
-/// with its domain: `com.microsoft::FusedConv`.
+/// All decode tables, one per operator family.
 const TABLES: &[&[(&str, Decode)]] = &[
     ops::attention::ONNX,
-    ops::attention::ONNX_CONTRIB,
     ops::contract::ONNX,
     ops::conv::ONNX,
     ops::elementwise::ONNX,
@@ -53,20 +51,29 @@ const TABLES: &[&[(&str, Decode)]] = &[
     ops::gather::ONNX,
     ops::join::ONNX,
     ops::norm::ONNX,
-    ops::ort::ONNX,
-    ops::packed::ONNX,
     ops::pad::ONNX,
     ops::pool::ONNX,
     ops::quantize::ONNX,
-    ops::quantize::ONNX_CONTRIB,
     ops::recurrent::ONNX,
     ops::reduce::ONNX,
     ops::reshape::ONNX,
     ops::resize::ONNX,
     ops::rotary::ONNX,
+    ops::written::ONNX,
 ];
 
-/// The operators that Secateur knows, sorted.
+/// The same for the operators that ONNX Runtime adds, in the domain `com.microsoft`.
+const CONTRIB_TABLES: &[&[(&str, Decode)]] = &[
+    ops::attention::CONTRIB,
+    ops::elementwise::CONTRIB,
+    ops::ort::CONTRIB,
+    ops::packed::CONTRIB,
+    ops::quantize::CONTRIB,
+    ops::rotary::CONTRIB,
+    ops::written::CONTRIB,
+];
+
+/// The operators of the ONNX standard that Secateur knows, sorted.
 pub fn known_operators() -> Vec<&'static str> {
     let names: BTreeSet<&str> = TABLES.iter().copied().flatten().map(|entry| entry.0).collect();
     names.into_iter().collect()
@@ -154,6 +161,7 @@ pub(super) struct Importer<'a> {
     copies: HashMap<u32, usize>,
     param_names: HashSet<String>,
     table: HashMap<&'static str, Decode>,
+    contrib: HashMap<&'static str, Decode>,
     opaque: BTreeSet<String>,
     /// Nodes that read something of unknown shape.
     behind: usize,
@@ -179,6 +187,7 @@ impl<'a> Importer<'a> {
             copies: HashMap::new(),
             param_names: HashSet::new(),
             table: TABLES.iter().copied().flatten().copied().collect(),
+            contrib: CONTRIB_TABLES.iter().copied().flatten().copied().collect(),
             opaque: BTreeSet::new(),
             behind: 0,
         })
@@ -367,11 +376,8 @@ impl<'a> Importer<'a> {
             return Ok(());
         }
         let nodes = self.graph.nodes.len();
-        let entry = match is_standard(&node.domain) {
-            true => self.table.get(node.op_type.as_str()),
-            false => self.table.get(format!("{}::{}", node.domain, node.op_type).as_str()),
-        };
-        let outcome = match entry.copied() {
+        let entry = self.decode(node);
+        let outcome = match entry {
             None => Err(None),
             Some(decode) => {
                 let mut cx = Decoder::new(self, index, node);
@@ -396,6 +402,16 @@ impl<'a> Importer<'a> {
     /// Whether the nodes that are being read may not run with the sizes at hand.
     fn may_not_run(&self) -> bool {
         self.scopes.iter().any(|scope| scope.kind.is_branch())
+    }
+
+    /// How a node is decoded, if its operator is known.
+    fn decode(&self, node: &NodeProto) -> Option<Decode> {
+        let table = match node.domain.as_str() {
+            domain if is_standard(domain) => &self.table,
+            "com.microsoft" => &self.contrib,
+            _ => return None,
+        };
+        table.get(node.op_type.as_str()).copied()
     }
 
     /// A `Constant` node is a stored tensor.

@@ -8,7 +8,7 @@ use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, FactorId, Flow, Kind, Rule, Use};
 use crate::size::ExprId;
 use crate::{Error, Result};
-pub(crate) use contrib::ONNX as ONNX_CONTRIB;
+pub(crate) use contrib::CONTRIB;
 
 /// The first operand that only guides attention: lengths, paddings, rotary tables.
 const GUIDES: usize = 6;

@@ -3,7 +3,7 @@
 use super::{Fit, NewSizes, Operator, Place, Shapes, agree, operand, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
-use crate::rule::{Dim, FactorId, Flow, Rule, Use};
+use crate::rule::{Dim, FactorId, Flow, Kind, Rule, Use};
 use crate::size::ExprId;
 use crate::{Error, Result};
 
@@ -224,8 +224,62 @@ impl Conv {
     }
 }
 
+/// A convolution that reads beside its window: offsets `[n, 2·kernel, s'…]` (operand 2), bias (3)
+/// and a factor per place (4).
+#[derive(Clone, Debug)]
+pub struct Deform {
+    /// The convolution.
+    pub conv: Conv,
+    /// Number of groups of channels that have offsets of their own.
+    pub offset_groups: i64,
+}
+
+impl Operator for Deform {
+    fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
+        const REASON: &str = "it is read at computed positions";
+        let bias = shapes.get(3).copied().flatten();
+        let plain = [shapes.first().copied().flatten(), shapes.get(1).copied().flatten(), bias];
+        let mut r = self.conv.rule(&plain[..if bias.is_some() { 3 } else { 2 }])?;
+        r.name = "deform_conv";
+        if self.offset_groups != 1 {
+            for factor in r.factors.iter_mut().filter(|f| matches!(f.name.as_str(), "g" | "i")) {
+                factor.kind = Kind::Fixed("groups of channels have offsets of their own");
+            }
+        }
+        let (lead, places) = (r.operands[0].dims[0].clone(), r.results[0][2..].to_vec());
+        let affine = r.operands.split_off(2).pop().map_or(Vec::new(), |operand| operand.dims);
+        for (slot, shape) in shapes.iter().enumerate().skip(2) {
+            if slot == 3 {
+                r.operand(Use::Affine, affine.clone());
+                continue;
+            }
+            let mut dims = Vec::new();
+            if shape.is_some() {
+                let channels = ranked(shapes, slot, 3)?[1];
+                let channels = r.fixed(format!("c{slot}"), channels, REASON);
+                dims = [vec![lead.clone(), channels.into()], places.clone()].concat();
+            }
+            r.operand(Use::Data, dims);
+        }
+        r.flow = Flow::product([0, 1], bias.map(|_| 3).into_iter().collect::<Vec<_>>());
+        Ok(r)
+    }
+
+    fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
+        self.conv.fits(sizes)
+    }
+}
+
 /// How ONNX spells convolutions.
-pub(crate) const ONNX: &[(&str, Decode)] = &[("Conv", decode), ("ConvTranspose", decode)];
+pub(crate) const ONNX: &[(&str, Decode)] = &[
+    ("Conv", decode),
+    ("ConvTranspose", decode),
+    ("DeformConv", |cx| {
+        let conv = payload(cx, 1)?;
+        let offset_groups = cx.int("offset_group").unwrap_or(1);
+        cx.node(Deform { conv, offset_groups })
+    }),
+];
 
 fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let conv = payload(cx, 1)?;

@@ -107,17 +107,21 @@ macro_rules! table {
 /// Operators whose zeros do not depend on attributes or operands.
 pub(crate) const ONNX: &[(&str, Decode)] = table! {
     Moved: "Identity";
-    FirstKept: "Abs" "Asin" "Asinh" "Atan" "Atanh" "BitShift" "Cast" "Ceil" "Celu"
+    FirstKept: "Abs" "Asin" "Asinh" "Atan" "Atanh" "Bernoulli" "BitShift" "Cast" "Ceil" "Celu"
         "Elu" "Erf" "Floor" "Gelu" "HardSwish" "LeakyRelu" "Mish" "Neg" "PRelu" "Relu" "Round" "Selu" "Shrink" "Sign" "Sin" "Sinh" "Softsign"
-        "Sqrt" "Swish" "Tan" "Tanh" "ThresholdedRelu" "CastLike" "IsNaN" "IsInf"
-        "com.microsoft::Gelu" "com.microsoft::QuickGelu";
+        "Sqrt" "Swish" "Tan" "Tanh" "ThresholdedRelu" "CastLike" "IsNaN" "IsInf";
     AnyKept: "Mul" "And" "BitwiseAnd";
     AllKept: "Add" "Sub" "Sum" "Max" "Min" "Mean" "Or" "Xor" "BitwiseOr" "BitwiseXor";
     BranchesKept: "Where";
     Quotient: "Div" "Mod";
     Pole: "Acosh" "Log" "Reciprocal";
     Lost: "Acos" "BitwiseNot" "Cos" "Cosh" "Equal" "Exp" "Greater" "GreaterOrEqual"
-        "HardSigmoid" "Less" "LessOrEqual" "Not" "Sigmoid" "Softplus";
+        "HardSigmoid" "Less" "LessOrEqual" "Not" "RandomNormalLike" "RandomUniformLike" "Sigmoid" "Softplus";
+};
+
+/// How ONNX Runtime spells more of them.
+pub(crate) const CONTRIB: &[(&str, Decode)] = table! {
+    FirstKept: "Gelu" "QuickGelu";
 };
 
 /// Operators whose zeros do.

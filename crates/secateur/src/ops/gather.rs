@@ -1,7 +1,7 @@
 //! Rows picked by index: embeddings, selections.
 
 use super::reshape::{PickAll, Reshape};
-use super::{Operator, Shapes, axis, letter, letters, operand, ranked};
+use super::{Operator, Shapes, agree, axis, letter, letters, operand, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, Flow, Rule, Use};
@@ -50,68 +50,128 @@ impl Operator for Gather {
     }
 }
 
-/// Elements picked from, or put into, the data at computed places.
+/// Elements picked from, or put into, the data (operand 0) at computed places (operand 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {
-    /// One element of the data (operand 0) per index (operand 1), along an axis.
-    Elements,
+    /// One element of the data per index, along an axis; other axes keep their place.
+    Elements {
+        /// The axis.
+        axis: i64,
+    },
     /// One slice of the data per index vector (the last axis of operand 1), after shared leading
     /// axes.
     Slices {
         /// Number of shared leading axes.
         batch: usize,
     },
-    /// The data with elements replaced (operands 1: places, 2: elements).
-    Scatter,
+    /// The data with elements (operand 2) replaced along an axis; other axes keep their place.
+    PutElements {
+        /// The axis.
+        axis: i64,
+    },
+    /// The data with slices (operand 2) replaced, one per index vector.
+    PutSlices,
 }
+
+/// Why axes that indices point into stay whole.
+const PICKED: &str = "elements are picked by index";
 
 impl Operator for Pick {
     fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
-        const REASON: &str = "elements are picked by index";
         let (data, indices) = (operand(shapes, 0)?, operand(shapes, 1)?);
-        let mut r = Rule::new("pick");
-        let fix = |r: &mut Rule, name: &str, shape: &[Extent]| -> Vec<Dim> {
-            let axes = shape.iter().enumerate();
-            axes.map(|(i, &e)| r.fixed(format!("{name}{i}"), e, REASON).into()).collect()
-        };
-        r.flow = Flow::Break;
         match *self {
-            Pick::Elements => {
-                let dims = fix(&mut r, "d", data);
-                r.operand(Use::Data, dims);
-                let picked = fix(&mut r, "i", indices);
-                r.operand(Use::Data, picked.clone());
-                r.result(picked);
-            }
-            Pick::Slices { batch } => {
-                let depth = indices.last().map_or(0, |extent| extent.size);
-                let inner = batch.checked_add(depth).filter(|&inner| inner <= data.len());
-                let lead = indices.len().checked_sub(1).filter(|&lead| lead >= batch);
-                let (Some(inner), Some(lead)) = (inner, lead) else {
-                    return Err(Error::malformed("an index deeper than the data"));
-                };
-                let mut dims = fix(&mut r, "d", &data[..inner]);
-                let whole = data.iter().enumerate().skip(inner);
-                let rest: Vec<Dim> = whole.map(|(i, &e)| r.free(letter(i), e).into()).collect();
-                dims.extend(rest.iter().cloned());
-                r.operand(Use::Table, dims);
-                let places = fix(&mut r, "i", indices);
-                r.operand(Use::Data, places.clone());
-                r.result(places[..lead].iter().cloned().chain(rest).collect());
-                r.flow = Flow::product([0], []);
-            }
-            Pick::Scatter => {
-                let dims = fix(&mut r, "d", data);
-                r.operand(Use::Data, dims.clone());
-                for (name, index) in [("i", 1), ("u", 2)] {
-                    let other = fix(&mut r, name, operand(shapes, index)?);
-                    r.operand(Use::Data, other);
-                }
-                r.result(dims);
-            }
+            Pick::Elements { axis } => elements(data, indices, axis, None),
+            Pick::PutElements { axis } => elements(data, indices, axis, Some(operand(shapes, 2)?)),
+            Pick::Slices { batch } => slices(data, indices, batch),
+            Pick::PutSlices => put_slices(data, indices, operand(shapes, 2)?),
         }
-        Ok(r)
     }
+}
+
+fn fix(r: &mut Rule, name: &str, shape: &[Extent]) -> Vec<Dim> {
+    let axes = shape.iter().enumerate();
+    axes.map(|(i, &e)| r.fixed(format!("{name}{i}"), e, PICKED).into()).collect()
+}
+
+/// Picks or, with `updates`, puts single elements. An axis of which indices reach only the first
+/// part stays whole.
+fn elements(
+    data: &[Extent],
+    indices: &[Extent],
+    along: i64,
+    updates: Option<&[Extent]>,
+) -> Result<Rule> {
+    agree("ranks of data and indices", data.len(), indices.len())?;
+    let along = axis(along, data.len())?;
+    let mut r = Rule::new(if updates.is_some() { "put" } else { "pick" });
+    let (mut dims, mut picked): (Vec<Dim>, Vec<Dim>) = (Vec::new(), Vec::new());
+    for (i, (&from, &to)) in data.iter().zip(indices).enumerate() {
+        let name = letter(i);
+        if i != along && from.size == to.size {
+            let factor = r.free(name, from);
+            dims.push(factor.into());
+            picked.push(factor.into());
+            continue;
+        }
+        let places = name.clone() + "'";
+        dims.push(r.fixed(name, from, PICKED).into());
+        picked.push(match updates {
+            None if i == along => r.free(places, to).into(),
+            _ => r.fixed(places, to, PICKED).into(),
+        });
+    }
+    r.operand(Use::Data, dims.clone());
+    r.operand(Use::Data, picked.clone());
+    if updates.is_some() {
+        r.operand(Use::Data, picked);
+        r.result(dims);
+        r.flow = Flow::product([], [0, 2]);
+    } else {
+        r.result(picked);
+        r.flow = Flow::First;
+    }
+    Ok(r)
+}
+
+fn slices(data: &[Extent], indices: &[Extent], batch: usize) -> Result<Rule> {
+    let depth = indices.last().map_or(0, |extent| extent.size);
+    let inner = batch.checked_add(depth).filter(|&inner| inner <= data.len());
+    let lead = indices.len().checked_sub(1).filter(|&lead| lead >= batch);
+    let (Some(inner), Some(lead)) = (inner, lead) else {
+        return Err(Error::malformed("an index deeper than the data"));
+    };
+    let mut r = Rule::new("pick");
+    let shared = letters(&mut r, &data[..batch]);
+    let places: Vec<Dim> =
+        (batch..lead).map(|i| Dim::from(r.free(format!("i{i}"), indices[i]))).collect();
+    let vector = fix(&mut r, "v", &indices[lead..]);
+    let picked = fix(&mut r, "d", &data[batch..inner]);
+    let whole = data.iter().enumerate().skip(inner);
+    let rest: Vec<Dim> = whole.map(|(i, &e)| r.free(letter(i), e).into()).collect();
+    r.operand(Use::Table, [shared.clone(), picked, rest.clone()].concat());
+    r.operand(Use::Data, [shared.clone(), places.clone(), vector].concat());
+    r.result([shared, places, rest].concat());
+    r.flow = Flow::First;
+    Ok(r)
+}
+
+fn put_slices(data: &[Extent], indices: &[Extent], updates: &[Extent]) -> Result<Rule> {
+    let depth = indices.last().map_or(0, |extent| extent.size);
+    let lead = indices.len().checked_sub(1).filter(|_| depth <= data.len());
+    let lead = lead.ok_or_else(|| Error::malformed("an index deeper than the data"))?;
+    agree("ranks of data and updates", lead + data.len() - depth, updates.len())?;
+    let mut r = Rule::new("put");
+    let picked = fix(&mut r, "d", &data[..depth]);
+    let places = fix(&mut r, "i", indices);
+    let whole = data.iter().enumerate().skip(depth);
+    let rest: Vec<Dim> = whole.map(|(i, &e)| r.free(letter(i), e).into()).collect();
+    let result = [picked, rest.clone()].concat();
+    r.operand(Use::Data, result.clone());
+    r.operand(Use::Data, places.clone());
+    r.operand(Use::Data, [places[..lead].to_vec(), rest].concat());
+    r.result(result);
+    r.flow = Flow::product([], [0, 2]);
+    Ok(r)
 }
 
 /// For every index (operand 0), a new axis that tells it from `depth` others.
@@ -142,15 +202,24 @@ impl Operator for OneHot {
 /// How ONNX spells them.
 pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("Gather", decode),
-    ("GatherElements", |cx| cx.node(Pick::Elements)),
+    ("GatherElements", |cx| {
+        let axis = cx.int("axis").unwrap_or(0);
+        cx.node(Pick::Elements { axis })
+    }),
     ("GatherND", |cx| {
         let batch = usize::try_from(cx.int("batch_dims").unwrap_or(0)).unwrap_or(0);
         cx.node(Pick::Slices { batch })
     }),
-    ("ScatterElements", |cx| cx.node(Pick::Scatter)),
-    ("ScatterND", |cx| cx.node(Pick::Scatter)),
+    ("Scatter", put_elements),
+    ("ScatterElements", put_elements),
+    ("ScatterND", |cx| cx.node(Pick::PutSlices)),
     ("OneHot", decode_one_hot),
 ];
+
+fn put_elements(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let axis = cx.int("axis").unwrap_or(0);
+    cx.node(Pick::PutElements { axis })
+}
 
 fn decode_one_hot(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let dynamic = cx.exprs(1)?.iter().any(|&expr| cx.is_open(expr));

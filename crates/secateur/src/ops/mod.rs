@@ -23,6 +23,7 @@ pub mod resize;
 pub mod rotary;
 #[cfg(test)]
 mod tests;
+pub mod written;
 
 use crate::graph::Extent;
 use crate::rule::{Dim, FactorId, Rule};
@@ -89,6 +90,8 @@ macro_rules! operators {
 operators! {
     /// Convolution, 1 to 3 dimensions, grouped, transposed.
     Conv(conv::Conv),
+    /// Convolution that reads beside its window.
+    Deform(conv::Deform),
     /// A product summed over shared axes: linear, matmul, einsum.
     Contract(contract::Contract),
     /// A product with weights of few bits.
@@ -129,14 +132,16 @@ operators! {
     Resize(resize::Resize),
     /// Scaled dot-product attention.
     Attention(attention::Attention),
-    /// Numbers to integers that stand for them, or back.
-    Code(quantize::Code),
-    /// The range of all numbers.
-    Extremes(quantize::Extremes),
+    /// An operator of which no number follows a size.
+    Written(written::Written),
     /// Pairs of features turned by position.
     Rotary(rotary::Rotary),
     /// A recurrent layer.
     Recurrent(recurrent::Recurrent),
+    /// Numbers to integers that stand for them, or back.
+    Code(quantize::Code),
+    /// The range of all numbers.
+    Extremes(quantize::Extremes),
     /// A constant of a computed shape.
     Fill(fill::Fill),
     /// Numbers counted from a start to a limit.

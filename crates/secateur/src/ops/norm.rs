@@ -24,6 +24,8 @@ pub enum Norm {
         axis: i64,
         /// Whether the mean is subtracted (layer) or not (RMS).
         centered: bool,
+        /// Number of results: statistics stand after the data.
+        results: usize,
     },
     /// Data `[n, c, …]`, statistics over the axes after `c`; scale and bias `[c]`.
     Instance,
@@ -51,7 +53,11 @@ impl Operator for Norm {
         match self {
             Norm::Batch => batch(shapes),
             Norm::BatchTraining => batch_training(shapes),
-            Norm::Layer { axis, centered } => layer(shapes, *axis, *centered),
+            Norm::Layer { axis, centered, results } => {
+                let mut r = layer(shapes, *axis, *centered)?;
+                add_statistics(&mut r, *results);
+                Ok(r)
+            }
             Norm::Instance => instance(shapes),
             Norm::Group { groups, .. } => group(shapes, *groups),
             Norm::Lp { axis } => lp(shapes, *axis),
@@ -144,6 +150,15 @@ fn layer(shapes: &Shapes<'_>, axis: i64, centered: bool) -> Result<Rule> {
     Ok(r)
 }
 
+/// Mean and deviation have one element where the data has an axis that is coupled.
+fn add_statistics(r: &mut Rule, results: usize) {
+    let one =
+        |dim: &Dim| dim.factors().any(|f| matches!(r.factors[f.index()].kind, Kind::Coupled(_)));
+    let spell = |dim: &Dim| if one(dim) { Dim::one() } else { dim.clone() };
+    let dims: Vec<Dim> = r.operands[0].dims.iter().map(spell).collect();
+    (1..results).for_each(|_| r.result(dims.clone()));
+}
+
 fn instance(shapes: &Shapes<'_>) -> Result<Rule> {
     let data = ranked(shapes, 0, 3)?;
     let mut r = Rule::new("instance_norm");
@@ -193,7 +208,8 @@ fn mean_variance(shapes: &Shapes<'_>, axes: &[i64]) -> Result<Rule> {
     let rank = ranked(shapes, 0, 1)?.len();
     let axes = axes.iter().map(|&axis| super::axis(axis, rank)).collect::<Result<Vec<_>>>()?;
     let kind = |i| if axes.contains(&i) { Kind::Coupled(STATISTICS) } else { Kind::Free };
-    plain("mean_variance_norm", shapes, kind)
+    // There is no epsilon: what does not vary is divided by zero.
+    Ok(Rule { flow: Flow::Pole, ..plain("mean_variance_norm", shapes, kind)? })
 }
 
 /// A normalization without affine operands, which keeps zeros.
@@ -244,7 +260,8 @@ fn decode_batch(cx: &mut Decoder<'_, '_>) -> Result<()> {
 
 fn decode_layer(cx: &mut Decoder<'_, '_>, centered: bool) -> Result<()> {
     let axis = cx.int("axis").unwrap_or(-1);
-    cx.node(Norm::Layer { axis, centered })
+    let results = cx.result_slots();
+    cx.node(Norm::Layer { axis, centered, results })
 }
 
 fn decode_group(cx: &mut Decoder<'_, '_>) -> Result<()> {

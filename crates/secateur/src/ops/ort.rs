@@ -14,23 +14,23 @@ use crate::onnx::{Decode, Decoder};
 use crate::{Error, Result};
 
 /// How ONNX Runtime spells them.
-pub(crate) const ONNX: &[(&str, Decode)] = &[
-    ("com.microsoft::BiasAdd", |cx| decode_sum(cx, None)),
-    ("com.microsoft::BiasDropout", |cx| decode_sum(cx, None)),
-    ("com.microsoft::BiasGelu", |cx| decode_sum(cx, Some(Zeros::FirstKept))),
-    ("com.microsoft::FastGelu", |cx| decode_sum(cx, Some(Zeros::FirstKept))),
-    ("com.microsoft::BiasSoftmax", decode_bias_softmax),
-    ("com.microsoft::BiasSplitGelu", decode_bias_split_gelu),
-    ("com.microsoft::SkipLayerNormalization", |cx| decode_skip(cx, true, [2, 3, 4])),
-    ("com.microsoft::SkipSimplifiedLayerNormalization", |cx| decode_skip(cx, false, [2, 5, 3])),
-    ("com.microsoft::EmbedLayerNormalization", decode_embed),
-    ("com.microsoft::GroupNorm", |cx| decode_group_norm(cx, false)),
-    ("com.microsoft::SkipGroupNorm", |cx| decode_group_norm(cx, true)),
-    ("com.microsoft::FusedMatMul", decode_fused_matmul),
-    ("com.microsoft::TransposeMatMul", decode_fused_matmul),
-    ("com.microsoft::FusedGemm", decode_fused_gemm),
-    ("com.microsoft::GemmFastGelu", decode_gemm_gelu),
-    ("com.microsoft::FusedConv", decode_fused_conv),
+pub(crate) const CONTRIB: &[(&str, Decode)] = &[
+    ("BiasAdd", |cx| decode_sum(cx, None)),
+    ("BiasDropout", |cx| decode_sum(cx, None)),
+    ("BiasGelu", |cx| decode_sum(cx, Some(Zeros::FirstKept))),
+    ("FastGelu", |cx| decode_sum(cx, Some(Zeros::FirstKept))),
+    ("BiasSoftmax", decode_bias_softmax),
+    ("BiasSplitGelu", decode_bias_split_gelu),
+    ("SkipLayerNormalization", |cx| decode_skip(cx, true, [2, 3, 4])),
+    ("SkipSimplifiedLayerNormalization", |cx| decode_skip(cx, false, [2, 5, 3])),
+    ("EmbedLayerNormalization", decode_embed),
+    ("GroupNorm", |cx| decode_group_norm(cx, false)),
+    ("SkipGroupNorm", |cx| decode_group_norm(cx, true)),
+    ("FusedMatMul", decode_fused_matmul),
+    ("TransposeMatMul", decode_fused_matmul),
+    ("FusedGemm", decode_fused_gemm),
+    ("GemmFastGelu", decode_gemm_gelu),
+    ("FusedConv", decode_fused_conv),
 ];
 
 fn flag(cx: &Decoder<'_, '_>, name: &str) -> bool {
@@ -99,7 +99,7 @@ fn decode_skip(cx: &mut Decoder<'_, '_>, centered: bool, slots: [usize; 3]) -> R
     let parts = given(cx, &[0, 1, bias])?;
     let sum = elementwise(cx, Zeros::AllKept, &parts)?;
     let inputs = [vec![sum], given(cx, &[scale, offset])?].concat();
-    let normed = cx.emit(Norm::Layer { axis: -1, centered }, &inputs)?;
+    let normed = cx.emit(Norm::Layer { axis: -1, centered, results: 1 }, &inputs)?;
     cx.bind(0, normed);
     cx.bind(3, sum);
     Ok(())
@@ -125,7 +125,7 @@ fn decode_embed(cx: &mut Decoder<'_, '_>) -> Result<()> {
     }
     let sum = elementwise(cx, Zeros::AllKept, &parts)?;
     let inputs = [vec![sum], given(cx, &[5, 6])?].concat();
-    let normed = cx.emit(Norm::Layer { axis: -1, centered: true }, &inputs)?;
+    let normed = cx.emit(Norm::Layer { axis: -1, centered: true, results: 1 }, &inputs)?;
     cx.bind(0, normed);
     cx.bind(2, sum);
     if cx.result_slots() > 1 {

@@ -114,7 +114,7 @@ fn pair(rows: FactorId, columns: FactorId, shape: &[Extent]) -> Vec<Dim> {
 }
 
 /// How ONNX Runtime spells it.
-pub(crate) const ONNX: &[(&str, Decode)] = &[("com.microsoft::MatMulNBits", |cx| {
+pub(crate) const CONTRIB: &[(&str, Decode)] = &[("MatMulNBits", |cx| {
     if cx.has(4) {
         return Err(Error::unsupported("blocks of reordered groups"));
     }

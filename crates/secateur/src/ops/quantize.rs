@@ -267,19 +267,19 @@ fn decode_dynamic(cx: &mut Decoder<'_, '_>) -> Result<()> {
 }
 
 /// How ONNX Runtime spells more of it.
-pub(crate) const ONNX_CONTRIB: &[(&str, Decode)] = &[
-    ("com.microsoft::QuantizeLinear", |cx| decode(cx, true)),
-    ("com.microsoft::DequantizeLinear", |cx| decode(cx, false)),
-    ("com.microsoft::QLinearAdd", |cx| decode_binary(cx, Zeros::AllKept)),
-    ("com.microsoft::QLinearMul", |cx| decode_binary(cx, Zeros::AnyKept)),
-    ("com.microsoft::QLinearSigmoid", |cx| decode_unary(cx, Zeros::Lost)),
-    ("com.microsoft::QLinearLeakyRelu", |cx| decode_unary(cx, Zeros::FirstKept)),
-    ("com.microsoft::QLinearWhere", |cx| {
+pub(crate) const CONTRIB: &[(&str, Decode)] = &[
+    ("QuantizeLinear", |cx| decode(cx, true)),
+    ("DequantizeLinear", |cx| decode(cx, false)),
+    ("QLinearAdd", |cx| decode_binary(cx, Zeros::AllKept)),
+    ("QLinearMul", |cx| decode_binary(cx, Zeros::AnyKept)),
+    ("QLinearSigmoid", |cx| decode_unary(cx, Zeros::Lost)),
+    ("QLinearLeakyRelu", |cx| decode_unary(cx, Zeros::FirstKept)),
+    ("QLinearWhere", |cx| {
         let operands = [cx.input(0)?, Quantized::at(1, 0).read(cx)?, Quantized::at(4, 0).read(cx)?];
         let chosen = cx.emit(Elementwise { zeros: Zeros::BranchesKept, results: 1 }, &operands)?;
         quantize(cx, chosen, 7, 8)
     }),
-    ("com.microsoft::QLinearSoftmax", |cx| {
+    ("QLinearSoftmax", |cx| {
         let rank = cx.input_shape(0)?.len();
         let first = axis(cx.int("axis").unwrap_or(-1), rank)?;
         let modern = cx.int("opset").is_none_or(|opset| opset >= 13);
@@ -290,7 +290,7 @@ pub(crate) const ONNX_CONTRIB: &[(&str, Decode)] = &[
         let result = cx.emit(along, &[data])?;
         quantize(cx, result, 3, 4)
     }),
-    ("com.microsoft::QLinearConcat", |cx| {
+    ("QLinearConcat", |cx| {
         let along = cx.int("axis").unwrap_or(0);
         let operands = (2..cx.input_count()).step_by(3);
         let operands =
@@ -298,7 +298,7 @@ pub(crate) const ONNX_CONTRIB: &[(&str, Decode)] = &[
         let result = cx.emit(join::Concat { axis: along }, &operands)?;
         quantize(cx, result, 0, 1)
     }),
-    ("com.microsoft::QLinearAveragePool", |cx| {
+    ("QLinearAveragePool", |cx| {
         if cx.int("channels_last").unwrap_or(0) != 0 {
             return Err(Error::unsupported("`channels_last`"));
         }
@@ -307,7 +307,7 @@ pub(crate) const ONNX_CONTRIB: &[(&str, Decode)] = &[
         let result = cx.emit(pool, &[data])?;
         quantize(cx, result, 3, 4)
     }),
-    ("com.microsoft::QLinearGlobalAveragePool", |cx| {
+    ("QLinearGlobalAveragePool", |cx| {
         let rank = cx.input_shape(0)?.len() as i64;
         let axes = match cx.int("channels_last").unwrap_or(0) {
             0 => (2..rank).collect(),
@@ -318,13 +318,13 @@ pub(crate) const ONNX_CONTRIB: &[(&str, Decode)] = &[
         let result = cx.emit(mean, &[data])?;
         quantize(cx, result, 3, 4)
     }),
-    ("com.microsoft::QGemm", decode_gemm),
-    ("com.microsoft::MatMulIntegerToFloat", |cx| {
+    ("QGemm", decode_gemm),
+    ("MatMulIntegerToFloat", |cx| {
         let a = Quantized { data: 0, scale: Some(2), zero: 4, axis: -2 }.read(cx)?;
         let b = Quantized { data: 1, scale: Some(3), zero: 5, axis: -1 }.read(cx)?;
         decode_product(cx, a, b, 6)
     }),
-    ("com.microsoft::DynamicQuantizeMatMul", |cx| {
+    ("DynamicQuantizeMatMul", |cx| {
         let a = cx.input(0)?;
         cx.emit(Extremes, &[a])?;
         let b = Quantized { data: 1, scale: Some(2), zero: 3, axis: -1 }.read(cx)?;

@@ -1,5 +1,6 @@
 //! Reductions of whole axes, and operators that run along one axis.
 
+use super::elementwise::{Elementwise, Zeros};
 use super::{Operator, Shapes, axis, letter, operand, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
@@ -174,9 +175,24 @@ fn decode(cx: &mut Decoder<'_, '_>, kind: ReduceKind) -> Result<()> {
     };
     let axes = axes.filter(|axes| !axes.is_empty());
     if axes.is_none() && cx.int("noop_with_empty_axes").unwrap_or(0) != 0 {
-        return Err(Error::unsupported("`noop_with_empty_axes`"));
+        return cx.node_over(1, Elementwise { zeros: noop(kind), results: 1 });
     }
     cx.node_over(1, Reduce { kind, axes, keep })
+}
+
+/// What a reduction of no axes makes of zeros, element by element.
+fn noop(kind: ReduceKind) -> Zeros {
+    match kind {
+        ReduceKind::LogSum => Zeros::Pole,
+        kind if kind.keeps_zero() || kind == ReduceKind::LogSumExp => Zeros::FirstKept,
+        _ => Zeros::Lost,
+    }
+}
+
+fn decode_multinomial(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let size = usize::try_from(cx.int("sample_size").unwrap_or(1)).unwrap_or(0);
+    let along = Along::new("multinomial", "classes are drawn along it", 1);
+    cx.node(Along { size: Some(size), ..along })
 }
 
 fn decode_global(cx: &mut Decoder<'_, '_>, kind: ReduceKind) -> Result<()> {
@@ -210,6 +226,7 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("Softmax", decode_softmax),
     ("LogSoftmax", decode_softmax),
     ("Hardmax", decode_softmax),
+    ("Multinomial", decode_multinomial),
     ("TopK", decode_topk),
     ("CumSum", decode_cumsum),
     ("LRN", |cx| {

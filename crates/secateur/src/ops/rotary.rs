@@ -99,19 +99,19 @@ impl Operator for Rotary {
     }
 }
 
-/// How ONNX (opset 23) and ONNX Runtime spell it.
-pub(crate) const ONNX: &[(&str, Decode)] = &[
-    ("RotaryEmbedding", |cx| {
-        let inputs = [cx.input(1)?, cx.input(2)?];
-        let positions = cx.optional(3)?;
-        decode(cx, inputs, positions)
-    }),
-    ("com.microsoft::RotaryEmbedding", |cx| {
-        let inputs = [cx.input(2)?, cx.input(3)?];
-        let positions = cx.optional(1)?;
-        decode(cx, inputs, positions)
-    }),
-];
+/// How ONNX spells it (opset 23).
+pub(crate) const ONNX: &[(&str, Decode)] = &[("RotaryEmbedding", |cx| {
+    let inputs = [cx.input(1)?, cx.input(2)?];
+    let positions = cx.optional(3)?;
+    decode(cx, inputs, positions)
+})];
+
+/// How ONNX Runtime spells it.
+pub(crate) const CONTRIB: &[(&str, Decode)] = &[("RotaryEmbedding", |cx| {
+    let inputs = [cx.input(2)?, cx.input(3)?];
+    let positions = cx.optional(1)?;
+    decode(cx, inputs, positions)
+})];
 
 fn decode(
     cx: &mut Decoder<'_, '_>,

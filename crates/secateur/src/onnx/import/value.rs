@@ -160,11 +160,9 @@ impl<'a> Importer<'a> {
         let kind = kind.map_or("", |node| node.op_type.as_str());
         // Equal vectors are shared by chance, matrices because they are one weight.
         let vector = view.dims.iter().filter(|&&size| size > 1).count() <= 1;
-        let only_use = user.filter(|&(_, slot)| {
-            let state = ops::recurrent::is_state(kind, slot);
-            let elementwise = ops::elementwise::is(kind) && kind != "Identity";
-            count > 1 && (vector || state || elementwise)
-        });
+        let apart = vector || ops::elementwise::is(kind) && kind != "Identity";
+        let only_use =
+            user.filter(|&(_, slot)| count > 1 && (apart || ops::recurrent::is_state(kind, slot)));
         let stored = &self.tensor_names[tensor as usize];
         let shape: Vec<Extent> = view.dims.iter().map(|&size| Extent::fixed(size)).collect();
         if !is_countable(&shape) {

@@ -11,10 +11,10 @@ use crate::ops::{Place, agree, ranked};
 use crate::{Error, Result};
 
 /// How ONNX Runtime spells attention.
-pub(crate) const ONNX: &[(&str, Decode)] = &[
-    ("com.microsoft::Attention", decode_fused),
-    ("com.microsoft::MultiHeadAttention", decode_multi_head),
-    ("com.microsoft::GroupQueryAttention", decode_group_query),
+pub(crate) const CONTRIB: &[(&str, Decode)] = &[
+    ("Attention", decode_fused),
+    ("MultiHeadAttention", decode_multi_head),
+    ("GroupQueryAttention", decode_group_query),
 ];
 
 fn flag(cx: &Decoder<'_, '_>, name: &str) -> bool {
