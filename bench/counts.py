@@ -20,7 +20,7 @@ import table
 from export import Exporter
 from modelzoo import MODELS
 from tool import ROOT, ToolError, call_json, find
-from zoo import cases
+from zoocase import cases
 
 NAMES = ("resnet18", "resnet50", "mobilenet_v2", "vit_b_16")
 TOLERANCE = 0.01

@@ -10,10 +10,12 @@ original, and the original's output must depend on its input.
 """
 
 import argparse
+import contextlib
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto
+from onnxruntime import InferenceSession
 
 import table
 from tool import ToolError, call, call_json, find
@@ -34,6 +37,12 @@ PASSES = ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Where", "Clip"
 Shapes = Mapping[str, Sequence[int]]
 Arrays = list[np.ndarray]
 Feeds = Callable[[onnx.ModelProto, Shapes, int], dict[str, np.ndarray]]
+
+DIFFER = "pruned and masked differ"
+NOT_RUN = "ONNX Runtime does not run the original"
+DEAD_INPUT = "the original's output does not depend on its input"
+DEAD_MASK = "masking changed nothing"
+VERDICTS = {"wrong": (DIFFER,), "not run": (NOT_RUN,), "says nothing": (DEAD_INPUT, DEAD_MASK)}
 
 
 @dataclass
@@ -57,7 +66,48 @@ class Result:
 
     @property
     def status(self) -> str:
-        return "; ".join(self.problems) or ("ok" if self.cut else "ok, no exact group")
+        return "; ".join(self.problems) or self.verdict
+
+    @property
+    def verdict(self) -> str:
+        """The worst of the problems in a word or two."""
+        for verdict, signs in VERDICTS.items():
+            if any(problem.startswith(signs) for problem in self.problems):
+                return verdict
+        if self.problems:
+            return "failed"
+        if not self.groups:
+            return "nothing pruned"
+        return "ok" if self.cut else "ok, no exact group"
+
+
+class Refused(Exception):
+    """ONNX Runtime does not load the file, or does not run it on the inputs."""
+
+
+@dataclass
+class Sample:
+    """Inputs, and what the original makes of them."""
+
+    inputs: Mapping[str, np.ndarray]
+    outputs: Arrays
+
+
+@dataclass
+class Subject:
+    """The file under test and what is known of it before anything is cut."""
+
+    path: Path
+    binary: Path
+    ratio: float
+    folder: Path  # for what is written on the way
+    flags: list[str]
+    tolerance: float
+    samples: list[Sample]
+
+    def prune(self, output: Path, *options: str | Path) -> dict[str, Any]:
+        given = (f"--ratio={self.ratio}", *options, *self.flags)
+        return call_json(self.binary, "prune", self.path, "-o", output, *given)
 
 
 def check(
@@ -73,93 +123,86 @@ def check(
     `shapes` gives the extents of inputs with symbolic axes; the batch is also tried one larger.
     `inputs` makes other inputs than `feeds` from the model, the extents and a seed.
     """
-    make = inputs or feeds
     result = Result()
     proto = onnx.load(path, load_external_data=False)
     sizes = input_shapes(proto, shapes or {})
-    first, second = (run(path, make(proto, sizes, seed)) for seed in (0, 1))
-    if first is None or second is None:
-        result.problems.append("ONNX Runtime does not run the original")
+    tolerance, flags = tolerance_of(proto), shape_flags(proto, sizes)
+    make = partial(inputs or feeds, proto)
+    try:
+        samples = list(_samples(load(path), make, sizes, larger_batch(proto, sizes)))
+    except Refused as error:
+        result.problems.append(f"{NOT_RUN}: {error}")
         return result
-    if not distance(first, second) > 10 * tolerance_of(proto):
-        result.problems.append("the original's output does not depend on its input")
+    first, second = (sample.outputs for sample in samples[:2])
+    if same_shapes(first, second) and not distance(first, second) > 10 * tolerance:
+        result.problems.append(DEAD_INPUT)
     with tempfile.TemporaryDirectory() as folder:
+        subject = Subject(path, binary, ratio, Path(folder), flags, tolerance, samples)
         try:
-            _check_exact(path, binary, Path(folder), ratio, proto, sizes, make, result)
-            _check_all(path, binary, Path(folder), ratio, proto, sizes, make, result)
+            _check_exact(subject, result)
+            _check_all(subject, result)
         except ToolError as error:
             result.problems.append(str(error))
     return result
 
 
-def _check_exact(
-    path: Path,
-    binary: Path,
-    folder: Path,
-    ratio: float,
-    proto: onnx.ModelProto,
+def _samples(
+    session: InferenceSession,
+    make: Callable[[Shapes, int], dict[str, np.ndarray]],
     sizes: Shapes,
-    make: Feeds,
-    result: Result,
-) -> None:
+    larger: Shapes | None,
+) -> Iterator[Sample]:
+    """Of two seeds and, unless the batch is baked in, of a larger batch."""
+    for seed in (0, 1):
+        inputs = make(sizes, seed)
+        yield Sample(inputs, run(session, inputs))
+    if larger:
+        inputs = make(larger, 1)
+        with contextlib.suppress(Refused):
+            yield Sample(inputs, run(session, inputs))
+
+
+def _check_exact(subject: Subject, result: Result) -> None:
+    folder = subject.folder
     pruned, masked, plan = folder / "exact.onnx", folder / "masked.onnx", folder / "plan.json"
-    flags = shape_flags(proto, sizes)
-    result.exact = call_json(
-        binary,
-        "prune",
-        path,
-        "-o",
-        pruned,
-        f"--ratio={ratio}",
-        "--exact-only",
-        "--plan",
-        plan,
-        *flags,
-    )
-    call(binary, "mask", path, "-o", masked, "--plan", plan)
-    if is_valid(path) and not is_valid(pruned):
+    result.exact = subject.prune(pruned, "--exact-only", "--plan", plan)
+    call(subject.binary, "mask", subject.path, "-o", masked, "--plan", plan)
+    if is_valid(subject.path) and not is_valid(pruned):
         result.problems.append("onnx.checker rejects the pruned file")
-    for inputs in batches(proto, sizes, make):
-        original = run(path, inputs)
-        if original is None:  # the batch is baked into the original
-            continue
-        wanted, got = run(masked, inputs), run(pruned, inputs)
-        if wanted is None or got is None or not same_shapes(original, wanted, got):
-            result.problems.append("the exact run does not load, run, or keep the output shapes")
-            return
-        result.error = max(result.error, distance(wanted, got, original))
-        result.effect = max(result.effect, distance(wanted, original))
-    tolerance = tolerance_of(proto)
-    if not result.error <= tolerance:
-        result.problems.append(f"pruned and masked differ by {result.error:.1e}")
-    if result.cut and not result.effect > tolerance:
-        result.problems.append("masking changed nothing: the check says nothing")
+    try:
+        _compare(subject, load(masked), load(pruned), result)
+    except Refused as error:
+        result.problems.append(f"the exact run: {error}")
+    if not result.error <= subject.tolerance:
+        result.problems.append(f"{DIFFER} by {result.error:.1e}")
+    if result.cut and not result.problems and not result.effect > subject.tolerance:
+        result.problems.append(f"{DEAD_MASK}: the check says nothing")
 
 
-def _check_all(
-    path: Path,
-    binary: Path,
-    folder: Path,
-    ratio: float,
-    proto: onnx.ModelProto,
-    sizes: Shapes,
-    make: Feeds,
-    result: Result,
+def _compare(
+    subject: Subject, masked: InferenceSession, pruned: InferenceSession, result: Result
 ) -> None:
-    pruned = folder / "all.onnx"
-    result.report = call_json(
-        binary, "prune", path, "-o", pruned, f"--ratio={ratio}", *shape_flags(proto, sizes)
-    )
-    for inputs in batches(proto, sizes, make):
-        original = run(path, inputs)
-        if original is None:
-            continue
-        got = run(pruned, inputs)
-        if got is None or not same_shapes(original, got):
-            result.problems.append("all groups: does not load, run, or keep the output shapes")
-            return
-        if not all(np.isfinite(array).all() for array in got):
-            result.problems.append("all groups: the output is not finite")
+    for sample in subject.samples:
+        wanted, got = run(masked, sample.inputs), run(pruned, sample.inputs)
+        if not same_shapes(sample.outputs, wanted, got):
+            raise Refused("does not keep the output shapes")
+        result.error = max(result.error, distance(wanted, got, sample.outputs))
+        result.effect = max(result.effect, distance(wanted, sample.outputs))
+
+
+def _check_all(subject: Subject, result: Result) -> None:
+    pruned = subject.folder / "all.onnx"
+    result.report = subject.prune(pruned)
+    try:
+        session = load(pruned)
+        for sample in subject.samples:
+            got = run(session, sample.inputs)
+            if not same_shapes(sample.outputs, got):
+                raise Refused("does not keep the output shapes")
+            if not all(np.isfinite(array).all() for array in got):
+                raise Refused("the output is not finite")
+    except Refused as error:
+        result.problems.append(f"all groups: {error}")
     before, after = (result.report[when]["parameters"] for when in ("before", "after"))
     if result.groups and not after < before:
         result.problems.append("all groups: nothing became smaller")
@@ -196,13 +239,11 @@ def shape_flags(proto: onnx.ModelProto, sizes: Shapes) -> list[str]:
     ]
 
 
-def batches(proto: onnx.ModelProto, sizes: Shapes, make: Feeds) -> list[dict[str, np.ndarray]]:
-    """Inputs of the given sizes and, where the batch is symbolic, of one more sample."""
-    found = [make(proto, sizes, 0)]
-    if all(any(symbolic(proto, name)[:1]) for name in sizes):
-        larger = {name: [size[0] + 1, *size[1:]] for name, size in sizes.items()}
-        found.append(make(proto, larger, 1))
-    return found
+def larger_batch(proto: onnx.ModelProto, sizes: Shapes) -> Shapes | None:
+    """Extents of one more sample, where the batch is symbolic."""
+    if not all(any(symbolic(proto, name)[:1]) for name in sizes):
+        return None
+    return {name: [size[0] + 1, *size[1:]] for name, size in sizes.items()}
 
 
 def feeds(proto: onnx.ModelProto, sizes: Shapes, seed: int) -> dict[str, np.ndarray]:
@@ -236,18 +277,29 @@ def vocabulary(proto: onnx.ModelProto, name: str) -> int:
     return min(found, default=2)
 
 
-def run(path: Path, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
-    """Outputs in ONNX Runtime, or nothing where it refuses the file or the inputs."""
+def load(path: Path) -> InferenceSession:
+    """A session of ONNX Runtime on one thread, so that many can run side by side."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = 2
+    options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return session.run(None, dict(inputs))
+        return InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
-        print(f"{path.name}: {error}", file=sys.stderr)
-        return None
+        raise Refused(_told(error)) from error
+
+
+def run(session: InferenceSession, inputs: Mapping[str, np.ndarray]) -> Arrays:
+    try:
+        return session.run(None, dict(inputs))
+    except Exception as error:  # as above
+        raise Refused(_told(error)) from error
+
+
+def _told(error: Exception) -> str:
+    """The end of the message: it begins with a path into ONNX Runtime's sources."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][-200:]
 
 
 def same_shapes(*outputs: Arrays) -> bool:
@@ -263,6 +315,8 @@ def distance(wanted: Arrays, got: Arrays, usual: Arrays | None = None) -> float:
 
 
 def _distance(wanted: np.ndarray, got: np.ndarray, usual: np.ndarray) -> float:
+    if not wanted.size:
+        return 0.0
     if not np.issubdtype(wanted.dtype, np.floating):
         return float((wanted != got).mean())
     a, b = wanted.astype(np.float64), got.astype(np.float64)

@@ -17,9 +17,10 @@ from pathlib import Path
 import onnx
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 ORIGINS = ("name_scopes", "folded_from", "rule_name")
-BatchNorm = nn.modules.batchnorm._BatchNorm
+NORMS = (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm2d)
 
 
 class Exporter(enum.StrEnum):
@@ -44,7 +45,7 @@ def randomize(model: nn.Module, example: Sequence[Tensor], seed: int = 0) -> nn.
         hooks = [
             module.register_forward_pre_hook(_calibrate)
             for module in model.modules()
-            if isinstance(module, BatchNorm) and module.running_mean is not None
+            if isinstance(module, NORMS) and module.running_mean is not None
         ]
         model(*example)
     for hook in hooks:
@@ -78,14 +79,18 @@ def export(
     names: Sequence[str] = ("input",),
     dynamic: Sequence[int] = (),
     opset: int | None = None,
+    external: bool = False,
 ) -> None:
-    """Writes `model` as one ONNX file; the `dynamic` axes of every input stay symbolic."""
+    """Writes `model` as one ONNX file; the `dynamic` axes of every input stay symbolic.
+
+    With `external`, weights go into files beside it, as a model of more than 2 GB needs.
+    """
     options: dict[str, object] = {"opset_version": opset} if opset else {}
     symbols = {axis: ("batch", "length")[axis] for axis in dynamic}
     if exporter is Exporter.LEGACY:
         options |= {"dynamo": False, "dynamic_axes": {name: symbols for name in names}}
     else:
-        options |= {"dynamo": True, "external_data": False, "verbose": False}
+        options |= {"dynamo": True, "external_data": external, "verbose": False}
         if dynamic:
             sizes = {axis: torch.export.Dim(symbol) for axis, symbol in symbols.items()}
             options["dynamic_shapes"] = tuple(sizes for _ in example)

