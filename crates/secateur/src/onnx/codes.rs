@@ -183,38 +183,54 @@ fn small_float(code: i64, mantissa: u32, bias: i32, sign: u32) -> f64 {
 
 /// Which element of a small tensor each element of a large one takes.
 struct Places {
-    /// Number of indices of the axis, and of elements under each.
-    sizes: [usize; 2],
+    /// Per axis of the large tensor, the last one first.
+    axes: Vec<Place>,
+}
+
+struct Place {
+    /// Number of indices.
+    size: usize,
+    /// Indices that share an element.
     block: usize,
-    /// Steps in the small tensor: before the axis, along it, under it.
-    steps: [usize; 3],
+    /// Elements of the small tensor from one block to the next; 0 where all share.
+    step: usize,
 }
 
 impl Places {
+    /// A small tensor of one axis stands on the axis of the encoding, others on all axes.
     fn new(large: &[usize], encoded: &Encoded) -> Result<Self> {
         let small = encoded.small.dims.as_slice();
-        let (axis, block) = (encoded.axis, encoded.block.max(1));
         let misfit = || Error::malformed(format!("a scale of shape {small:?} for {large:?}"));
-        if element_count(small)? == 1 {
-            return Ok(Places { sizes: [1, 1], block: 1, steps: [0; 3] });
-        }
-        let size = *large.get(axis).ok_or_else(misfit)?;
-        let blocks = size.div_ceil(block);
-        let under = element_count(&large[axis + 1..])?;
-        let mut coarse = large.to_vec();
-        coarse[axis] = blocks;
-        let steps = match small {
-            _ if small == coarse => [blocks * under, under, 1],
-            _ if element_count(small)? == blocks && small.contains(&blocks) => [0, 1, 0],
-            _ => return Err(misfit()),
+        let sizes: Vec<usize> = match small {
+            _ if element_count(small)? == 1 => vec![1; large.len()],
+            &[size] if large.len() != 1 => {
+                (0..large.len()).map(|axis| if axis == encoded.axis { size } else { 1 }).collect()
+            }
+            _ => small.to_vec(),
         };
-        Ok(Places { sizes: [size.max(1), under.max(1)], block, steps })
+        if sizes.len() != large.len() || element_count(&sizes)? != element_count(small)? {
+            return Err(misfit());
+        }
+        let (mut axes, mut step) = (Vec::new(), 1);
+        for (axis, (&size, &blocks)) in large.iter().zip(&sizes).enumerate().rev() {
+            let block = if axis == encoded.axis { encoded.block.max(1) } else { 1 };
+            let spread = blocks != 1;
+            if spread && size.div_ceil(block) != blocks {
+                return Err(misfit());
+            }
+            axes.push(Place { size: size.max(1), block, step: if spread { step } else { 0 } });
+            step *= blocks;
+        }
+        Ok(Places { axes })
     }
 
     fn of(&self, element: usize) -> usize {
-        let [size, under] = self.sizes;
-        let (row, inner) = (element / under, element % under);
-        row / size * self.steps[0] + row % size / self.block * self.steps[1] + inner * self.steps[2]
+        let (mut rest, mut place) = (element, 0);
+        for axis in &self.axes {
+            place += rest % axis.size / axis.block * axis.step;
+            rest /= axis.size;
+        }
+        place
     }
 }
 
@@ -244,6 +260,7 @@ mod tests {
         assert_eq!(along(0, &[2], &[7, 8]), [7, 2, 7, 8, 5, 8]);
         assert_eq!(along(1, &[3], &[7, 8, 9]), [7, 2, 9, 7, 5, 9]);
         assert_eq!(along(1, &[1, 3], &[7, 8, 9]), [7, 2, 9, 7, 5, 9]);
+        assert_eq!(along(1, &[2, 1], &[7, 8]), [7, 2, 7, 8, 5, 8]);
     }
 
     #[test]

@@ -5,7 +5,9 @@
 
 use super::contract::Contract;
 use super::elementwise::{Elementwise, Zeros};
+use super::recurrent::{self, Cell};
 use super::reduce::{Along, Reduce, ReduceKind};
+use super::reshape::Transpose;
 use super::{Operator, Shapes, axis, conv, join, letter, letters, operand, pool};
 use crate::graph::{Extent, ValueId};
 use crate::onnx::{Decode, Decoder};
@@ -319,6 +321,7 @@ pub(crate) const CONTRIB: &[(&str, Decode)] = &[
         quantize(cx, result, 3, 4)
     }),
     ("QGemm", decode_gemm),
+    ("DynamicQuantizeLSTM", decode_lstm),
     ("MatMulIntegerToFloat", |cx| {
         let a = Quantized { data: 0, scale: Some(2), zero: 4, axis: -2 }.read(cx)?;
         let b = Quantized { data: 1, scale: Some(3), zero: 5, axis: -1 }.read(cx)?;
@@ -331,6 +334,31 @@ pub(crate) const CONTRIB: &[(&str, Decode)] = &[
         decode_product(cx, a, b, 4)
     }),
 ];
+
+/// An LSTM whose weights are integers, a column per unit and gate. Data and state are quantized by
+/// their range.
+fn decode_lstm(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let rows = cx.input_shape(1)?.last().map_or(0, |extent| extent.size);
+    let layer = recurrent::payload(cx, Cell::Lstm, rows)?;
+    let mut inputs = vec![Some(cx.input(0)?)];
+    for (slot, scale) in [(1, 8), (2, 10)] {
+        let weight = Quantized { data: slot, scale: Some(scale), zero: scale + 1, axis: 0 };
+        let weight = weight.read(cx)?;
+        inputs.push(Some(cx.emit(Transpose { order: vec![0, 2, 1] }, &[weight])?));
+    }
+    for slot in 3..8 {
+        inputs.push(cx.optional(slot)?);
+    }
+    let (data, start) = (inputs[0], inputs[5]);
+    let results = cx.emit_all(layer, inputs)?;
+    for value in data.into_iter().chain(start).chain(results.first().copied()) {
+        cx.emit(Extremes, &[value])?;
+    }
+    for (slot, value) in results.into_iter().enumerate() {
+        cx.bind(slot, value);
+    }
+    Ok(())
+}
 
 fn decode_binary(cx: &mut Decoder<'_, '_>, zeros: Zeros) -> Result<()> {
     let operands = [Quantized::at(0, 0).read(cx)?, Quantized::at(3, 0).read(cx)?];

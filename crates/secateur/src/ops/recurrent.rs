@@ -171,10 +171,16 @@ fn decode(cx: &mut Decoder<'_, '_>, cell: Cell) -> Result<()> {
     if cx.input_count() > slots {
         return Err(Error::malformed(format!("{} inputs, not {slots}", cx.input_count())));
     }
+    let rows = cx.input_shape(1)?.get(1).map_or(0, |extent| extent.size);
+    let layer = payload(cx, cell, rows)?;
+    cx.node(layer)
+}
+
+/// The layer that a node's attributes spell, with a kernel of `rows` rows.
+pub(crate) fn payload(cx: &mut Decoder<'_, '_>, cell: Cell, rows: usize) -> Result<Recurrent> {
     let hidden = match cx.int("hidden_size") {
         None => None,
         Some(size) => {
-            let rows = cx.input_shape(1)?.get(1).map_or(0, |extent| extent.size);
             let wanted = usize::try_from(size).unwrap_or(0).saturating_mul(cell.gates());
             agree("`hidden_size` times gates and rows of the kernel", wanted, rows)?;
             Some(cx.literal("hidden_size", 0, size))
@@ -182,7 +188,7 @@ fn decode(cx: &mut Decoder<'_, '_>, cell: Cell) -> Result<()> {
     };
     let batch_first = cx.int("layout").unwrap_or(0) != 0;
     let keeps_zero = keeps_zero(cell, &cx.strings("activations"));
-    cx.node(Recurrent { cell, batch_first, keeps_zero, hidden })
+    Ok(Recurrent { cell, batch_first, keeps_zero, hidden })
 }
 
 /// Whether the activations that a state goes through keep zero, in every direction. `names` is

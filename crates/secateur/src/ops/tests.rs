@@ -2169,3 +2169,25 @@ fn blocks_of_packed_integers_are_cut_whole() {
         ],
     );
 }
+
+#[test]
+fn an_lstm_of_integers_is_that_of_the_numbers() {
+    check(
+        "com.microsoft::DynamicQuantizeLSTM(4x2x6; 1x6x20; 1x5x20; 1x40; _; _; _; _; 1; 1; 1; 1) hidden_size=5 -> 4x1x2x5, 1x2x5, 1x2x5",
+        expect![[r#"
+            dequantize [a, b, c], [1], [1] -> [a, b, c]   free: a b c
+              a=1 b=6 c=20   zero: 0
+            transpose [a, b, c] -> [a, c, b]   free: a b c
+              a=1 b=6 c=20   zero: moved
+            dequantize [a, b, c], [1], [1] -> [a, b, c]   free: a b c
+              a=1 b=5 c=20   zero: 0
+            transpose [a, b, c] -> [a, c, b]   free: a b c
+              a=1 b=5 c=20   zero: moved
+            lstm [t, n, i], [d, q h, i], [d, q h, h], [d, 2 q h], [], [], [], [] -> [t, d, n, h], [d, n, h], [d, n, h]   free: n   summed: i   inner: h   fixed: t d q 2
+              t=4 n=2 i=6 d=1 q=4 h=5 2=2   zero: 1 + 2 + 3   macs: 1760
+            extremes [a, b, c] -> []   summed: a b c
+              a=4 b=2 c=6   zero: lost
+            extremes [a, b, c, d] -> []   summed: a b c d
+              a=4 b=1 c=2 d=5   zero: lost"#]],
+    );
+}
