@@ -229,6 +229,24 @@ mod tests {
     }
 
     #[test]
+    fn a_constant_zero_keeps_sums_and_selections_zero() {
+        let constants = "zero = f32(0.0)\nhalf = f32(0.5)\naxis = i64[1]";
+        let summed =
+            |step: &str| couplings(&format!("{constants}\n{step}\nt = ReduceSum(z, axis)"));
+        for (step, kinds) in [
+            ("z = Max(y, zero)", [""; 0].as_slice()),
+            ("z = Sub(zero, y)", &[]),
+            ("c = Greater(y, zero)\nz = Where(c, y, zero)", &[]),
+            ("c = Greater(y, zero)\nz = Where(c, zero, y)", &[]),
+            ("z = Max(y, half)", &["ReduceSum"]),
+            ("c = Greater(y, zero)\nz = Where(c, y, half)", &["ReduceSum"]),
+            ("g = Exp(y)\nc = Greater(y, zero)\nz = Where(c, zero, g)", &["ReduceSum"]),
+        ] {
+            assert_eq!(summed(step), kinds, "{step}");
+        }
+    }
+
+    #[test]
     fn what_is_not_zero_can_be_divided_by() {
         assert_eq!(couplings("e = Exp(y)\nz = Div(y, e)"), [""; 0]);
         assert_eq!(couplings("e = Sigmoid(y)\nz = Log(e)"), [""; 0]);

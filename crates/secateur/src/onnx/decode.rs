@@ -261,6 +261,22 @@ impl<'d, 'a> Decoder<'d, 'a> {
         self.scalar(expr).map(Scalar::float)
     }
 
+    /// Whether input `slot` is known to be all zeros, whatever the sizes.
+    pub fn is_zero(&mut self, slot: usize) -> bool {
+        let name = self.node.input.get(slot).map(String::as_str).unwrap_or_default();
+        let Some(known) = self.importer.known(name).cloned() else { return false };
+        let sizes = &self.importer.graph.sizes;
+        let is_zero = |&expr: &ExprId| match sizes.get(expr) {
+            Expr::Number(number, _) => number.float() == 0.0,
+            _ => false,
+        };
+        let zero = known.exprs.iter().all(is_zero);
+        if zero {
+            self.importer.freeze(&known.exprs);
+        }
+        zero
+    }
+
     /// What stands for zero where input `slot` is the zero point, spread along an axis in blocks.
     ///
     /// # Errors

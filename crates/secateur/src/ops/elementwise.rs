@@ -28,6 +28,8 @@ pub enum Zeros {
     AllKept,
     /// Zero where both branches of a selection are.
     BranchesKept,
+    /// Zero where these operands are, one bit for each: the other terms are zero themselves.
+    SomeKept(u64),
     /// Zero where the first operand is, undefined where the second is: a quotient.
     Quotient,
     /// No longer zero: sigmoid, exponential, comparisons.
@@ -44,6 +46,11 @@ impl Zeros {
             Zeros::AnyKept => Flow::product((0..operands).collect::<Vec<_>>(), []),
             Zeros::AllKept => Flow::product([], (0..operands).collect::<Vec<_>>()),
             Zeros::BranchesKept => Flow::product([], [1, 2]),
+            Zeros::SomeKept(terms) => {
+                let is_term =
+                    |operand: &usize| terms.checked_shr(*operand as u32).unwrap_or(0) & 1 == 1;
+                Flow::product([], (0..operands).filter(is_term).collect::<Vec<_>>())
+            }
             Zeros::Quotient => {
                 Flow::Product { factors: vec![0], terms: Vec::new(), divisors: vec![1] }
             }
@@ -111,8 +118,6 @@ pub(crate) const ONNX: &[(&str, Decode)] = table! {
         "Elu" "Erf" "Floor" "Gelu" "HardSwish" "LeakyRelu" "Mish" "Neg" "PRelu" "Relu" "Round" "Selu" "Shrink" "Sign" "Sin" "Sinh" "Softsign"
         "Sqrt" "Swish" "Tan" "Tanh" "ThresholdedRelu" "CastLike" "IsNaN" "IsInf";
     AnyKept: "Mul" "And" "BitwiseAnd";
-    AllKept: "Add" "Sub" "Sum" "Max" "Min" "Mean" "Or" "Xor" "BitwiseOr" "BitwiseXor";
-    BranchesKept: "Where";
     Quotient: "Div" "Mod";
     Pole: "Acosh" "Log" "Reciprocal";
     Lost: "Acos" "BitwiseNot" "Cos" "Cosh" "Equal" "Exp" "Greater" "GreaterOrEqual"
@@ -125,8 +130,35 @@ pub(crate) const CONTRIB: &[(&str, Decode)] = table! {
 };
 
 /// Operators whose zeros do.
-pub(crate) const ONNX_SPECIAL: &[(&str, Decode)] =
-    &[("Clip", decode_clip), ("Pow", decode_pow), ("Dropout", decode_dropout)];
+pub(crate) const ONNX_SPECIAL: &[(&str, Decode)] = &[
+    ("Add", decode_terms),
+    ("BitwiseOr", decode_terms),
+    ("BitwiseXor", decode_terms),
+    ("Clip", decode_clip),
+    ("Dropout", decode_dropout),
+    ("Max", decode_terms),
+    ("Mean", decode_terms),
+    ("Min", decode_terms),
+    ("Or", decode_terms),
+    ("Pow", decode_pow),
+    ("Sub", decode_terms),
+    ("Sum", decode_terms),
+    ("Where", |cx| decode_terms_from(cx, 1, Zeros::BranchesKept)),
+    ("Xor", decode_terms),
+];
+
+fn decode_terms(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    decode_terms_from(cx, 0, Zeros::AllKept)
+}
+
+/// A constant zero among the terms, from operand `first` on, does not keep the result from zero.
+fn decode_terms_from(cx: &mut Decoder<'_, '_>, first: usize, all: Zeros) -> Result<()> {
+    let count = cx.input_count();
+    let terms: Vec<usize> = (first..count).filter(|&slot| !cx.is_zero(slot)).collect();
+    let some = terms.iter().filter_map(|&slot| 1u64.checked_shl(slot as u32)).fold(0, |a, b| a | b);
+    let whole = terms.is_empty() || terms.len() + first == count || count > 64;
+    cx.node(Elementwise { zeros: if whole { all } else { Zeros::SomeKept(some) }, results: 1 })
+}
 
 fn decode_clip(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let bound = |cx: &mut Decoder<'_, '_>, slot: usize, name: &str| match cx.has(slot) {

@@ -620,3 +620,61 @@ fn weights_in_a_loop_are_parameters_that_stay() {
         warning: operator `Loop` is unknown: what it touches is left as it is (first at node `z`)"#]],
     );
 }
+
+#[test]
+fn operators_of_another_domain_are_not_those_of_the_standard() {
+    let model = "x: 2x8\ns = my.domain::Shape(x)\nk = my.domain::Constant() value=i64[1]\n-> s k";
+    check(
+        model,
+        expect![[r#"
+        s Shape ?
+        k Constant ?
+        warning: operator `my.domain::Shape` is unknown: what it touches is left as it is (first at node `s`)
+        warning: operator `my.domain::Constant` is unknown: what it touches is left as it is (first at node `k`)"#]],
+    );
+}
+
+#[test]
+fn what_a_graph_two_deep_reads_is_pinned() {
+    let model = "
+        graph inner
+        y = Identity(a)
+        -> c y
+        graph outer
+        y = Loop(n, c) body=$inner
+        -> c y
+        x: 2x8
+        n: i64 scalar
+        c: bool scalar
+        w = 8x6
+        u = 6x3
+        a = MatMul(x, w)
+        y = Loop(n, c) body=$outer
+        z = MatMul(a, u)
+        -> y z";
+    check(
+        model,
+        expect![[r#"
+        a MatMul 2x6
+        y Loop ?
+        z MatMul 2x3
+        w:0 pinned: it is an input of the model
+        w:1 pinned: an opaque operator reads or makes it
+        u:0 pinned: an opaque operator reads or makes it
+        u:1 pinned: it is an output of the model
+        warning: operator `Loop` is unknown: what it touches is left as it is (first at node `y`)"#]],
+    );
+}
+
+#[test]
+fn identities_hand_weights_on() {
+    let chain: String = (0..1000).map(|i| format!("w{} = Identity(w{i})\n", i + 1)).collect();
+    let model =
+        format!("x: 2x8\nw0 = 8x6\nu = 6x3\n{chain}a = MatMul(x, w1000)\nz = MatMul(a, u)\n-> z");
+    let graph = read(&model).unwrap().graph;
+    let groups = Groups::new(&graph, &Analysis::new(&graph));
+    let [(_, group)] = groups.iter().collect::<Vec<_>>()[..] else { panic!("{}", groups.len()) };
+    let cut: Vec<_> =
+        group.slices.iter().map(|s| (graph.param(s.param).name.as_str(), s.axis)).collect();
+    assert_eq!(cut, [("w0", 1), ("u", 0)]);
+}
