@@ -300,7 +300,10 @@ pub(crate) fn is_weight(param: &Param) -> bool {
     param.dtype.is_float() || quantized
 }
 
-/// Per value, the parameters that alone determine it.
+/// The most parameters that a computed weight may be made of: lists of them grow with every node.
+const MAX_WEIGHTS: usize = 256;
+
+/// Per value, the parameters that alone determine it; none where they are more than a few hundred.
 pub(crate) fn weights_of_values(graph: &Graph) -> Vec<Rc<[ParamId]>> {
     let mut weights: Vec<Rc<[ParamId]>> = graph
         .values
@@ -320,7 +323,8 @@ pub(crate) fn weights_of_values(graph: &Graph) -> Vec<Rc<[ParamId]>> {
             (Some(only), None) => only.clone(),
             _ => {
                 let all = inputs.iter().flat_map(|value| weights[value.index()].iter().copied());
-                all.collect::<BTreeSet<ParamId>>().into_iter().collect()
+                let all: BTreeSet<ParamId> = all.collect();
+                if all.len() > MAX_WEIGHTS { Rc::default() } else { all.into_iter().collect() }
             }
         };
         for output in &node.outputs {

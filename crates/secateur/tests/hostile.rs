@@ -165,6 +165,16 @@ fn an_axis_of_many_equal_segments_is_scored_in_little_memory() {
 }
 
 #[test]
+fn weights_that_are_summed_one_by_one_take_little_memory() {
+    let mut text = "x: 2x2\np0 = 2x2\ns0 = Relu(p0)\n".to_string();
+    for index in 1..4000 {
+        let before = index - 1;
+        writeln!(text, "p{index} = 2x2\ns{index} = Add(s{before}, p{index})").unwrap();
+    }
+    check(&format!("{text}y = MatMul(x, s3999)\n-> y"), expect!["groups: "]);
+}
+
+#[test]
 fn computed_sizes_are_bounded_together() {
     let numbers = vec!["1"; 1024].join(", ");
     let mut text = format!("x: 2x8\ns0 = i64[{numbers}]\n");
