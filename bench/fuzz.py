@@ -5,6 +5,7 @@ what the masked one does; pruned everywhere it must run; both must keep the outp
 input sizes other than those that were analyzed. A failing model is kept in target/fuzz.
 
     python bench/fuzz.py --seeds 1000
+    python bench/fuzz.py --seeds 1000 --quantized    # each one quantized first, in some way
 """
 
 import argparse
@@ -12,6 +13,7 @@ import random
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +22,7 @@ import onnx
 import onnxruntime
 
 from exact import Arrays, distance, same_shapes
+from quantized import Unquantized, quantize
 from randomgraph import Model, build
 from tool import ROOT, ToolError, call, find
 
@@ -27,6 +30,8 @@ FOLDER = ROOT / "target" / "fuzz"
 OTHER_SIZES = ((3, 7), (1, 5))  # batch and tokens that nothing was analyzed at
 TOLERANCE = {np.float32: 1e-4, np.float64: 1e-8}
 Inputs = dict[str, np.ndarray]
+Made = tuple[Model, type, list[Inputs], list[Arrays]]
+Make = Callable[[int, Path], Made | None]
 
 
 class Failure(Exception):
@@ -74,7 +79,7 @@ def is_valid(path: Path) -> bool:
     return True
 
 
-def make(seed: int, path: Path) -> tuple[Model, type, list[Inputs], list[Arrays]] | None:
+def make(seed: int, path: Path) -> Made | None:
     """Writes the model of a seed, in double precision where ONNX Runtime has all operators."""
     for dtype in (np.float64, np.float32):
         model = build(seed, dtype)
@@ -93,6 +98,22 @@ def make(seed: int, path: Path) -> tuple[Model, type, list[Inputs], list[Arrays]
     return None
 
 
+def make_quantized(seed: int, path: Path) -> Made | None:
+    """Writes the model of a seed, quantized; only at the input sizes that it is analyzed at."""
+    model = build(seed, np.float32)
+    source = path.with_suffix(".source.onnx")
+    onnx.save(model.proto, source)
+    inputs = [feeds(model, np.float32, model.sizes)]
+    try:
+        run(source, inputs)
+        quantize(source, path, seed, inputs)
+        outputs = run(path, inputs)
+    except (Failure, Unquantized):
+        return None
+    finite = all(np.isfinite(array).all() for array in outputs[0])
+    return (model, np.float32, inputs, outputs) if finite else None
+
+
 def is_open(model: Model) -> bool:
     return any(not dim.fixed for shape in model.inputs.values() for dim in shape)
 
@@ -107,7 +128,7 @@ def flags(seed: int, model: Model) -> list[str]:
     return words
 
 
-def check(seed: int, binary: Path, folder: Path) -> bool:
+def check(seed: int, binary: Path, folder: Path, make: Make) -> bool:
     """Whether the seed made a model; raises `Failure` or `ToolError` where it is pruned wrongly."""
     path = folder / f"{seed}.onnx"
     made = make(seed, path)
@@ -132,12 +153,12 @@ def check(seed: int, binary: Path, folder: Path) -> bool:
     return True
 
 
-def fuzz(seed: int, binary: Path) -> str | None:
+def fuzz(seed: int, binary: Path, make: Make = make) -> str | None:
     """What failed, `skipped`, or nothing."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            return None if check(seed, binary, folder) else "skipped"
+            return None if check(seed, binary, folder, make) else "skipped"
         except (Failure, ToolError) as error:
             FOLDER.mkdir(parents=True, exist_ok=True)
             (folder / f"{seed}.onnx").rename(FOLDER / f"{seed}.onnx")
@@ -149,7 +170,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=200, help="how many models")
     parser.add_argument("--start", type=int, default=0, help="the first seed")
     parser.add_argument("--secateur", type=Path, help="the binary (default: the one in target)")
+    parser.add_argument("--quantized", action="store_true", help="quantize each model first")
     arguments = parser.parse_args()
+    source = make_quantized if arguments.quantized else make
     warnings.simplefilter("ignore", RuntimeWarning)
     try:
         binary = find(arguments.secateur)
@@ -158,7 +181,9 @@ def main() -> int:
     seeds = range(arguments.start, arguments.start + arguments.seeds)
     with ThreadPoolExecutor(2) as pool:
         outcomes = []
-        for seed, outcome in zip(seeds, pool.map(lambda s: fuzz(s, binary), seeds), strict=True):
+        for seed, outcome in zip(
+            seeds, pool.map(lambda s: fuzz(s, binary, source), seeds), strict=True
+        ):
             outcomes.append(outcome)
             if outcome not in (None, "skipped"):
                 print(f"seed {seed}: {outcome[:300]}", flush=True)

@@ -105,13 +105,15 @@ impl<'a> Vanishing<'a> {
             .operands
             .iter()
             .zip(&node.inputs)
-            .map(|(operand, value)| {
+            .enumerate()
+            .map(|(index, (operand, value))| {
                 let with = operand.dims.iter().enumerate();
                 let mut axes =
                     with.filter(|(_, dim)| dim.factors().any(|f| f.index() == factor)).peekable();
                 axes.peek()?;
                 let value = (*value)?;
-                let stands = rule.flow.moves() || self.graph.zeros.of(value) == operand.zero;
+                let stands =
+                    index < rule.flow.moved() || self.graph.zeros.of(value) == operand.zero;
                 Some(stands && axes.all(|(axis, _)| self.is_zero(value, axis, group)))
             })
             .collect();

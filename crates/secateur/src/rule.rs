@@ -113,9 +113,13 @@ impl Flow {
         }
     }
 
-    /// Whether results hold elements of operands as they are.
-    pub fn moves(&self) -> bool {
-        matches!(self, Flow::Carry | Flow::First)
+    /// How many operands, from the first on, results hold elements of as they are.
+    pub fn moved(&self) -> usize {
+        match self {
+            Flow::Carry => usize::MAX,
+            Flow::First => 1,
+            Flow::Product { .. } | Flow::Break | Flow::Pole => 0,
+        }
     }
 
     /// Whether a result is not defined, with `operands` as for [`Flow::vanishes`].

@@ -138,12 +138,13 @@ impl Zeros {
 
     /// Notes what a node takes for zero in what it reads.
     fn ask(&mut self, node: &Node, rule: &Rule, asked: &mut [Option<Zero>]) {
-        let moves = rule.flow.moves();
+        let moved = rule.flow.moved();
         let results = || node.outputs.iter().map(|value| value.index());
         let wanted = results().filter_map(|index| asked[index]).reduce(Zero::and);
         let held = results().any(|index| self.held[index]);
-        for (operand, value) in rule.operands.iter().zip(&node.inputs) {
+        for (slot, (operand, value)) in rule.operands.iter().zip(&node.inputs).enumerate() {
             let Some(index) = value.map(ValueId::index) else { continue };
+            let moves = slot < moved;
             self.held[index] |= operand.role == Use::Encoding || (moves && held);
             let zero = match moves {
                 false => Some(operand.zero),
@@ -157,12 +158,7 @@ impl Zeros {
 
     /// Finds what stands for zero in what a node makes.
     fn follow(&mut self, node: &Node, rule: &Rule) {
-        let operands = match rule.flow.moves() {
-            false => 0,
-            true if rule.flow == crate::rule::Flow::First => 1,
-            true => rule.operands.len(),
-        };
-        let moved = rule.operands.iter().zip(&node.inputs).take(operands);
+        let moved = rule.operands.iter().zip(&node.inputs).take(rule.flow.moved());
         let moved: Vec<_> = moved.filter_map(|(o, value)| Some((&o.dims, (*value)?))).collect();
         for (dims, value) in rule.results.iter().zip(&node.outputs) {
             let operand = |&(from, value): &(_, ValueId)| self.of(value).moved(from == dims);
@@ -204,4 +200,54 @@ pub(crate) fn unmoved(graph: &Graph, mut value: ValueId) -> ValueId {
         }
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::{Hints, OnnxFile, import};
+    use crate::text;
+
+    /// What stands for zero in a parameter, and whether it stays where others are masked.
+    fn zero(lines: &str, param: &str) -> (Zero, bool) {
+        let source = format!(
+            "x: 2x4
+            scale = f32(0.5)
+            three = u8(3)
+            four = u8(4)
+            table = u8[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]
+            places = i64[1, 2, 3, 4]
+            {lines}
+            y = Mul(x, z)
+            -> y"
+        );
+        let file = OnnxFile::parse(text::encode(&source).into(), "text".as_ref()).unwrap();
+        let graph = import(&file, &Hints::new()).unwrap().graph;
+        assert_eq!(graph.warnings, [""; 0], "{source}");
+        let value = graph.param(graph.find_param(param).unwrap()).value;
+        (graph.zeros.of(value), graph.zeros.is_held(value))
+    }
+
+    #[test]
+    fn a_tensor_has_the_zero_point_of_what_reads_it() {
+        let picked = "p = Gather(table, places)\nz = DequantizeLinear(p, scale, three)";
+        assert_eq!(zero(picked, "table"), (Zero::Number(3), false));
+        assert_eq!(zero(picked, "three"), (Zero::PLAIN, true));
+        assert_eq!(zero(picked, "scale"), (Zero::PLAIN, true));
+    }
+
+    #[test]
+    fn places_to_pick_from_have_no_zero_point() {
+        let picked = "p = Gather(table, places)\nz = DequantizeLinear(p, scale, three)";
+        assert_eq!(zero(picked, "places"), (Zero::PLAIN, false));
+    }
+
+    #[test]
+    fn a_tensor_with_two_zero_points_has_none() {
+        let twice = "p = Gather(table, places)
+            a = DequantizeLinear(p, scale, three)
+            b = DequantizeLinear(p, scale, four)
+            z = Add(a, b)";
+        assert_eq!(zero(twice, "table"), (Zero::PLAIN, false));
+    }
 }
