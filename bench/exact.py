@@ -309,7 +309,8 @@ def same_shapes(*outputs: Arrays) -> bool:
 def distance(wanted: Arrays, got: Arrays, usual: Arrays | None = None) -> float:
     """The largest difference over the largest magnitude; of integers, the share that differs.
 
-    `usual` has magnitudes that count too: a probability is one even where masking makes it 1e-8.
+    Where masking makes an output a hundred times smaller than `usual`, it counts as a hundredth of
+    that: what is left of a probability of 1 is no better than the rounding of what it was.
     """
     return max(map(_distance, wanted, got, usual or wanted))
 
@@ -322,7 +323,7 @@ def _distance(wanted: np.ndarray, got: np.ndarray, usual: np.ndarray) -> float:
     a, b = wanted.astype(np.float64), got.astype(np.float64)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return float("inf")
-    scale = max(np.abs(a).max(), np.abs(usual.astype(np.float64)).max(), 1e-30)
+    scale = max(np.abs(a).max(), 0.01 * np.abs(usual.astype(np.float64)).max(), 1e-30)
     return float(np.abs(a - b).max() / scale)
 
 
