@@ -1,4 +1,9 @@
 //! A file of any bytes.
+//!
+//! ```sh
+//! cargo +nightly fuzz run read
+//! RUSTC_BOOTSTRAP=1 cargo fuzz run read --sanitizer none    # with a stable compiler
+//! ```
 
 #![no_main]
 

@@ -1,4 +1,9 @@
 //! A model that was changed message by message: the bytes are the numbers that decide.
+//!
+//! ```sh
+//! cargo +nightly fuzz run structured
+//! RUSTC_BOOTSTRAP=1 cargo fuzz run structured --sanitizer none    # with a stable compiler
+//! ```
 
 #![no_main]
 

@@ -4,7 +4,7 @@
 //! can change. An evaluation computes the size of each distinct axis and sums the terms, so a
 //! search over ratios costs microseconds per step. Knows nothing of scores and selection.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Add, AddAssign};
 use std::rc::Rc;
 
@@ -93,7 +93,6 @@ struct Term {
 /// One use of a stored tensor: how many elements it keeps.
 #[derive(Clone, Debug)]
 struct Stored {
-    param: ParamId,
     elements: Term,
     whole: u64,
     dtype: DType,
@@ -387,6 +386,8 @@ impl Builder<'_> {
     fn tensors(&mut self, graph: &Graph) -> (Vec<Vec<Stored>>, Places) {
         let mut numbers: BTreeMap<u32, usize> = BTreeMap::new();
         let mut tensors: Vec<Vec<Stored>> = Vec::new();
+        // The uses of a tensor that are cut alike.
+        let mut alike: HashMap<(usize, &[Tree]), usize> = HashMap::new();
         let mut places = BTreeMap::new();
         for id in graph.param_ids() {
             let param = graph.param(id);
@@ -398,12 +399,12 @@ impl Builder<'_> {
                 tensors.push(Vec::new());
             }
             let uses = &mut tensors[tensor];
-            let same = |using: &Stored| self.groups.trees(using.param) == self.groups.trees(id);
-            let position = uses.iter().position(same).unwrap_or(uses.len());
+            let key = (tensor, self.groups.trees(id));
+            let position = *alike.entry(key).or_insert(uses.len());
             if position == uses.len() {
                 let elements = self.term(self.analysis.value(param.value).iter().copied());
                 let whole = param.len() as u64;
-                uses.push(Stored { param: id, elements, whole, dtype: param.dtype });
+                uses.push(Stored { elements, whole, dtype: param.dtype });
             }
             places.insert(id, (tensor, position));
         }
@@ -502,8 +503,7 @@ mod tests {
 
     #[test]
     fn cost_counts_uses_that_are_cut_apart_as_copies() {
-        let using =
-            |term, whole| Stored { param: ParamId(0), elements: term, whole, dtype: DType::F16 };
+        let using = |term, whole| Stored { elements: term, whole, dtype: DType::F16 };
         let term = |axis| Term { coefficient: 2, axes: vec![axis] };
         let uses = [using(term(0), 8), using(term(1), 8)];
         let parameters = |axes: &[u64]| footprint_of_uses(&uses, axes).parameters;

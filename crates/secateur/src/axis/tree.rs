@@ -7,7 +7,7 @@ use std::iter::repeat_n;
 use super::{Axes, AxisId, Shape};
 
 /// A resolved axis. Sums and products alternate, so the depth is logarithmic in the size.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Tree {
     /// An independent dimension.
     Atom {
