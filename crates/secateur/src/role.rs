@@ -84,7 +84,10 @@ impl<'a> Roles<'a> {
         let rule = node.rule.as_ref()?;
         let axes = self.analysis.factors(id);
         let carries = |factor: &FactorId| self.analysis.axes.contains(axes[factor.index()], atom);
-        let factor = rule.operands[operand].dims[axis].factors().find(carries)?;
+        let mut factors = rule.operands[operand].dims[axis].factors().peekable();
+        let first = factors.next()?;
+        let is_it = factors.peek().is_none() || carries(&first);
+        let factor = if is_it { first } else { factors.find(carries)? };
         match (rule.operands[operand].role, rule.factors[factor.index()].kind) {
             (Use::Weight, FactorKind::Summed) => Some(Role::Consumer),
             (Use::Weight, _) => Some(Role::Producer),

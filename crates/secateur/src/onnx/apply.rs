@@ -215,7 +215,7 @@ fn new_shapes(
         }
         let new: Vec<i64> = axes
             .iter()
-            .map(|&axis| analysis.axes.tree(axis).sized(&|atom| changes.size(atom)) as i64)
+            .map(|&axis| analysis.axes.sized(axis, &|atom| changes.size(atom)) as i64)
             .collect();
         if new.iter().zip(old).any(|(&new, old)| new != old.size as i64) {
             shapes.insert(value.name.clone(), new.into_iter().map(Some).collect());
