@@ -97,7 +97,7 @@ def export(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     torch.backends.mha.set_fastpath_enabled(False)
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         torch.onnx.export(model, tuple(example), str(partial), input_names=list(names), **options)
     partial.rename(path)
 
@@ -113,7 +113,7 @@ def trim_metadata(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     logging.disable(logging.WARNING)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

@@ -39,3 +39,11 @@ def call(binary: Path, *arguments: str | Path) -> str:
 
 def call_json(binary: Path, *arguments: str | Path) -> dict[str, Any]:
     return json.loads(call(binary, *arguments, "--json"))
+
+
+def find_example(name: str) -> Path:
+    """An example program of the release build."""
+    path = ROOT / "target" / "release" / "examples" / name
+    if not path.is_file():
+        raise ToolError(f"no `{name}`: run `cargo build --release --example {name}`")
+    return path

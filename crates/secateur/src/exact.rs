@@ -3,14 +3,14 @@
 //! Zero slices are followed from the parameters through the graph. A contraction over a group is
 //! exact where one of its operands is zero there; a statistic over it never is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use crate::analysis::Analysis;
 use crate::axis::AxisId;
 use crate::graph::{Graph, NodeId, Origin, ValueId};
 use crate::group::{GroupId, Groups};
-use crate::rule::{Kind, Rule};
+use crate::rule::{Dim, Kind, Rule};
 
 /// A node that makes a group approximate, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ struct Vanishing<'a> {
     /// The groups in an axis, by representative.
     members: HashMap<AxisId, Rc<[GroupId]>>,
     /// Per value and axis: the groups whose removed slices are not zero there.
-    alive: Vec<Vec<Vec<GroupId>>>,
+    alive: Vec<Vec<BTreeSet<GroupId>>>,
     couplings: HashMap<GroupId, Vec<Coupling>>,
 }
 
@@ -89,34 +89,35 @@ impl<'a> Vanishing<'a> {
     fn visit(&mut self, id: NodeId, rule: &Rule) {
         let outputs = self.graph.node(id).outputs.clone();
         for (dims, output) in rule.results.iter().zip(&outputs) {
-            self.alive[output.index()] = vec![Vec::new(); dims.len()];
+            self.alive[output.index()] = vec![BTreeSet::new(); dims.len()];
         }
-        for factor in 0..rule.factors.len() {
+        let places = places(rule);
+        for (factor, places) in places.iter().enumerate() {
             let members = self.members(self.analysis.factors(id)[factor]);
             for &group in members.iter() {
-                self.visit_group(id, rule, factor, group);
+                self.visit_group(id, rule, factor, places, group);
             }
         }
     }
 
-    fn visit_group(&mut self, id: NodeId, rule: &Rule, factor: usize, group: GroupId) {
+    fn visit_group(
+        &mut self,
+        id: NodeId,
+        rule: &Rule,
+        factor: usize,
+        places: &Places,
+        group: GroupId,
+    ) {
         let node = self.graph.node(id);
-        let zeros: Vec<Option<bool>> = rule
-            .operands
-            .iter()
-            .zip(&node.inputs)
-            .enumerate()
-            .map(|(index, (operand, value))| {
-                let with = operand.dims.iter().enumerate();
-                let mut axes =
-                    with.filter(|(_, dim)| dim.factors().any(|f| f.index() == factor)).peekable();
-                axes.peek()?;
-                let value = (*value)?;
-                let stands =
-                    index < rule.flow.moved() || self.graph.zeros.of(value) == operand.zero;
-                Some(stands && axes.all(|(axis, _)| self.is_zero(value, axis, group)))
-            })
-            .collect();
+        let mut zeros = vec![None; rule.operands.len().min(node.inputs.len())];
+        for &(operand, axis) in &places.operands {
+            let Some(&Some(value)) = node.inputs.get(operand) else { continue };
+            let stands = operand < rule.flow.moved()
+                || self.graph.zeros.of(value) == rule.operands[operand].zero;
+            let is_zero =
+                stands && zeros[operand] != Some(false) && self.is_zero(value, axis, group);
+            zeros[operand] = Some(is_zero);
+        }
         match rule.factors[factor].kind {
             Kind::Summed if !zeros.contains(&Some(true)) => self.couple(id, group, NOT_ZERO),
             Kind::Inner(operands) if !operands.iter().any(|&i| zeros[i] == Some(true)) => {
@@ -131,17 +132,40 @@ impl<'a> Vanishing<'a> {
         if rule.flow.vanishes(&zeros) {
             return;
         }
-        for (dims, output) in rule.results.iter().zip(&node.outputs) {
-            for (axis, dim) in dims.iter().enumerate() {
-                if dim.factors().any(|f| f.index() == factor) {
-                    self.alive[output.index()][axis].push(group);
-                }
+        for &(result, axis) in &places.results {
+            if let Some(output) = node.outputs.get(result) {
+                self.alive[output.index()][axis].insert(group);
             }
         }
     }
 
     fn couple(&mut self, node: NodeId, group: GroupId, reason: &'static str) {
         self.couplings.entry(group).or_default().push(Coupling { node, reason });
+    }
+}
+
+/// Where a factor stands: in which axes of which operands and results.
+#[derive(Clone, Default)]
+struct Places {
+    operands: Vec<(usize, usize)>,
+    results: Vec<(usize, usize)>,
+}
+
+/// The places of every factor.
+fn places(rule: &Rule) -> Vec<Places> {
+    let mut places = vec![Places::default(); rule.factors.len()];
+    for (index, operand) in rule.operands.iter().enumerate() {
+        visit(&operand.dims, |axis, factor| places[factor].operands.push((index, axis)));
+    }
+    for (index, dims) in rule.results.iter().enumerate() {
+        visit(dims, |axis, factor| places[factor].results.push((index, axis)));
+    }
+    places
+}
+
+fn visit(dims: &[Dim], mut place: impl FnMut(usize, usize)) {
+    for (axis, dim) in dims.iter().enumerate() {
+        dim.factors().for_each(|factor| place(axis, factor.index()));
     }
 }
 

@@ -85,7 +85,10 @@ impl<'a> Roles<'a> {
         let axes = self.analysis.factors(id);
         let carries = |factor: &FactorId| self.analysis.axes.contains(axes[factor.index()], atom);
         let dims = &rule.operands[operand].dims;
-        let factor = dims[axis].factors().find(carries)?;
+        let mut factors = dims[axis].factors().peekable();
+        let first = factors.next()?;
+        let is_it = factors.peek().is_none() || carries(&first);
+        let factor = if is_it { first } else { factors.find(carries)? };
         let has = |dim: &Dim| dim.factors().any(|f| f == factor);
         match (rule.operands[operand].role, rule.factors[factor.index()].kind) {
             (Use::Weight, FactorKind::Summed) => Some(Role::Consumer),

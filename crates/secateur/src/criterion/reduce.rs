@@ -113,7 +113,7 @@ impl Plan {
         let len = self.batch().max(ROWS).max(rows.div_ceil(TASKS));
         let task = |at: usize| {
             let rows = at * len..rows.min((at + 1) * len);
-            self.task_on_this_machine(elements, of, rows, &read)
+            self.task(elements, of, rows, &read)
         };
         let parts: Vec<Sums> = (0..rows.div_ceil(len)).into_par_iter().map(task).collect();
         let mut totals = self.zeros();
@@ -150,36 +150,7 @@ impl Plan {
         by_axis
     }
 
-    /// [`Plan::task`], compiled for what the processor can do. The result is the same.
-    fn task_on_this_machine<const N: usize>(
-        &self,
-        elements: &[[u8; N]],
-        of: impl Fn([u8; N]) -> f64 + Copy,
-        rows: Range<usize>,
-        read: impl Fn(&[u8]),
-    ) -> Sums {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has AVX2.
-            return unsafe { self.task_with_avx2(elements, of, rows, read) };
-        }
-        self.task(elements, of, rows, read)
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn task_with_avx2<const N: usize>(
-        &self,
-        elements: &[[u8; N]],
-        of: impl Fn([u8; N]) -> f64 + Copy,
-        rows: Range<usize>,
-        read: impl Fn(&[u8]),
-    ) -> Sums {
-        self.task(elements, of, rows, read)
-    }
-
     /// The sums over some rows.
-    #[inline(always)]
     fn task<const N: usize>(
         &self,
         elements: &[[u8; N]],
@@ -193,13 +164,8 @@ impl Plan {
             let rows = start..rows.end.min(start + self.batch());
             let kept: Vec<usize> = rows.clone().filter(|&row| self.keeps(row)).collect();
             let (fours, rest) = kept.as_chunks::<4>();
-            // Not by closures: they would be compiled for any processor.
-            for &rows in fours {
-                self.add(elements, of, rows, &mut columns, &mut sums);
-            }
-            for &row in rest {
-                self.add(elements, of, [row], &mut columns, &mut sums);
-            }
+            fours.iter().for_each(|&rows| self.add(elements, of, rows, &mut columns, &mut sums));
+            rest.iter().for_each(|&row| self.add(elements, of, [row], &mut columns, &mut sums));
             read(elements[rows.start * self.width..rows.end * self.width].as_flattened());
         }
         if !self.is_plain() {
@@ -230,7 +196,6 @@ impl Plan {
     }
 
     /// Adds rows to the sums of the columns and to those of their own positions.
-    #[inline(always)]
     fn add<const N: usize, const R: usize>(
         &self,
         elements: &[[u8; N]],
@@ -265,8 +230,37 @@ impl Plan {
 /// Adds what is measured of the kept elements of some rows to the sums of their columns; returns
 /// the sum of every row. All are of one length. What comes `next` is asked for meanwhile: few
 /// processors see several streams coming.
-#[inline(always)]
 fn add_rows<const N: usize, const R: usize>(
+    rows: [&[[u8; N]]; R],
+    next: &[[u8; N]],
+    columns: &mut [f64],
+    of: impl Fn([u8; N]) -> f64,
+    keeps: impl Fn(usize) -> bool,
+) -> [f64; R] {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { add_rows_with_avx2(rows, next, columns, of, keeps) };
+    }
+    add_rows_in_lanes(rows, next, columns, of, keeps)
+}
+
+/// Compiled apart, so that nothing around it changes how it is vectorized.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline(never)]
+fn add_rows_with_avx2<const N: usize, const R: usize>(
+    rows: [&[[u8; N]]; R],
+    next: &[[u8; N]],
+    columns: &mut [f64],
+    of: impl Fn([u8; N]) -> f64,
+    keeps: impl Fn(usize) -> bool,
+) -> [f64; R] {
+    add_rows_in_lanes(rows, next, columns, of, keeps)
+}
+
+#[inline(always)]
+fn add_rows_in_lanes<const N: usize, const R: usize>(
     rows: [&[[u8; N]]; R],
     next: &[[u8; N]],
     columns: &mut [f64],

@@ -136,7 +136,7 @@ impl Scorer<'_> {
         Ok(self.groups.iter().zip(slices).map(of_group).collect())
     }
 
-    /// One slice after the other: each takes all cores, and memory for a copy of the parameter.
+    /// One slice after the other: each takes all cores.
     fn distances<S: Statistics + ?Sized>(
         &self,
         statistics: &S,

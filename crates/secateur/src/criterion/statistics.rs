@@ -78,9 +78,9 @@ impl<W: Weights + ?Sized> Statistics for W {
         kept: &Keep,
     ) -> Result<Vec<f64>> {
         let view = self.view(param)?;
-        let rows = Distances::new(&view, axis, members, kept);
-        self.release(&view.data);
-        finite(rows?.sums(), |sums| sums.iter().all(|sum| sum.is_finite()))
+        let distances = Distances::new(&view, axis, members, kept)?;
+        let sums = distances.sums(|| self.release(&view.data));
+        finite(sums, |sums| sums.iter().all(|sum| sum.is_finite()))
     }
 }
 

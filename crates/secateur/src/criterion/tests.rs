@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
+use super::distance::Distances;
 use super::reduce;
 use super::*;
 use crate::group::Keeps;
@@ -282,6 +283,35 @@ fn criterion_fpgm_agrees_with_a_naive_reference() {
     for (found, expected) in found.iter().zip(expected) {
         assert!((found - expected).abs() < 1e-5 * expected, "{found} {expected}");
     }
+}
+
+/// Filters in several blocks of several pieces; the second half repeats the first, but for one bit of
+/// one element of each.
+#[test]
+fn criterion_fpgm_tells_filters_that_are_almost_equal() {
+    const HALF: usize = 150;
+    const WIDTH: usize = 1300;
+    let mut rng = fastrand::Rng::with_seed(7);
+    let mut rows: Vec<Vec<f32>> =
+        (0..HALF).map(|_| (0..WIDTH).map(|_| rng.f32() - 0.5).collect()).collect();
+    for index in 0..HALF {
+        let mut row = rows[index].clone();
+        row[index] = f32::from_bits(row[index].to_bits() + 1);
+        rows.push(row);
+    }
+    let data: Vec<u8> = rows.iter().flatten().flat_map(|number| number.to_le_bytes()).collect();
+    let view = TensorView::new(DType::F32, vec![2 * HALF, WIDTH], data.into()).unwrap();
+    let members: Vec<Vec<u32>> = (0..2 * HALF as u32).map(|row| vec![row]).collect();
+    let distances = Distances::new(&view, 0, &members, &vec![None, None]).unwrap();
+    let square = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).powi(2);
+    for (row, found) in rows.iter().zip(distances.sums(|| ())) {
+        let distance = |other: &Vec<f32>| row.iter().zip(other).map(square).sum::<f64>().sqrt();
+        let expected: f64 = rows.iter().map(distance).sum();
+        assert!((found - expected).abs() < 1e-9 * expected, "{found} {expected}");
+    }
+    let twins = [vec![3], vec![3]];
+    let distances = Distances::new(&view, 0, &twins, &vec![None, None]).unwrap();
+    assert_eq!(distances.sums(|| ()), [0.0, 0.0]);
 }
 
 #[test]

@@ -244,7 +244,7 @@ fn add_new_shapes(model: &Model, changes: &Changes, edits: &mut Edits) {
         }
         let new: Vec<i64> = axes
             .iter()
-            .map(|&axis| analysis.axes.tree(axis).sized(&|atom| changes.size(atom)) as i64)
+            .map(|&axis| analysis.axes.sized(axis, &|atom| changes.size(atom)) as i64)
             .collect();
         if new.iter().zip(old).all(|(&new, old)| new == old.size as i64) {
             continue;
