@@ -214,6 +214,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
     pub fn exprs(&mut self, slot: usize) -> Result<Vec<ExprId>> {
         let name = self.node.input.get(slot).map(String::as_str).unwrap_or_default();
         let known = self.importer.known(name).map(|known| known.exprs.clone());
+        self.importer.keep_whole(name);
         known.ok_or_else(|| Error::unsupported(format!("input {slot} is computed from data")))
     }
 
@@ -255,8 +256,9 @@ impl<'d, 'a> Decoder<'d, 'a> {
 
     /// The one number in input `slot`, if it is known; it does not follow sizes.
     pub fn number(&mut self, slot: usize) -> Option<f64> {
-        let known = self.importer.known(self.node.input.get(slot)?)?;
-        let [expr] = known.exprs[..] else { return None };
+        let name = self.node.input.get(slot)?;
+        let [expr] = self.importer.known(name)?.exprs[..] else { return None };
+        self.importer.keep_whole(name);
         self.importer.freeze(&[expr]);
         self.scalar(expr).map(Scalar::float)
     }

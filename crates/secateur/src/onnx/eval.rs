@@ -54,17 +54,35 @@ fn shape_from(graph: &mut Graph, mut dims: Vec<ExprId>, node: &NodeProto) -> Kno
     Known::vector(kept)
 }
 
+/// The numbers that a node makes.
+pub(super) struct Evaluated {
+    pub(super) known: Known,
+    /// Whether they may be weights: numbers of a type that holds no sizes, in which sizes have no
+    /// part. Their node stays one.
+    pub(super) may_be_weights: bool,
+}
+
 /// The result of a standard node whose inputs are all known; `None` for one that is not evaluated.
 pub(super) fn evaluate(
     graph: &mut Graph,
     node: &NodeProto,
     inputs: &[Option<Arc<Known>>],
-) -> Option<Known> {
+) -> Option<Evaluated> {
     let mut evaluator = Evaluator { graph, node, inputs, frozen: Vec::new() };
     let known = evaluator.evaluate()?;
+    let may_be_weights = evaluator.may_be_weights(&known);
+    if may_be_weights && is_shaped(&node.op_type) {
+        return None;
+    }
     let frozen = evaluator.frozen;
     graph.frozen.extend(frozen);
-    Some(known)
+    Some(Evaluated { known, may_be_weights })
+}
+
+/// Whether an operator gives its result a shape that is spelled, or adds its numbers up: as weights,
+/// they are followed where they stand.
+fn is_shaped(kind: &str) -> bool {
+    matches!(kind, "Expand" | "ConstantOfShape" | "Range" | "Reshape") || kind.starts_with("Reduce")
 }
 
 struct Evaluator<'e> {
@@ -84,16 +102,15 @@ impl Evaluator<'_> {
             return None;
         }
         known.open = self.inputs.iter().flatten().any(|input| input.open) || self.shape_is_open();
-        self.is_worth_it(&known).then_some(known)
+        Some(known)
     }
 
-    /// Vectors of another type that sizes have no part in are weights: they stay nodes.
-    fn is_worth_it(&self, known: &Known) -> bool {
+    fn may_be_weights(&self, known: &Known) -> bool {
         let mut sized = false;
         for &expr in &known.exprs {
             self.graph.sizes.leaves(expr, &mut |leaf| sized |= matches!(leaf, Expr::Dim(..)));
         }
-        sized || known.dtype.holds_sizes() || known.dims.is_empty()
+        !(sized || known.dtype.holds_sizes() || known.dims.is_empty())
     }
 
     /// Whether the node makes a tensor whose shape is a computed, open size.

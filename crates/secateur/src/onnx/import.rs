@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::bodies::BodyId;
 use super::decode::{Decode, Decoder};
-use super::eval::{self, Known};
+use super::eval::{self, Evaluated, Known};
 use super::hints::{Hints, InputShapes};
 use super::order::order;
 use super::proto::{AttributeProto, NodeProto, ValueInfoProto, dtype, node_name};
@@ -369,10 +369,18 @@ impl<'a> Importer<'a> {
                 why => self.add_opaque(index, node, why),
             };
         }
-        if self.add_constant(index, node)?
-            || self.add_evaluated(node)?
-            || self.add_if(index, node)?
-        {
+        if self.add_constant(index, node)? {
+            return Ok(());
+        }
+        let evaluated = self.evaluate(node)?;
+        let numbers = match evaluated {
+            Some(Evaluated { known, may_be_weights: false }) => {
+                let known = Some(Arc::new(known));
+                return self.define(&node.output[0], Binding { known, ..Binding::default() });
+            }
+            evaluated => evaluated.map(|evaluated| Arc::new(evaluated.known)),
+        };
+        if self.add_if(index, node)? {
             return Ok(());
         }
         let nodes = self.graph.nodes.len();
@@ -387,7 +395,8 @@ impl<'a> Importer<'a> {
         };
         match outcome {
             Ok(bound) => bound.into_iter().try_for_each(|(name, value)| {
-                self.define(name, Binding { value: Some(value), ..Binding::default() })
+                let known = numbers.clone();
+                self.define(name, Binding { value: Some(value), known, ..Binding::default() })
             }),
             Err(Some(error)) if error.kind() == ErrorKind::Argument && !self.may_not_run() => {
                 Err(error)
@@ -441,14 +450,17 @@ impl<'a> Importer<'a> {
     }
 
     /// A node of a shape subgraph is evaluated, element by element.
-    fn add_evaluated(&mut self, node: &'a NodeProto) -> Result<bool> {
-        let [name] = node.output.as_slice() else { return Ok(false) };
-        if !is_standard(&node.domain) || self.graph.sizes.len() > MAX_EXPRS {
-            return Ok(false);
+    fn evaluate(&mut self, node: &'a NodeProto) -> Result<Option<Evaluated>> {
+        if node.output.len() != 1
+            || !is_standard(&node.domain)
+            || self.graph.sizes.len() > MAX_EXPRS
+        {
+            return Ok(None);
         }
         let spelled = self.with_attributes(node);
-        let known = if is_shape(&node.op_type) {
-            self.shape_of(node, &spelled)?
+        let evaluated = if is_shape(&node.op_type) {
+            let known = self.shape_of(node, &spelled)?;
+            known.map(|known| Evaluated { known, may_be_weights: false })
         } else {
             let inputs: Option<Vec<Option<Arc<Known>>>> = node
                 .input
@@ -460,11 +472,12 @@ impl<'a> Importer<'a> {
                 .collect();
             inputs.and_then(|inputs| eval::evaluate(&mut self.graph, &spelled, &inputs))
         };
-        let Some(known) = known.filter(|known| known.exprs.len() <= MAX_KNOWN_INTS) else {
-            return Ok(false);
-        };
-        self.define(name, Binding { known: Some(Arc::new(known)), ..Binding::default() })?;
-        Ok(true)
+        let fits = |evaluated: &Evaluated| evaluated.known.exprs.len() <= MAX_KNOWN_INTS;
+        let Some(evaluated) = evaluated.filter(fits) else { return Ok(None) };
+        if !evaluated.may_be_weights && !is_shape(&node.op_type) {
+            node.input.iter().for_each(|input| self.keep_whole(input));
+        }
+        Ok(Some(evaluated))
     }
 
     /// A node with what its attributes refer to.

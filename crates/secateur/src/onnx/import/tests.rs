@@ -678,3 +678,55 @@ fn identities_hand_weights_on() {
         group.slices.iter().map(|s| (graph.param(s.param).name.as_str(), s.axis)).collect();
     assert_eq!(cut, [("w0", 1), ("u", 0)]);
 }
+
+#[test]
+fn sizes_may_be_computed_from_constants_in_floats() {
+    check(
+        "x: 2x3x8x8
+        w = 4x3x1x1
+        y = Conv(x, w)
+        k = i64[16]
+        c = Cast(k) to=1
+        h = Floor(c)
+        s = Concat(h, h) axis=0
+        i = Cast(s) to=7
+        n = i64[2, 4]
+        t = Concat(n, i) axis=0
+        z = Resize(y, _, _, t)
+        -> z",
+        expect![[r#"
+            y Conv 2x4x8x8
+            c Cast 1
+            h Floor 1
+            s Concat 2
+            z Resize 2x4x16x16
+            w:0 pinned: it is an output of the model
+            w:1 pinned: it is an input of the model"#]],
+    );
+}
+
+#[test]
+fn a_weight_of_which_the_numbers_are_read_stays_whole() {
+    check(
+        "x: 2x6
+        w = 6x4
+        y = MatMul(x, w)
+        b = f32[3, 1, 2, 4]
+        c = Identity(b)
+        z = Add(y, c)
+        s = Cast(c) to=7
+        r = Expand(z, s)
+        a = i64[3]
+        q = ReduceSum(r, a)
+        -> q",
+        expect![[r#"
+            y MatMul 2x4
+            c Identity 4
+            z Add 2x4
+            r Expand 3x1x2x4
+            q ReduceSum 3x1x2x1
+            w:0 pinned: it is an input of the model
+            w:1 pinned: its size is read as data
+            b:0 pinned: its size is read as data"#]],
+    );
+}

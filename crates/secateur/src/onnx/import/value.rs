@@ -7,8 +7,7 @@ use super::{Importer, unmade};
 use crate::graph::{Extent, Origin, Param, ParamId, Value, ValueId, is_countable};
 use crate::onnx::eval::Known;
 use crate::ops;
-use crate::size::ExprId;
-use crate::size::{Patches, Scalar};
+use crate::size::{Expr, ExprId, Patches, Scalar};
 use crate::tensor::{TensorView, element_count};
 use crate::zero::{self, Spread, Zero};
 use crate::{DType, Error, Result};
@@ -53,6 +52,16 @@ impl<'a> Importer<'a> {
     /// The expressions behind a name, where it is small and computed from sizes and literals.
     pub(in crate::onnx) fn known(&self, name: &str) -> Option<&Arc<Known>> {
         self.find(name)?.known.as_ref()
+    }
+
+    /// Lets a value of which the numbers are read, and which may be a weight, stay whole.
+    pub(in crate::onnx) fn keep_whole(&mut self, name: &str) {
+        let binding = self.find(name).filter(|binding| binding.known.is_some());
+        let Some(value) = binding.and_then(|binding| binding.value) else { return };
+        for axis in 0..self.graph.shape(value).len() {
+            let size = self.graph.sizes.add(Expr::Dim(value, axis as u32));
+            self.graph.frozen.insert(size);
+        }
     }
 
     /// Whether a node reads a name, or its body returns it.
