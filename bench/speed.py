@@ -85,9 +85,10 @@ def least(measure: Callable[[], Usage]) -> Usage:
 def file_to_file(binary: Path, model: Path) -> dict[str, Any]:
     parts = [path for path in model.parent.iterdir() if path.is_file()]
     with tempfile.TemporaryDirectory(dir=model.parent.parent) as folder:
+        copied = least(lambda: usage(["cp", *parts, folder]))
+    with tempfile.TemporaryDirectory(dir=model.parent.parent) as folder:
         out = Path(folder) / "out.onnx"
         prune = [binary, "prune", model, "-o", out, "--ratio", "0.5", "--quiet"]
-        copied = least(lambda: usage(["cp", *parts, folder]))
         pruned = least(lambda: usage(prune))
     size = sum(path.stat().st_size for path in parts)
     return {"size": size, "copy": vars(copied), "prune": vars(pruned)}
