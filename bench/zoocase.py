@@ -5,7 +5,7 @@ Files are made on first use and kept in a folder. Knows nothing of pruning.
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
@@ -83,27 +83,36 @@ def cases() -> Iterator[Case]:
 
 
 def export_model(name: str, exporter: Exporter, path: Path) -> None:
-    """Writes the model, with a symbolic batch where the exporter can and the model allows it."""
+    """Writes the model, with a symbolic batch where the exporter can and the model allows it.
+
+    # Raises
+    Whatever the exporter raised first, if every way fails.
+    """
     model = next(model for model in modelzoo.MODELS if model.name == name)
+    batches = ((0,), ()) if exporter is Exporter.LEGACY and model.dynamic else ((),)
+    failures: list[Exception] = []
+    for build in filter(None, (model.build, model.plain)):
+        for dynamic in batches:
+            try:
+                return write_model(model, build, exporter, path, dynamic)
+            except Exception as error:  # exporters may raise anything
+                failures.append(error)
+    raise failures[0]
+
+
+def write_model(
+    model: modelzoo.Model,
+    build: Callable[[], modelzoo.Built],
+    exporter: Exporter,
+    path: Path,
+    dynamic: Sequence[int],
+) -> None:
     torch.manual_seed(0)
-    module, example = model.build()
+    module, example = build()
     randomize(module, example)
     weights = sum(tensor.nbytes for tensor in module.state_dict().values())
-    write = partial(
-        export,
-        module,
-        example,
-        path,
-        exporter,
-        names=model.inputs,
-        external=weights > LARGEST_SINGLE_FILE,
-    )
-    if exporter is Exporter.LEGACY and model.dynamic:
-        try:
-            return write(dynamic=(0,))
-        except torch.onnx.errors.SymbolicValueError:  # it needs to know the size
-            pass
-    return write()
+    external = weights > LARGEST_SINGLE_FILE
+    export(module, example, path, exporter, names=model.inputs, dynamic=dynamic, external=external)
 
 
 def copy_yolo11n(path: Path) -> None:

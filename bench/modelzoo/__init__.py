@@ -5,7 +5,7 @@ the families, the small before the heavy.
 """
 
 from modelzoo import text, timm_families, vision, yolo
-from modelzoo.model import Example, Family, Model
+from modelzoo.model import Built, Example, Family, Model
 
 MODELS: tuple[Model, ...] = (
     *vision.FAST,
@@ -18,4 +18,4 @@ MODELS: tuple[Model, ...] = (
     *vision.HEAVY,
 )
 
-__all__ = ["MODELS", "Example", "Family", "Model"]
+__all__ = ["MODELS", "Built", "Example", "Family", "Model"]

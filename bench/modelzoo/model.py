@@ -32,6 +32,7 @@ class Model:
     inputs: tuple[str, ...] = ("input",)
     fast: bool = False
     dynamic: bool = True  # whether the exported graph can serve another batch size
+    plain: Callable[[], Built] | None = None  # the same without what exporters may not know
 
 
 class Outputs(nn.Module):

@@ -3,6 +3,7 @@
 Where the smallest member is not small, its depth or width is lowered.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -148,10 +149,20 @@ def sized(name: str, options: dict[str, Any]) -> Built:
     return timm.create_model(name, **options), image(options["img_size"])
 
 
+def plain(build: Callable[..., Built], *arguments: Any) -> Built:
+    """With attention spelled out: exporters refuse some uses of the fused operator."""
+    import timm
+
+    timm.layers.set_fused_attn(False)
+    return build(*arguments)
+
+
+def _entry(name: str, build: Callable[..., Built], *options: Any) -> Model:
+    arguments = (build, name, *options)
+    return Model(f"timm_{name}", Family.TIMM, partial(*arguments), plain=partial(plain, *arguments))
+
+
 MODELS: tuple[Model, ...] = (
-    *(
-        Model(f"timm_{name}", Family.TIMM, partial(sized, name, options))
-        for name, options in BUILT_FOR_ONE_SIZE.items()
-    ),
-    *(Model(f"timm_{name}", Family.TIMM, partial(free, name)) for name in (*FREE, *LARGE)),
+    *(_entry(name, sized, options) for name, options in BUILT_FOR_ONE_SIZE.items()),
+    *(_entry(name, free) for name in (*FREE, *LARGE)),
 )
