@@ -119,7 +119,7 @@ const MAX_EFFORT: usize = 1 << 20;
 /// The arena of all axes of one model, a union-find over their trees.
 ///
 /// Trees share their parts, so that one of 60 axes can have more leaves than fit into memory. What
-/// walks a tree leaf by leaf runs after [`Axes::seal`], or within [`MAX_EFFORT`].
+/// walks a tree leaf by leaf runs after `seal`, or within a bounded effort.
 ///
 /// Sizes saturate at `usize::MAX`; an axis of that size is never unified. Axes of size 0 and 1
 /// cannot be cut and are never merged. An [`AxisId`] is valid only in the arena that made it.
