@@ -104,6 +104,7 @@ class Subject:
     flags: list[str]
     tolerance: float
     samples: list[Sample]
+    counted: list[set[int]]  # axes of the outputs whose extents are counted from data
 
     def prune(self, output: Path, *options: str | Path) -> dict[str, Any]:
         given = (f"--ratio={self.ratio}", *options, *self.flags)
@@ -137,7 +138,8 @@ def check(
     if same_shapes(first, second) and not distance(first, second) > 10 * tolerance:
         result.problems.append(DEAD_INPUT)
     with tempfile.TemporaryDirectory() as folder:
-        subject = Subject(path, binary, ratio, Path(folder), flags, tolerance, samples)
+        counted = counted_axes(first, second)
+        subject = Subject(path, binary, ratio, Path(folder), flags, tolerance, samples, counted)
         try:
             _check_exact(subject, result)
             _check_all(subject, result)
@@ -184,10 +186,11 @@ def _compare(
 ) -> None:
     for sample in subject.samples:
         wanted, got = run(masked, sample.inputs), run(pruned, sample.inputs)
-        if not same_shapes(sample.outputs, wanted, got):
+        if not same_shapes(wanted, got) or not alike(sample.outputs, got, subject.counted):
             raise Refused("does not keep the output shapes")
         result.error = max(result.error, distance(wanted, got, sample.outputs))
-        result.effect = max(result.effect, distance(wanted, sample.outputs))
+        effect = distance(wanted, sample.outputs) if same_shapes(wanted, sample.outputs) else 1.0
+        result.effect = max(result.effect, effect)
 
 
 def _check_all(subject: Subject, result: Result) -> None:
@@ -197,7 +200,7 @@ def _check_all(subject: Subject, result: Result) -> None:
         session = load(pruned)
         for sample in subject.samples:
             got = run(session, sample.inputs)
-            if not same_shapes(sample.outputs, got):
+            if not alike(sample.outputs, got, subject.counted):
                 raise Refused("does not keep the output shapes")
             if not all(np.isfinite(array).all() for array in got):
                 raise Refused("the output is not finite")
@@ -304,6 +307,24 @@ def _told(error: Exception) -> str:
 
 def same_shapes(*outputs: Arrays) -> bool:
     return len({tuple(array.shape for array in arrays) for arrays in outputs}) == 1
+
+
+def alike(usual: Arrays, got: Arrays, counted: Sequence[set[int]]) -> bool:
+    """Whether shapes are the same but for axes whose extent is counted from data."""
+
+    def fixed(array: np.ndarray, axes: set[int]) -> tuple[int, ...]:
+        return tuple(0 if axis in axes else size for axis, size in enumerate(array.shape))
+
+    pairs = zip(usual, got, counted, strict=True)
+    return all(fixed(a, axes) == fixed(b, axes) for a, b, axes in pairs)
+
+
+def counted_axes(first: Arrays, second: Arrays) -> list[set[int]]:
+    """Axes whose extents differ between two inputs of the same extents."""
+    return [
+        {axis for axis in range(a.ndim) if a.ndim == b.ndim and a.shape[axis] != b.shape[axis]}
+        for a, b in zip(first, second, strict=True)
+    ]
 
 
 def distance(wanted: Arrays, got: Arrays, usual: Arrays | None = None) -> float:
