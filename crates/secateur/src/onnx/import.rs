@@ -34,6 +34,8 @@ use scope::{Binding, Kind, Scope, User};
 pub(super) const MAX_KNOWN_INTS: usize = 1024;
 /// Largest constant of another type that is read as numbers (scales, zero points, bounds).
 const MAX_KNOWN_NUMBERS: usize = 16;
+/// Most uses of a stored vector that can be cut apart; where there are more, they are cut alike.
+const MAX_SEPARATE_USES: u32 = 1 << 14;
 /// Most expressions that are made by evaluating nodes, however many nodes there are.
 const MAX_EXPRS: usize = 1 << 20;
 
@@ -270,7 +272,8 @@ impl<'a> Importer<'a> {
             Some(stored) => stored.clone(),
             None => self.add_stored(name, at)?,
         };
-        let shared = self.scope().uses.get(name).is_some_and(|&uses| uses > 1);
+        let uses = self.scope().uses.get(name).copied().unwrap_or_default();
+        let shared = (2..=MAX_SEPARATE_USES).contains(&uses);
         self.define(name, Binding { known, tensor: Some(tensor), shared, ..Binding::default() })
     }
 

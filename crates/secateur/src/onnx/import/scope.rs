@@ -20,7 +20,7 @@ pub(in crate::onnx) struct Binding {
     pub(super) value: Option<ValueId>,
     pub(super) known: Option<Arc<Known>>,
     pub(super) tensor: Option<u32>,
-    /// Whether several nodes read the stored tensor.
+    /// Whether several nodes read the stored tensor, and few enough to be told apart.
     pub(super) shared: bool,
     pub(super) reader: Reader,
 }

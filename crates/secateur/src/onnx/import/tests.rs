@@ -730,3 +730,16 @@ fn a_weight_of_which_the_numbers_are_read_stays_whole() {
             b:0 pinned: its size is read as data"#]],
     );
 }
+
+#[test]
+fn a_vector_of_very_many_uses_is_one_parameter() {
+    let params = |uses: u32| {
+        let mut model = "y0: 2x4\nb = 4\n".to_string();
+        for index in 0..uses {
+            model += &format!("y{} = Add(y{index}, b)\n", index + 1);
+        }
+        read(&(model + &format!("-> y{uses}"))).unwrap().graph.params.len()
+    };
+    assert_eq!(params(3), 3);
+    assert_eq!(params(MAX_SEPARATE_USES + 1), 1);
+}
