@@ -6,12 +6,14 @@ use std::fmt::Write;
 use clap::Args;
 use secateur::graph::{Extent, Value, ValueId};
 use secateur::onnx::proto::{Extent as Declared, ValueInfoProto};
-use secateur::{Model, Result};
+use secateur::onnx::OnnxFile;
+use secateur::torch::TorchFile;
+use secateur::{Model, Result, Source};
 use serde::Serialize;
 
 use crate::number;
 use crate::output::Output;
-use crate::source::{self, Source};
+use crate::source;
 use crate::table::{self, Align};
 
 const EXAMPLES: &str = "\
@@ -25,7 +27,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Inspect {
     #[command(flatten)]
-    source: Source,
+    source: source::Source,
 }
 
 /// What is in a model.
@@ -74,9 +76,40 @@ pub fn run(args: &Inspect) -> Result<Output> {
 }
 
 fn inspect(model: &Model) -> Inspection {
-    let proto = model.file().proto();
-    let graph = model.file().graph();
     let footprint = model.cost().now();
+    let origin = match model.source() {
+        Source::Onnx(file, _) => onnx_origin(file),
+        Source::Torch(file, _) => torch_origin(file),
+    };
+    Inspection {
+        format: model.source().format(),
+        producer: origin.producer,
+        ir_version: origin.ir_version,
+        opset: origin.opset,
+        inputs: tensors(model, &model.graph().inputs, origin.inputs),
+        outputs: tensors(model, &model.graph().outputs, origin.outputs),
+        parameters: footprint.parameters,
+        macs: footprint.macs,
+        bytes: model.byte_size(),
+        data_files: model.data_files().into_iter().map(str::to_string).collect(),
+        operators: origin.operators,
+        opaque: model.graph().warnings.clone(),
+    }
+}
+
+/// What a file says of itself.
+#[derive(Default)]
+struct Origin<'a> {
+    producer: String,
+    ir_version: Option<i64>,
+    opset: BTreeMap<String, i64>,
+    operators: BTreeMap<String, usize>,
+    inputs: &'a [ValueInfoProto],
+    outputs: &'a [ValueInfoProto],
+}
+
+fn onnx_origin(file: &OnnxFile) -> Origin<'_> {
+    let (proto, graph) = (file.proto(), file.graph());
     let mut operators = BTreeMap::new();
     for node in &graph.node {
         *operators.entry(full_name(&node.domain, &node.op_type)).or_default() += 1;
@@ -86,20 +119,23 @@ fn inspect(model: &Model) -> Inspection {
         let domain = if opset.domain.is_empty() { "ai.onnx" } else { &opset.domain };
         (domain.to_string(), opset.version)
     });
-    Inspection {
-        format: "onnx",
+    Origin {
         producer: producer.trim().to_string(),
         ir_version: proto.ir_version,
         opset: opset.collect(),
-        inputs: tensors(model, &model.graph().inputs, &graph.input),
-        outputs: tensors(model, &model.graph().outputs, &graph.output),
-        parameters: footprint.parameters,
-        macs: footprint.macs,
-        bytes: model.file().byte_size(),
-        data_files: model.file().data_files().into_iter().map(str::to_string).collect(),
         operators,
-        opaque: model.graph().warnings.clone(),
+        inputs: &graph.input,
+        outputs: &graph.output,
     }
+}
+
+fn torch_origin(file: &TorchFile) -> Origin<'_> {
+    let mut operators = BTreeMap::new();
+    for operator in file.operators() {
+        *operators.entry(operator.to_string()).or_default() += 1;
+    }
+    let producer = format!("PyTorch {}", file.torch_version());
+    Origin { producer, operators, ..Origin::default() }
 }
 
 fn full_name(domain: &str, operator: &str) -> String {
@@ -189,19 +225,10 @@ fn text(model: &Model, inspection: &Inspection) -> String {
 }
 
 fn facts(model: &Model, inspection: &Inspection) -> String {
-    let opsets: Vec<_> = inspection
-        .opset
-        .iter()
-        .map(|(domain, version)| match domain.as_str() {
-            "ai.onnx" => version.to_string(),
-            _ => format!("{domain} {version}"),
-        })
-        .collect();
-    let ir = inspection.ir_version.map(|version| format!(", IR version {version}"));
     let assumed = source::assumed(model);
     let macs = match assumed.is_empty() {
         true => number::count(inspection.macs),
-        false if model.imported().guessed.is_empty() => {
+        false if model.guessed().is_empty() => {
             format!("{} at {assumed}", number::count(inspection.macs))
         }
         false => {
@@ -213,8 +240,7 @@ fn facts(model: &Model, inspection: &Inspection) -> String {
         files => format!("{} with `{}`", number::bytes(inspection.bytes), files.join("`, `")),
     };
     let mut rows = table::plain();
-    let opset = format!("ONNX, opset {}{}", opsets.join(", "), ir.unwrap_or_default());
-    rows.add_row(["format", &opset]);
+    rows.add_row(["format", &format_line(inspection)]);
     if !inspection.producer.is_empty() {
         rows.add_row(["producer", &inspection.producer]);
     }
@@ -224,6 +250,19 @@ fn facts(model: &Model, inspection: &Inspection) -> String {
     let mut text = String::new();
     table::push(&mut text, &mut rows, 0);
     text
+}
+
+fn format_line(inspection: &Inspection) -> String {
+    if inspection.opset.is_empty() {
+        return "PyTorch program".to_string();
+    }
+    let opset = |(domain, version): (&String, &i64)| match domain.as_str() {
+        "ai.onnx" => version.to_string(),
+        _ => format!("{domain} {version}"),
+    };
+    let opsets: Vec<String> = inspection.opset.iter().map(opset).collect();
+    let ir = inspection.ir_version.map(|version| format!(", IR version {version}"));
+    format!("ONNX, opset {}{}", opsets.join(", "), ir.unwrap_or_default())
 }
 
 fn push_tensors(text: &mut String, title: &str, tensors: &[Tensor]) {

@@ -143,7 +143,7 @@ impl Goal {
 
 /// The bytes of weights in a file of the asked size: all else stays as it is.
 fn weights_of(amount: Amount, model: &Model, cost: &Cost) -> Result<Amount> {
-    let (file, weights) = (model.file().byte_size(), cost.now().bytes);
+    let (file, weights) = (model.byte_size(), cost.now().bytes);
     let rest = file.saturating_sub(weights);
     let asked = match amount {
         Amount::Fraction(fraction) if !(fraction > 0.0 && fraction < 1.0) => return Ok(amount),

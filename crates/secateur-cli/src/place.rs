@@ -9,13 +9,13 @@ use secateur::{Error, Model, Result};
 /// A model may be written over the one that it is made from, but not over its weights.
 pub fn check_output(model: &Model, output: &Path) -> Result<()> {
     check_folder(output)?;
-    let folder = folder(model.file().path());
-    for data in model.file().data_files() {
+    let folder = folder(model.path());
+    for data in model.data_files() {
         if same(output, &folder.join(data)) {
             return Err(Error::argument(format!(
                 "`{}` holds the weights of `{}`",
                 output.display(),
-                model.file().path().display()
+                model.path().display()
             ))
             .hint("give --output another name"));
         }
@@ -42,7 +42,7 @@ impl Plans {
     /// Checks that nothing of the model is at this place.
     pub fn new(model: &Model, path: &Path, output: Option<&Path>) -> Result<Self> {
         check_output(model, path)?;
-        let source = model.file().path();
+        let source = model.path();
         if same(path, source) || output.is_some_and(|output| same(path, output)) {
             let error = Error::argument(format!("`{}` is the place of a model", path.display()));
             return Err(error.hint("give --plan another name"));

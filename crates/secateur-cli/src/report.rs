@@ -5,10 +5,9 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use secateur::Model;
+use secateur::{Model, Saved};
 use secateur::cost::{Cost, Footprint};
 use secateur::group::{Group, GroupId, Keeps};
-use secateur::onnx::Saved;
 use secateur::select::Entry;
 use serde::Serialize;
 use serde_json::Value;
@@ -111,7 +110,7 @@ impl Report {
     /// Reports on cuts. `entries` says what a selection asked for.
     pub fn new(model: &Model, cost: &Cost, keeps: &Keeps, entries: Option<&[Entry]>) -> Self {
         let sizes = |id: GroupId| keeps.get(&id).map(Vec::len);
-        let file = model.file().byte_size();
+        let file = model.byte_size();
         let (now, then) = (cost.now(), cost.with(&sizes));
         let asked: BTreeMap<GroupId, &Entry> =
             entries.unwrap_or_default().iter().map(|entry| (entry.group, entry)).collect();
@@ -141,7 +140,7 @@ impl Report {
             opaque: model.graph().warnings.len(),
             summary: None,
             stuck: None,
-            input: model.file().path().display().to_string(),
+            input: model.path().display().to_string(),
             assumed: source::assumed(model),
             layers: layers(model, cost, &sizes),
         }

@@ -9,7 +9,7 @@ use secateur::{Error, Model, Result};
 /// The model and how to show it.
 #[derive(Args, Debug)]
 pub struct Source {
-    /// Model file (ONNX).
+    /// Model file (ONNX, or a PyTorch program: .pt2).
     #[arg(value_name = "MODEL")]
     pub path: PathBuf,
     /// Shape of an input whose sizes are open, such as `x=1x3x224x224`. Repeatable.

@@ -1,7 +1,7 @@
 //! Files: mapped to read, replaced atomically to write. Knows no format.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -70,6 +70,17 @@ fn advise_unneeded(map: &Mmap, offset: usize, len: usize) {
 
 #[cfg(not(unix))]
 fn advise_unneeded(_map: &Mmap, _offset: usize, _len: usize) {}
+
+/// The first bytes of a file.
+pub(crate) fn start(path: &Path) -> Result<Vec<u8>> {
+    const LENGTH: u64 = 8;
+    file_metadata(path)?;
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|source| read_error(path, source))?;
+    let read = file.take(LENGTH).read_to_end(&mut bytes);
+    read.map_err(|source| read_error(path, source))?;
+    Ok(bytes)
+}
 
 /// Reads a whole file, for those that are small.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {

@@ -48,6 +48,7 @@ pub mod size;
 pub mod tensor;
 #[cfg(test)]
 mod testing;
+pub mod torch;
 pub mod why;
 pub mod zero;
 
@@ -59,4 +60,4 @@ mod text;
 
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
-pub use model::{Changes, Model};
+pub use model::{Changes, Model, Saved, Source};

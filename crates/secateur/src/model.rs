@@ -13,31 +13,91 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use crate::analysis::Analysis;
 use crate::axis::AxisId;
 use crate::cost::Cost;
-use crate::criterion::{self, ScoreOptions};
+use crate::criterion::{self, ScoreOptions, Weights};
+use crate::disk;
 use crate::graph::{Graph, ParamId};
 use crate::group::{Groups, Keeps};
-use crate::onnx::{self, Hints, Imported, OnnxFile, Saved, StoredWeights};
+use crate::onnx::{self, Analyzed, Hints, Imported, OnnxFile, StoredWeights};
+use crate::ops::Place;
 use crate::plan::{GroupPlan, ModelId, NodePlan, Plan, SlicePlan, VERSION};
 use crate::refit::{self, Refit, refit};
 use crate::select::{self, SelectOptions, Selection};
 use crate::tensor::Keep;
+use crate::torch::{self, TorchFile, TorchWeights};
 use crate::{Error, Result};
 
 /// A model file that was read and analyzed.
 #[derive(Debug)]
 pub struct Model {
-    file: OnnxFile,
-    imported: Imported,
+    source: Source,
     analysis: Analysis,
     groups: Groups,
     hints: Hints,
+}
+
+/// The file behind a model, and what was read of it.
+#[derive(Debug)]
+pub enum Source {
+    /// An ONNX model.
+    Onnx(OnnxFile, Imported),
+    /// A PyTorch program.
+    Torch(TorchFile, torch::Imported),
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// The size of the model and its data file.
+    pub bytes: u64,
+    /// The data file, if there is one.
+    pub data: Option<PathBuf>,
+}
+
+impl Source {
+    /// Opens a file of either format.
+    fn open(path: &Path, hints: &Hints) -> Result<Self> {
+        if !TorchFile::is_one(&disk::start(path)?) {
+            let file = OnnxFile::open(path)?;
+            let imported = onnx::import(&file, hints)?;
+            return Ok(Source::Onnx(file, imported));
+        }
+        let file = TorchFile::open(path)?;
+        if let Some(name) = hints.keys().next() {
+            return Err(Error::argument(format!("a shape is given for `{name}`"))
+                .hint("a PyTorch program is analyzed at the sizes that it was exported with"));
+        }
+        let imported = file.import()?;
+        Ok(Source::Torch(file, imported))
+    }
+
+    fn graph(&self) -> &Graph {
+        match self {
+            Source::Onnx(_, imported) => &imported.graph,
+            Source::Torch(_, imported) => &imported.graph,
+        }
+    }
+
+    fn graph_mut(&mut self) -> &mut Graph {
+        match self {
+            Source::Onnx(_, imported) => &mut imported.graph,
+            Source::Torch(_, imported) => &mut imported.graph,
+        }
+    }
+
+    /// The format's name.
+    pub fn format(&self) -> &'static str {
+        match self {
+            Source::Onnx(..) => "onnx",
+            Source::Torch(..) => "pt2",
+        }
+    }
 }
 
 /// What a plan asks of a source, by parameter and literal.
@@ -63,17 +123,16 @@ impl Model {
     /// # Errors
     /// When the file cannot be read or is not well-formed.
     pub fn open(path: &Path, hints: &Hints) -> Result<Self> {
-        let file = OnnxFile::open(path)?;
-        let mut imported = onnx::import(&file, hints)?;
-        let mut analysis = Analysis::new(&imported.graph);
-        refit::pin_unfollowable(&mut imported.graph, &mut analysis);
-        let groups = Groups::new(&imported.graph, &analysis);
-        Ok(Model { file, imported, analysis, groups, hints: hints.clone() })
+        let mut source = Source::open(path, hints)?;
+        let mut analysis = Analysis::new(source.graph());
+        refit::pin_unfollowable(source.graph_mut(), &mut analysis);
+        let groups = Groups::new(source.graph(), &analysis);
+        Ok(Model { source, analysis, groups, hints: hints.clone() })
     }
 
     /// The graph.
     pub fn graph(&self) -> &Graph {
-        &self.imported.graph
+        self.source.graph()
     }
 
     /// What every dimension is made of.
@@ -86,14 +145,42 @@ impl Model {
         &self.groups
     }
 
-    /// The file that the model was read from.
-    pub fn file(&self) -> &OnnxFile {
-        &self.file
+    /// The file that the model was read from, by its format.
+    pub fn source(&self) -> &Source {
+        &self.source
     }
 
-    /// The graph with the numbers of its stored tensors.
-    pub fn imported(&self) -> &Imported {
-        &self.imported
+    /// The path of that file.
+    pub fn path(&self) -> &Path {
+        match &self.source {
+            Source::Onnx(file, _) => file.path(),
+            Source::Torch(file, _) => file.path(),
+        }
+    }
+
+    /// The size of the model and its data files.
+    pub fn byte_size(&self) -> u64 {
+        match &self.source {
+            Source::Onnx(file, _) => file.byte_size(),
+            Source::Torch(file, _) => file.byte_size(),
+        }
+    }
+
+    /// The files next to the model that hold its weights, by name.
+    pub fn data_files(&self) -> Vec<&str> {
+        match &self.source {
+            Source::Onnx(file, _) => file.data_files().into_iter().collect(),
+            Source::Torch(..) => Vec::new(),
+        }
+    }
+
+    /// Inputs whose symbolic sizes were guessed, as they were taken.
+    pub fn guessed(&self) -> &Hints {
+        static NONE: Hints = Hints::new();
+        match &self.source {
+            Source::Onnx(_, imported) => &imported.guessed,
+            Source::Torch(..) => &NONE,
+        }
     }
 
     /// What the model costs, for any choice of group sizes.
@@ -102,9 +189,14 @@ impl Model {
     }
 
     /// The weights, as they are stored.
-    pub fn weights(&self) -> StoredWeights<'_> {
-        let Imported { graph, tensors, .. } = &self.imported;
-        StoredWeights { file: &self.file, tensors, graph }
+    pub fn weights(&self) -> Box<dyn Weights + '_> {
+        let graph = self.graph();
+        match &self.source {
+            Source::Onnx(file, imported) => {
+                Box::new(StoredWeights { file, tensors: &imported.tensors, graph })
+            }
+            Source::Torch(file, _) => Box::new(TorchWeights { file, graph }),
+        }
     }
 
     /// Decides which indices stay, by scores from the weights.
@@ -114,7 +206,7 @@ impl Model {
     pub fn select(&self, select: &SelectOptions, scores: &ScoreOptions) -> Result<Selection> {
         let (graph, groups, weights) = (self.graph(), &self.groups, self.weights());
         let mut scorer =
-            |kept: Option<&Keeps>| criterion::score(graph, groups, &weights, scores, kept);
+            |kept: Option<&Keeps>| criterion::score(graph, groups, &*weights, scores, kept);
         select::select(graph, groups, &self.cost(), &mut scorer, select)
     }
 
@@ -181,26 +273,17 @@ impl Model {
     }
 
     fn node_plans(&self, refit: &Refit) -> Vec<NodePlan> {
-        let graph = self.graph();
-        let edits = onnx::literal_edits(&self.file, &self.imported, refit);
-        let mut plans: Vec<NodePlan> = edits
-            .into_iter()
-            .map(|(node, change, values)| {
-                let values = values.into_iter().map(|value| value as f64).collect();
-                NodePlan { node, change, values }
-            })
-            .collect();
-        plans.extend(refit.replacements.iter().map(|replacement| NodePlan {
-            node: graph.node(replacement.node).name.clone(),
-            change: match replacement.place {
-                crate::ops::Place::Attribute(name) => format!("attribute {name}"),
-                crate::ops::Place::Input(slot) | crate::ops::Place::InputFor(slot, _) => {
-                    format!("input {slot}")
-                }
-            },
-            values: replacement.values.iter().map(|value| value.float()).collect(),
-        }));
-        plans
+        match &self.source {
+            Source::Onnx(file, imported) => onnx_node_plans(file, imported, refit),
+            Source::Torch(file, imported) => {
+                let edits = torch::argument_edits(&imported.graph, refit);
+                let plan = |edit: &torch::ArgumentEdit| {
+                    let (node, change) = torch::edit_names(file, edit);
+                    NodePlan { node, change, values: edit.numbers() }
+                };
+                edits.iter().map(plan).collect()
+            }
+        }
     }
 
     /// What identifies the model up to the values of its weights.
@@ -221,7 +304,7 @@ impl Model {
             put(&format!("{}{:?}", param.dtype, param.shape));
         }
         let structure = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        ModelId { format: "onnx".to_string(), structure, shapes: self.hints.clone() }
+        ModelId { format: self.source.format().to_string(), structure, shapes: self.hints.clone() }
     }
 
     /// The kept indices of a plan made for this model or another checkpoint of it.
@@ -233,7 +316,7 @@ impl Model {
         if id.structure != plan.model.structure {
             return Err(Error::plan_mismatch(format!(
                 "the plan was made for a model of another structure than `{}`",
-                self.file.path().display()
+                self.path().display()
             ))
             .hint("a plan applies to checkpoints of the model it was made for, exported alike"));
         }
@@ -258,8 +341,17 @@ impl Model {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Saved> {
         let changes = self.changes(keeps)?;
-        let edits = onnx::pruning_edits(self, &changes)?;
-        onnx::save(&self.file, &edits, out, progress)
+        let analysis = &self.analysis;
+        match &self.source {
+            Source::Onnx(file, imported) => {
+                let edits = onnx::pruning_edits(Analyzed { file, imported, analysis }, &changes)?;
+                onnx::save(file, &edits, out, progress)
+            }
+            Source::Torch(file, imported) => {
+                let bytes = torch::write_pruned(file, imported, analysis, &changes, out, progress)?;
+                Ok(Saved { bytes, data: None })
+            }
+        }
     }
 
     /// Writes the model with what `keeps` leaves out set to zero in every parameter.
@@ -273,7 +365,34 @@ impl Model {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Saved> {
         let changes = self.changes(keeps)?;
-        let edits = onnx::masking_edits(self, &changes)?;
-        onnx::save(&self.file, &edits, out, progress)
+        match &self.source {
+            Source::Onnx(file, imported) => {
+                let model = Analyzed { file, imported, analysis: &self.analysis };
+                let edits = onnx::masking_edits(model, &changes)?;
+                onnx::save(file, &edits, out, progress)
+            }
+            Source::Torch(file, imported) => {
+                let bytes = torch::write_masked(file, imported, &changes, out, progress)?;
+                Ok(Saved { bytes, data: None })
+            }
+        }
     }
+}
+
+fn onnx_node_plans(file: &OnnxFile, imported: &Imported, refit: &Refit) -> Vec<NodePlan> {
+    let graph = &imported.graph;
+    let edits = onnx::literal_edits(file, imported, refit).into_iter();
+    let patched = edits.map(|(node, change, values)| {
+        let values = values.into_iter().map(|value| value as f64).collect();
+        NodePlan { node, change, values }
+    });
+    let replaced = refit.replacements.iter().map(|replacement| NodePlan {
+        node: graph.node(replacement.node).name.clone(),
+        change: match replacement.place {
+            Place::Attribute(name) => format!("attribute {name}"),
+            Place::Input(slot) | Place::InputFor(slot, _) => format!("input {slot}"),
+        },
+        values: replacement.values.iter().map(|value| value.float()).collect(),
+    });
+    patched.chain(replaced).collect()
 }

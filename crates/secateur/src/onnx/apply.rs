@@ -7,8 +7,9 @@ use super::changes::collect_names;
 use super::codes::encoded_zero;
 use super::proto::{AttributeProto, attribute_type};
 use super::{AttributeEdit, Edits, Imported, OnnxFile, TensorEdit, TensorRef};
-use crate::graph::{Origin, Param, ParamId, Value};
-use crate::model::{Changes, Model};
+use crate::analysis::Analysis;
+use crate::graph::{Graph, Origin, Param, ParamId, Value};
+use crate::model::Changes;
 use crate::ops::Place;
 use crate::refit::{Refit, Replacement};
 use crate::size::{Literal, Scalar};
@@ -16,10 +17,24 @@ use crate::tensor::{Keep, TensorView};
 use crate::zero::Zero;
 use crate::{DType, Error, Result};
 
+/// A file and what was read of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Analyzed<'a> {
+    pub(crate) file: &'a OnnxFile,
+    pub(crate) imported: &'a Imported,
+    pub(crate) analysis: &'a Analysis,
+}
+
+impl<'a> Analyzed<'a> {
+    fn graph(self) -> &'a Graph {
+        &self.imported.graph
+    }
+}
+
 /// The edits that cut parameters, and let literals and declared shapes follow.
-pub(crate) fn pruning_edits(model: &Model, changes: &Changes) -> Result<Edits> {
+pub(crate) fn pruning_edits(model: Analyzed<'_>, changes: &Changes) -> Result<Edits> {
     let mut edits = parameter_edits(model, changes, &|_, keep| Ok(Some(TensorEdit::Keep(keep))))?;
-    let (file, imported) = (model.file(), model.imported());
+    let (file, imported) = (model.file, model.imported);
     for (tensor, values) in patched_constants(file, imported, &changes.refit) {
         let at = imported.tensors[tensor as usize];
         edits.tensors.insert(at, TensorEdit::Ints(file.resolve(at)?.dims, values));
@@ -55,7 +70,7 @@ pub(crate) fn pruning_edits(model: &Model, changes: &Changes) -> Result<Edits> {
 }
 
 /// The tensor that a replacement stands for.
-fn literal(model: &Model, replacement: &Replacement) -> Result<TensorView> {
+fn literal(model: Analyzed<'_>, replacement: &Replacement) -> Result<TensorView> {
     let (dtype, dims) = match replacement.held {
         None => {
             let vector = || vec![replacement.values.len()];
@@ -74,14 +89,14 @@ fn literal(model: &Model, replacement: &Replacement) -> Result<TensorView> {
 
 /// The edits that zero what pruning would remove. In a quantized tensor its zero point is zero;
 /// scales and zero points stay.
-pub(crate) fn masking_edits(model: &Model, changes: &Changes) -> Result<Edits> {
+pub(crate) fn masking_edits(model: Analyzed<'_>, changes: &Changes) -> Result<Edits> {
     let zeros = &model.graph().zeros;
     let edit = |param: &Param, keep: Keep| {
         Ok(match zeros.of(param.value) {
             _ if zeros.is_held(param.value) => None,
             Zero::Number(0) => Some(TensorEdit::Zero(keep)),
             zero => {
-                let encoded = encoded_zero(model.file(), &model.imported().tensors, zero)?;
+                let encoded = encoded_zero(model.file, &model.imported.tensors, zero)?;
                 Some(match encoded {
                     Some(encoded) => TensorEdit::Blank(keep, encoded),
                     None => TensorEdit::Zero(keep),
@@ -120,7 +135,7 @@ pub(crate) fn literal_edits(
 /// Cuts or masks parameters. Uses of one stored tensor that differ get a copy each; one that is
 /// read for something else too stays.
 fn parameter_edits(
-    model: &Model,
+    model: Analyzed<'_>,
     changes: &Changes,
     edit: &dyn Fn(&Param, Keep) -> Result<Option<TensorEdit>>,
 ) -> Result<Edits> {
@@ -129,11 +144,11 @@ fn parameter_edits(
     for id in graph.param_ids() {
         by_tensor.entry(graph.param(id).tensor).or_default().push(id);
     }
-    let readers = readers(model.file());
+    let readers = readers(model.file);
     let mut edits = Edits::default();
-    let mut names = Names::new(model.file());
+    let mut names = Names::new(model.file);
     for (tensor, mut uses) in by_tensor {
-        let at = model.imported().tensors[tensor as usize];
+        let at = model.imported.tensors[tensor as usize];
         uses.sort_by_key(|&id| (graph.param(id).only_use.is_some(), id));
         let mut variants: Vec<(Option<TensorEdit>, Vec<&Param>)> = Vec::new();
         let first = graph.param(uses[0]);
@@ -234,9 +249,9 @@ fn attribute_edit(file: &OnnxFile, node: u32, name: &str, values: Vec<i64>) -> A
 }
 
 /// The new sizes of every named value that changes.
-fn add_new_shapes(model: &Model, changes: &Changes, edits: &mut Edits) {
-    let (graph, analysis) = (model.graph(), model.analysis());
-    for &(body, ref name, id) in &model.imported().names {
+fn add_new_shapes(model: Analyzed<'_>, changes: &Changes, edits: &mut Edits) {
+    let (graph, analysis) = (model.graph(), model.analysis);
+    for &(body, ref name, id) in &model.imported.names {
         let (axes, value) = (analysis.value(id), graph.value(id));
         let old = value.shape.as_deref().unwrap_or_default();
         if name.is_empty() || axes.len() != old.len() || is_copy(model, value, edits) {
@@ -258,11 +273,11 @@ fn add_new_shapes(model: &Model, changes: &Changes, edits: &mut Edits) {
 }
 
 /// Whether a value is one of several uses of a stored tensor that is not cut in place as it is.
-fn is_copy(model: &Model, value: &Value, edits: &Edits) -> bool {
+fn is_copy(model: Analyzed<'_>, value: &Value, edits: &Edits) -> bool {
     let Origin::Param(param) = value.origin else { return false };
     let param = model.graph().param(param);
     let names = |edit: &(u32, u32, String)| Some((edit.0, edit.1)) == param.only_use;
-    let in_place = model.imported().tensors.get(param.tensor as usize);
+    let in_place = model.imported.tensors.get(param.tensor as usize);
     let cut = in_place.is_some_and(|at| edits.tensors.contains_key(at));
     !cut || edits.inputs.iter().any(names)
 }

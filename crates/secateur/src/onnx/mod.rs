@@ -29,11 +29,11 @@ mod tests;
 mod weights;
 mod wire;
 
-pub(crate) use apply::{literal_edits, masking_edits, pruning_edits};
+pub(crate) use apply::{Analyzed, literal_edits, masking_edits, pruning_edits};
 pub use decode::{Decode, Decoder};
 pub use edits::{AttributeEdit, Edits, Encoded, TensorEdit, TensorRef};
 pub use file::OnnxFile;
 pub use hints::Hints;
 pub use import::{Imported, import, known_operators};
-pub use save::{Saved, save};
+pub use save::save;
 pub use weights::StoredWeights;

@@ -13,16 +13,8 @@ use super::rewrite::{Rewritten, rewrite};
 use super::rope::{Elements, Payload, Piece, write_zeros};
 use super::{Edits, OnnxFile};
 use crate::disk::{Replacement, folder};
+use crate::model::Saved;
 use crate::{Error, Result};
-
-/// What was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Saved {
-    /// The size of the model and its data file.
-    pub bytes: u64,
-    /// The data file, if there is one.
-    pub data: Option<PathBuf>,
-}
 
 /// Sizes that decide what is inline.
 pub(super) struct Limits {

@@ -1,5 +1,6 @@
 //! Scaled dot-product attention as one operator.
 
+mod aten;
 mod contrib;
 
 use super::{Fit, NewSizes, Operator, Place, Shapes, agree, ranked};
@@ -8,6 +9,7 @@ use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, FactorId, Flow, Kind, Rule, Use};
 use crate::size::ExprId;
 use crate::{Error, Result};
+pub(crate) use aten::ATEN;
 pub(crate) use contrib::CONTRIB;
 
 /// The first operand that only guides attention: lengths, paddings, rotary tables.

@@ -1,10 +1,13 @@
 //! Contractions: linear layers, matrix products, einsum.
 
+mod aten;
+
 use super::{Operator, Shapes, agree, letter, operand, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, FactorId, Flow, Rule, Use};
 use crate::{Error, Result};
+pub(crate) use aten::ATEN;
 
 /// A product of operands summed over the axes that the result lacks.
 #[derive(Clone, Debug)]
@@ -18,6 +21,8 @@ pub enum Contract {
         /// Whether `b` is `[n, k]`.
         transpose_b: bool,
     },
+    /// Data `[…, k]`, weight `[n, k]` or `[k]`, bias `[n]`.
+    Linear,
     /// Letters per operand and for the result.
     Einsum {
         /// One letter per axis of each operand.
@@ -32,6 +37,7 @@ impl Operator for Contract {
         match self {
             Contract::MatMul => matmul(shapes),
             Contract::Gemm { transpose_a, transpose_b } => gemm(shapes, *transpose_a, *transpose_b),
+            Contract::Linear => linear(shapes),
             Contract::Einsum { operands, result } => einsum(shapes, operands, result),
         }
     }
@@ -125,6 +131,32 @@ fn gemm(shapes: &Shapes<'_>, transpose_a: bool, transpose_b: bool) -> Result<Rul
     Ok(r)
 }
 
+fn linear(shapes: &Shapes<'_>) -> Result<Rule> {
+    let (data, weight) = (ranked(shapes, 0, 1)?, ranked(shapes, 1, 1)?);
+    let (lead, inner) = (&data[..data.len() - 1], data[data.len() - 1]);
+    agree("features of data and weight", inner.size, weight[weight.len() - 1].size)?;
+    let mut r = Rule::new("linear");
+    let lead = super::letters(&mut r, lead);
+    let n = (weight.len() > 1).then(|| r.free("n", weight[0]));
+    let k = r.summed("k", inner);
+    let with = |lead: &[Dim], last: Option<FactorId>| -> Vec<Dim> {
+        lead.iter().cloned().chain(last.map(Dim::from)).collect()
+    };
+    r.operand(Use::Data, with(&lead, Some(k)));
+    r.operand(Use::Weight, n.into_iter().chain([k]).map(Dim::from).collect());
+    let mut terms = Vec::new();
+    if let Some(Some(bias)) = shapes.get(2) {
+        let whole = bias.len() == 1 && n.is_some_and(|n| r.factors[n.index()].extent.size == bias[0].size);
+        terms.push(2);
+        r.operand(Use::Affine, bias.iter().map(|_| if whole { with(&[], n).remove(0) } else { Dim::one() }).collect());
+    }
+    let result = with(&lead, n);
+    r.macs.push(result.iter().flat_map(Dim::factors).chain([k]).collect());
+    r.result(result);
+    r.flow = Flow::product([0, 1], terms);
+    Ok(r)
+}
+
 fn einsum(shapes: &Shapes<'_>, operands: &[Vec<char>], result: &[char]) -> Result<Rule> {
     let mut r = Rule::new("einsum");
     let mut known: Vec<(char, FactorId)> = Vec::new();
@@ -185,18 +217,25 @@ fn decode_gemm(cx: &mut Decoder<'_, '_>) -> Result<()> {
 }
 
 fn decode_einsum(cx: &mut Decoder<'_, '_>) -> Result<()> {
-    let equation = cx.string("equation").unwrap_or_default().replace(' ', "");
+    let text = cx.string("equation").unwrap_or_default();
+    let ranks = (0..cx.input_count()).map(|slot| Ok(cx.input_shape(slot)?.len()));
+    let contract = equation(&text, &ranks.collect::<Result<Vec<usize>>>()?)?;
+    cx.node(contract)
+}
+
+/// The contraction that an equation spells over operands of these ranks.
+fn equation(text: &str, ranks: &[usize]) -> Result<Contract> {
+    let equation = text.replace(' ', "");
     let (left, right) = match equation.split_once("->") {
         Some((left, right)) => (left, Some(right)),
         None => (equation.as_str(), None),
     };
     let terms: Vec<&str> = left.split(',').collect();
-    agree("einsum terms and inputs", terms.len(), cx.input_count())?;
-    let mut rest: Vec<usize> = Vec::new();
-    for (index, term) in terms.iter().enumerate() {
-        let letters = term.replace("...", "").chars().count();
-        rest.push(cx.input_shape(index)?.len().saturating_sub(letters));
-    }
+    agree("einsum terms and inputs", terms.len(), ranks.len())?;
+    let unnamed = |(term, rank): (&&str, &usize)| {
+        rank.saturating_sub(term.replace("...", "").chars().count())
+    };
+    let rest: Vec<usize> = terms.iter().zip(ranks).map(unnamed).collect();
     let operands: Vec<Vec<char>> =
         terms.iter().zip(&rest).map(|(term, &rest)| labels(term, rest)).collect();
     let dotted = terms.iter().zip(&rest).filter(|(term, _)| term.contains("..."));
@@ -205,7 +244,7 @@ fn decode_einsum(cx: &mut Decoder<'_, '_>) -> Result<()> {
         Some(right) => labels(right, most),
         None => implied(&operands, most),
     };
-    cx.node(Contract::Einsum { operands, result })
+    Ok(Contract::Einsum { operands, result })
 }
 
 /// The labels of a term, of which `...` stands for the last `rest` of the unnamed axes.

@@ -1,11 +1,14 @@
 //! Convolution: 1 to 3 spatial dimensions, grouped, depthwise, transposed.
 
+pub(super) mod aten;
+
 use super::{Fit, NewSizes, Operator, Place, Shapes, agree, operand, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, FactorId, Flow, Kind, Rule, Use};
 use crate::size::ExprId;
 use crate::{Error, Result};
+pub(crate) use aten::ATEN;
 
 /// A convolution: data `[n, g·i, s…]`, kernel `[g·o, i, k…]` (transposed: `[g·i, o, k…]`), bias
 /// `[g·o]`.
@@ -13,8 +16,8 @@ use crate::{Error, Result};
 pub struct Conv {
     /// Number of groups.
     pub groups: usize,
-    /// The literal that says so.
-    pub groups_literal: ExprId,
+    /// The attribute that says so, and its literal.
+    pub literal: (&'static str, ExprId),
     /// The window.
     pub window: Window,
     /// For a transposed convolution, what is added to the far end of each spatial axis.
@@ -207,7 +210,7 @@ impl Operator for Conv {
     fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
         let groups = sizes.rule.results[0][1].0[0][0];
         let want = vec![sizes.factor(groups)];
-        vec![Fit::new(Place::Attribute("group"), [self.groups_literal], want)]
+        vec![Fit::new(Place::Attribute(self.literal.0), [self.literal.1], want)]
     }
 }
 
@@ -290,7 +293,7 @@ fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
 pub(crate) fn payload(cx: &mut Decoder<'_, '_>, kernel: usize) -> Result<Conv> {
     let rank = cx.input_shape(kernel)?.len();
     let spatial = rank.checked_sub(2).ok_or_else(|| Error::malformed("a kernel without axes"))?;
-    let groups_literal = cx.literal("group", 0, 1);
+    let literal = ("group", cx.literal("group", 0, 1));
     let output_padding = (cx.kind() == "ConvTranspose")
         .then(|| cx.ints("output_padding").unwrap_or_else(|| vec![0; spatial]));
     if output_padding.is_some() && cx.ints("output_shape").is_some() {
@@ -298,5 +301,5 @@ pub(crate) fn payload(cx: &mut Decoder<'_, '_>, kernel: usize) -> Result<Conv> {
     }
     let groups = usize::try_from(cx.int("group").unwrap_or(1)).unwrap_or(0);
     let window = Window::decode(cx, spatial)?;
-    Ok(Conv { groups, groups_literal, window, output_padding })
+    Ok(Conv { groups, literal, window, output_padding })
 }

@@ -1,10 +1,13 @@
 //! Elementwise operators with numpy's broadcasting, of any number of operands.
 
+mod aten;
+
 use super::{Operator, Shapes, letter};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, Flow, Rule, Use};
 use crate::{Error, Result};
+pub(crate) use aten::ATEN;
 
 /// An elementwise operator.
 #[derive(Clone, Debug)]

@@ -1,19 +1,22 @@
 //! Tensors made from nothing but a shape.
 
+mod aten;
+
 use super::{Fit, NewSizes, Operator, Place, Shapes, letters};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Flow, Rule};
 use crate::size::ExprId;
 use crate::{Error, Result};
+pub(crate) use aten::ATEN;
 
 /// A constant of a computed shape.
 #[derive(Clone, Debug)]
 pub struct Fill {
     /// The shape.
     pub shape: Vec<Extent>,
-    /// How the source computes it (input 0).
-    pub target: Vec<ExprId>,
+    /// Where the source spells it, and how.
+    pub target: (Place, Vec<ExprId>),
     /// Whether the constant is zero.
     pub zero: bool,
 }
@@ -30,9 +33,9 @@ impl Operator for Fill {
     fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
         let want = sizes.result(0);
         let fixed = self.shape.iter().all(|extent| !extent.dynamic);
-        let exprs = self.target.iter().copied().map(Some).collect();
+        let exprs = self.target.1.iter().copied().map(Some).collect();
         vec![Fit {
-            place: Place::Input(0),
+            place: self.target.0,
             exprs,
             whole: fixed.then(|| want.clone()),
             want,
@@ -41,7 +44,7 @@ impl Operator for Fill {
     }
 
     fn target(&self) -> Vec<Option<ExprId>> {
-        self.target.iter().copied().map(Some).collect()
+        self.target.1.iter().copied().map(Some).collect()
     }
 }
 
@@ -75,7 +78,7 @@ fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
     }
     let value = cx.tensor("value")?;
     let zero = value.is_none_or(|value| value.data.iter().all(|&byte| byte == 0));
-    cx.node_over(0, Fill { shape, target, zero })
+    cx.node_over(0, Fill { shape, target: (Place::Input(0), target), zero })
 }
 
 fn decode_range(cx: &mut Decoder<'_, '_>) -> Result<()> {

@@ -1,11 +1,14 @@
 //! Rows picked by index: embeddings, selections.
 
+mod aten;
+
 use super::reshape::{PickAll, Reshape};
 use super::{Operator, Shapes, agree, axis, letter, letters, operand, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, Flow, Rule, Use};
 use crate::{Error, Result};
+pub(crate) use aten::ATEN;
 
 /// Rows of the data (operand 0) along one axis, at the positions in operand 1.
 #[derive(Clone, Debug)]

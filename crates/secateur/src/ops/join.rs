@@ -1,5 +1,7 @@
 //! Segments laid end to end, taken apart, or picked.
 
+mod aten;
+
 use std::cmp::Ordering;
 
 use super::{Fit, NewSizes, Operator, Place, Shapes, agree, axis, letter, operand, ranked};
@@ -8,6 +10,7 @@ use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, FactorId, Kind, Rule, Use};
 use crate::size::ExprId;
 use crate::{Error, Result};
+pub(crate) use aten::ATEN;
 
 /// Why a fixed axis that is taken apart at an open size stays whole: elsewhere more of it is read.
 const OPEN: &str = "it is taken apart at a size that is open";

@@ -1,12 +1,15 @@
 //! Normalization: by stored statistics (batch) or by those of the data (layer, RMS, instance,
 //! group).
 
+mod aten;
+
 use super::{Fit, NewSizes, Operator, Place, Shapes, letter, letters, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, Flow, Kind, Rule, Use};
 use crate::size::ExprId;
 use crate::{Error, Result};
+pub(crate) use aten::ATEN;
 
 /// Why values change when a normalized axis is cut.
 const STATISTICS: &str = "its statistics are taken over it";
@@ -26,6 +29,8 @@ pub enum Norm {
         centered: bool,
         /// Number of results: statistics stand after the data.
         results: usize,
+        /// The normalized sizes, where the source spells them.
+        literals: Option<(&'static str, Vec<ExprId>)>,
     },
     /// Data `[n, c, …]`, statistics over the axes after `c`; scale and bias `[c]`.
     Instance,
@@ -35,6 +40,8 @@ pub enum Norm {
         groups: usize,
         /// The attribute that says so, and its literal.
         literal: (&'static str, ExprId),
+        /// The number of channels, where the source spells it.
+        channels: Option<(&'static str, ExprId)>,
     },
     /// Division by the p-norm along one axis.
     Lp {
@@ -53,7 +60,7 @@ impl Operator for Norm {
         match self {
             Norm::Batch => batch(shapes),
             Norm::BatchTraining => batch_training(shapes),
-            Norm::Layer { axis, centered, results } => {
+            Norm::Layer { axis, centered, results, .. } => {
                 let mut r = layer(shapes, *axis, *centered)?;
                 add_statistics(&mut r, *results);
                 Ok(r)
@@ -66,11 +73,25 @@ impl Operator for Norm {
     }
 
     fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
-        let Norm::Group { literal, .. } = *self else { return Vec::new() };
-        let groups = sizes.rule.results[0][1].0[0][0];
-        let want = vec![sizes.factor(groups)];
-        vec![Fit::new(Place::Attribute(literal.0), [literal.1], want)]
+        match self {
+            Norm::Group { literal, channels, .. } => {
+                let dim = &sizes.rule.results[0][1];
+                let mut fits = vec![fit(*literal, sizes.factor(dim.0[0][0]))];
+                fits.extend(channels.map(|channels| fit(channels, sizes.dim(dim))));
+                fits
+            }
+            Norm::Layer { literals: Some((name, exprs)), .. } => {
+                let shape = sizes.result(0);
+                let want = shape[shape.len().saturating_sub(exprs.len())..].to_vec();
+                vec![Fit::new(Place::Attribute(name), exprs.iter().copied(), want)]
+            }
+            _ => Vec::new(),
+        }
     }
+}
+
+fn fit((name, expr): (&'static str, ExprId), want: i64) -> Fit {
+    Fit::new(Place::Attribute(name), [expr], vec![want])
 }
 
 /// Adds an affine operand for every operand after the data.
@@ -261,11 +282,11 @@ fn decode_batch(cx: &mut Decoder<'_, '_>) -> Result<()> {
 fn decode_layer(cx: &mut Decoder<'_, '_>, centered: bool) -> Result<()> {
     let axis = cx.int("axis").unwrap_or(-1);
     let results = cx.result_slots();
-    cx.node(Norm::Layer { axis, centered, results })
+    cx.node(Norm::Layer { axis, centered, results, literals: None })
 }
 
 fn decode_group(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let literal = ("num_groups", cx.literal("num_groups", 0, 1));
     let groups = usize::try_from(cx.int("num_groups").unwrap_or(1)).unwrap_or(0);
-    cx.node(Norm::Group { groups, literal })
+    cx.node(Norm::Group { groups, literal, channels: None })
 }

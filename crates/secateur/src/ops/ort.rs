@@ -99,7 +99,7 @@ fn decode_skip(cx: &mut Decoder<'_, '_>, centered: bool, slots: [usize; 3]) -> R
     let parts = given(cx, &[0, 1, bias])?;
     let sum = elementwise(cx, Zeros::AllKept, &parts)?;
     let inputs = [vec![sum], given(cx, &[scale, offset])?].concat();
-    let normed = cx.emit(Norm::Layer { axis: -1, centered, results: 1 }, &inputs)?;
+    let normed = cx.emit(Norm::Layer { axis: -1, centered, results: 1, literals: None }, &inputs)?;
     cx.bind(0, normed);
     cx.bind(3, sum);
     Ok(())
@@ -125,7 +125,7 @@ fn decode_embed(cx: &mut Decoder<'_, '_>) -> Result<()> {
     }
     let sum = elementwise(cx, Zeros::AllKept, &parts)?;
     let inputs = [vec![sum], given(cx, &[5, 6])?].concat();
-    let normed = cx.emit(Norm::Layer { axis: -1, centered: true, results: 1 }, &inputs)?;
+    let normed = cx.emit(Norm::Layer { axis: -1, centered: true, results: 1, literals: None }, &inputs)?;
     cx.bind(0, normed);
     cx.bind(2, sum);
     if cx.result_slots() > 1 {
@@ -155,7 +155,7 @@ fn decode_group_norm(cx: &mut Decoder<'_, '_>, skip: bool) -> Result<()> {
     let groups = usize::try_from(cx.int("groups").unwrap_or(0)).unwrap_or(0);
     let literal = ("groups", cx.literal("groups", 0, 0));
     let inputs = [vec![sum], given(cx, &[1, 2])?].concat();
-    let mut result = cx.emit(Norm::Group { groups, literal }, &inputs)?;
+    let mut result = cx.emit(Norm::Group { groups, literal, channels: None }, &inputs)?;
     if last {
         result = cx.emit(Transpose { order: inverse }, &[result])?;
     }

@@ -1,18 +1,23 @@
 //! Borders.
 
+mod aten;
+
 use super::{Fit, NewSizes, Operator, Place, Shapes, agree, axis, letter, operand};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, Flow, Rule, Use};
 use crate::size::ExprId;
 use crate::{Error, Result};
+pub(crate) use aten::ATEN;
 
 /// Borders around the data.
 #[derive(Clone, Debug)]
 pub struct Pad {
     /// One entry per padded axis: the axis, near and far border.
     pub borders: Vec<(usize, [i64; 2])>,
-    /// Where the source spells the borders (all near ones, then all far ones), and how.
+    /// Which of the source's numbers they are.
+    pub slots: Vec<[usize; 2]>,
+    /// Where the source spells the borders, and how.
     pub target: (Place, Vec<ExprId>),
     /// The axes whose borders depend on sizes that the source leaves open.
     pub open: Vec<usize>,
@@ -83,15 +88,14 @@ impl Operator for Pad {
 
     fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
         let (place, exprs) = &self.target;
-        let count = self.borders.len();
-        let mut want = vec![0; 2 * count];
-        for (index, (axis, border)) in self.borders.iter().enumerate() {
+        let mut want = vec![0; 2 * self.borders.len()];
+        for ((axis, border), slots) in self.borders.iter().zip(&self.slots) {
             let segments = sizes.segments(&sizes.rule.results[0][*axis]);
             let whole = segments.len() == 1;
             let near = if border[0] > 0 && !whole { segments[0] } else { border[0] };
             let last = segments.last().copied().unwrap_or(0);
             let far = if border[1] > 0 && !whole { last } else { border[1] };
-            (want[index], want[count + index]) = (near, far);
+            (want[slots[0]], want[slots[1]]) = (near, far);
         }
         let mut fit = Fit::new(*place, exprs.iter().copied(), want);
         fit.whole = fit.whole.filter(|_| self.open.is_empty());
@@ -133,5 +137,6 @@ fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
         borders.push((along, [near, far]));
         open.extend((early || late).then_some(along));
     }
-    cx.node_over(1, Pad { borders, target, open, border })
+    let slots = (0..axes.len()).map(|index| [index, axes.len() + index]).collect();
+    cx.node_over(1, Pad { borders, slots, target, open, border })
 }

@@ -1,11 +1,14 @@
 //! Pooling over windows.
 
+mod aten;
+
 use super::conv::{Window, dims, spatial_factors};
 use super::{Operator, Shapes, agree, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Flow, Kind, Rule, Use};
 use crate::{Error, Result};
+pub(crate) use aten::ATEN;
 
 /// A pool over windows of data `[n, c, s…]`.
 #[derive(Clone, Debug)]

@@ -1,11 +1,14 @@
 //! Recurrent layers: LSTM, GRU, and the plain one.
 
+mod aten;
+
 use super::{Fit, NewSizes, Operator, Place, Shapes, agree, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, FactorId, Flow, Kind, Rule, Use};
 use crate::size::ExprId;
 use crate::{Error, Result};
+pub(crate) use aten::ATEN;
 
 /// A recurrent layer: data `[t, n, i]`, kernel `[d, q·h, i]`, recurrent kernel `[d, q·h, h]`, bias
 /// `[d, 2·q·h]`, lengths `[n]`, initial states `[d, n, h]`, peepholes `[d, 3·h]`, with `d` directions

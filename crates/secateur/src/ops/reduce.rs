@@ -1,11 +1,14 @@
 //! Reductions of whole axes, and operators that run along one axis.
 
+pub(super) mod aten;
+
 use super::elementwise::{Elementwise, Zeros};
 use super::{Operator, Shapes, axis, letter, operand, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, Flow, Kind, Rule, Use};
 use crate::{Error, Result};
+pub(crate) use aten::ATEN;
 
 /// A reduction of axes to one element each.
 #[derive(Clone, Debug)]
@@ -27,6 +30,7 @@ pub enum ReduceKind {
     L2,
     SumSquare,
     Mean,
+    Variance,
     Max,
     Min,
     Prod,
@@ -43,6 +47,7 @@ impl ReduceKind {
             }
             ReduceKind::LogSum => Kind::Summed,
             ReduceKind::Mean => Kind::Coupled("a mean is taken over it"),
+            ReduceKind::Variance => Kind::Coupled("a variance is taken over it"),
             ReduceKind::Max | ReduceKind::Min => Kind::Coupled("an extremum is taken over it"),
             ReduceKind::Prod => Kind::Coupled("a product is taken over it"),
             ReduceKind::LogSumExp => Kind::Coupled("a sum of exponentials is taken over it"),

@@ -1,12 +1,15 @@
 //! The same elements in another shape or order, broadcast, or repeated.
 
+mod aten;
+
 use super::reduce::Along;
-use super::{Fit, NewSizes, Operator, Place, Shapes, agree, axis, letter, letters, operand};
+use super::{Fit, NewSizes, Op, Operator, Place, Shapes, agree, axis, letter, letters, operand};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, FactorId, Flow, Rule, Use};
 use crate::size::ExprId;
 use crate::{Error, Result};
+pub(crate) use aten::ATEN;
 
 /// The same elements, row-major, in another shape.
 #[derive(Clone, Debug)]
@@ -35,6 +38,9 @@ pub struct Target {
     pub exprs: Vec<Option<ExprId>>,
     /// Which axes of the data the source leaves open.
     pub open: Vec<bool>,
+    /// The first axis that it spells, where it spells a part of the shape: that can only be
+    /// changed number by number.
+    pub first: usize,
 }
 
 /// A reshape that the source spells as picking all elements, in order, by an index tensor of the
@@ -81,6 +87,12 @@ impl Operator for Reshape {
             return name_dropped(*place, axes, &want);
         }
         let Some(target) = &self.target else { return Vec::new() };
+        let end = target.first + target.exprs.len();
+        if target.first > 0 || end < want.len() {
+            let want = want.get(target.first..end).unwrap_or_default().to_vec();
+            let exprs = target.exprs.clone();
+            return vec![Fit { place: target.place, exprs, want, whole: None, shape: None }];
+        }
         let whole = self.whole(target, sizes, &want);
         vec![Fit { place: target.place, exprs: target.exprs.clone(), want, whole, shape: None }]
     }
@@ -241,8 +253,11 @@ impl Operator for Transpose {
 pub struct Expand {
     /// The shape of the result.
     pub shape: Vec<Extent>,
-    /// The entries of the target, which may be shorter and have 1 where the data is larger.
-    pub target: Vec<ExprId>,
+    /// Where the target stands.
+    pub place: Place,
+    /// Its entries; it may be shorter and have 1 where the data is larger. `None` for an entry that
+    /// says in another way that it follows the data.
+    pub target: Vec<Option<ExprId>>,
     /// Which entries are 1: they follow the data.
     pub ones: Vec<bool>,
     /// Which axes of the result are open because the data's are.
@@ -287,8 +302,8 @@ impl Operator for Expand {
         });
         let sizes = self.ones.iter().zip(&result[skip..]);
         vec![Fit {
-            place: Place::Input(1),
-            exprs: self.target.iter().copied().map(Some).collect(),
+            place: self.place,
+            exprs: self.target.clone(),
             want: sizes.map(|(&one, &size)| if one { 1 } else { size }).collect(),
             whole: whole.collect(),
             shape: None,
@@ -298,7 +313,7 @@ impl Operator for Expand {
     fn target(&self) -> Vec<Option<ExprId>> {
         let missing = self.shape.len() - self.target.len();
         let entries = self.target.iter().zip(&self.ones);
-        let entries = entries.map(|(&expr, &one)| (!one).then_some(expr));
+        let entries = entries.map(|(&expr, &one)| expr.filter(|_| !one));
         std::iter::repeat_n(None, missing).chain(entries).collect()
     }
 }
@@ -308,8 +323,8 @@ impl Operator for Expand {
 pub struct Tile {
     /// How often each axis is repeated.
     pub repeats: Vec<Extent>,
-    /// The source's expressions.
-    pub target: Vec<ExprId>,
+    /// Where the source spells that, and how.
+    pub target: (Place, Vec<ExprId>),
 }
 
 impl Operator for Tile {
@@ -331,7 +346,8 @@ impl Operator for Tile {
 
     fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
         let times = sizes.rule.results[0].iter().map(|dim| sizes.factor(dim.0[0][0])).collect();
-        let mut fit = Fit::new(Place::Input(1), self.target.iter().copied(), times);
+        let (place, exprs) = &self.target;
+        let mut fit = Fit::new(*place, exprs.iter().copied(), times);
         fit.whole = fit.whole.filter(|_| self.repeats.iter().all(|times| !times.dynamic));
         vec![fit]
     }
@@ -396,7 +412,7 @@ fn decode_reshape(cx: &mut Decoder<'_, '_>) -> Result<()> {
     // A target that is replaced as a whole copies sizes by 0, so `allowzero` must go.
     let place = if zero_copies { Place::Input(1) } else { Place::InputFor(1, "allowzero") };
     let open = data.iter().map(|extent| extent.dynamic).collect();
-    let target = Some(Target { place, exprs: kept, open });
+    let target = Some(Target { place, exprs: kept, open, first: 0 });
     cx.node_over(1, Reshape { shape, target, dropped: None })
 }
 
@@ -502,7 +518,8 @@ fn decode_expand(cx: &mut Decoder<'_, '_>) -> Result<()> {
         });
     }
     let zero = cx.number(0) == Some(0.0);
-    cx.node_over(1, Expand { shape, target, ones, open, zero })
+    let target = target.into_iter().map(Some).collect();
+    cx.node_over(1, Expand { shape, place: Place::Input(1), target, ones, open, zero })
 }
 
 fn decode_tile(cx: &mut Decoder<'_, '_>) -> Result<()> {
@@ -515,11 +532,21 @@ fn decode_tile(cx: &mut Decoder<'_, '_>) -> Result<()> {
             Ok(extent(times.map_err(|_| Error::malformed("a negative repeat"))?, dynamic))
         })
         .collect::<Result<Vec<_>>>()?;
-    cx.node_over(1, Tile { repeats, target })
+    cx.node_over(1, Tile { repeats, target: (Place::Input(1), target) })
 }
 
 /// Pixel shuffle and its inverse are a reshape, a transpose and a reshape; two axes between are
 /// blocks.
+fn shuffled(split: Vec<Extent>, blocks: [i64; 2], order: &[usize], shape: Vec<Extent>) -> [Op; 4] {
+    let along = Along::new("blocks", "blocks of one size are moved", 0);
+    [
+        Reshape::implied(split).into(),
+        Along { axes: blocks.to_vec(), keeps_zero: true, ..along }.into(),
+        Transpose { order: order.to_vec() }.into(),
+        Reshape::implied(shape).into(),
+    ]
+}
+
 fn shuffle(
     cx: &mut Decoder<'_, '_>,
     split: Vec<Extent>,
@@ -527,13 +554,11 @@ fn shuffle(
     order: &[usize],
     shape: Vec<Extent>,
 ) -> Result<()> {
-    let data = cx.input(0)?;
-    let split = cx.emit(Reshape::implied(split), &[data])?;
-    let along = Along::new("blocks", "blocks of one size are moved", 0);
-    let whole = cx.emit(Along { axes: blocks.to_vec(), keeps_zero: true, ..along }, &[split])?;
-    let moved = cx.emit(Transpose { order: order.to_vec() }, &[whole])?;
-    let merged = cx.emit(Reshape::implied(shape), &[moved])?;
-    cx.bind(0, merged);
+    let mut value = cx.input(0)?;
+    for op in shuffled(split, blocks, order, shape) {
+        value = cx.emit(op, &[value])?;
+    }
+    cx.bind(0, value);
     Ok(())
 }
 

@@ -1,11 +1,14 @@
 //! Interpolation to another size.
 
+mod aten;
+
 use super::{Fit, NewSizes, Operator, Place, Shapes, agree, axis, letter, operand};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, Flow, Rule, Use};
 use crate::size::ExprId;
 use crate::{Error, Result};
+pub(crate) use aten::ATEN;
 
 /// Data interpolated to a shape.
 #[derive(Clone, Debug)]

@@ -1,10 +1,13 @@
 //! Operators of which no number follows a size: their rule is written where they are decoded.
 
+mod aten;
+
 use super::{Operator, Shapes, agree, axis, letter, letters, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, FactorId, Flow, Rule, Use};
 use crate::{Error, Result};
+pub(crate) use aten::ATEN;
 
 /// A rule for operands of the shapes that the node has.
 #[derive(Clone, Debug)]
@@ -85,8 +88,12 @@ fn made(cx: &mut Decoder<'_, '_>, sizes: &[i64]) -> Result<()> {
 
 /// Data `[n, c, s…]`, read at the positions `[n, s'…, k]`.
 fn decode_grid_sample(cx: &mut Decoder<'_, '_>) -> Result<()> {
-    let (data, grid) = (cx.input_shape(0)?, cx.input_shape(1)?);
-    let (data, grid) = (ranked(&[Some(&data)], 0, 3)?, ranked(&[Some(&grid)], 0, 3)?);
+    let rule = grid_sample(&cx.input_shape(0)?, &cx.input_shape(1)?)?;
+    cx.node(Written(rule))
+}
+
+fn grid_sample(data: &[Extent], grid: &[Extent]) -> Result<Rule> {
+    let (data, grid) = (ranked(&[Some(data)], 0, 3)?, ranked(&[Some(grid)], 0, 3)?);
     let mut r = Rule::new("grid_sample");
     let (n, c) = (r.free("n", data[0]), r.free("c", data[1]));
     let from = fixed(&mut r, "s", &data[2..], POSITIONS);
@@ -96,7 +103,7 @@ fn decode_grid_sample(cx: &mut Decoder<'_, '_>) -> Result<()> {
     r.operand(Use::Data, joined(&[n], &[to.clone(), vec![k.into()]].concat()));
     r.result(joined(&[n, c], &to));
     r.flow = Flow::product([0], []);
-    cx.node(Written(r))
+    Ok(r)
 }
 
 /// Positions from matrices `[n, k, k + 1]`. Of the size that is given, the channels do not matter.

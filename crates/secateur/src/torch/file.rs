@@ -1,0 +1,287 @@
+//! A `.pt2` file: its archive, its program, and the tensors that it stores.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::archive::Archive;
+use super::import::{Imported, Parameter, Stored as Names, import};
+use super::schema::{Meta, Payloads, Program};
+use crate::disk::Mapped;
+use crate::tensor::{TensorView, byte_len};
+use crate::{DType, Error, Result};
+
+/// A `.pt2` file, mapped and read.
+#[derive(Clone, Debug)]
+pub struct TorchFile {
+    pub(super) archive: Archive,
+    pub(super) program: Program,
+    /// The entry that holds the program.
+    pub(super) program_entry: usize,
+    /// The descriptions of weights and of constants, and the entries that hold them.
+    pub(super) payloads: Vec<(usize, Payloads)>,
+    pub(super) stored: Vec<Stored>,
+    /// Stored tensors by the names that the program has for them.
+    pub(super) names: HashMap<String, u32>,
+}
+
+/// A stored tensor.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    /// Its names: the list that describes it, and the name there.
+    pub(super) names: Vec<(usize, String)>,
+    pub(super) entry: usize,
+    pub(super) dtype: DType,
+    pub(super) dims: Vec<usize>,
+    /// The axes from the outermost in memory to the innermost.
+    pub(super) order: Vec<usize>,
+    /// Where it stands in the entry.
+    range: Range<usize>,
+    /// Whether another tensor shares a part of its memory.
+    shared: bool,
+}
+
+/// The folders of stored tensors, and how their descriptions are called.
+const FOLDERS: [(&str, &str); 2] =
+    [("data/weights/", "_weights_config.json"), ("data/constants/", "_constants_config.json")];
+
+impl TorchFile {
+    /// Whether a file starts like one.
+    pub fn is_one(start: &[u8]) -> bool {
+        Archive::is_one(start)
+    }
+
+    /// Maps and reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no exported program of a version that is read.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::read(Archive::open(path)?)
+    }
+
+    /// Reads a file that is in memory; `path` names it in messages.
+    ///
+    /// # Errors
+    /// As [`TorchFile::open`].
+    pub fn parse(bytes: Bytes, path: &Path) -> Result<Self> {
+        Self::read(Archive::read(Mapped::from_bytes(bytes), path)?)
+    }
+
+    fn read(archive: Archive) -> Result<Self> {
+        let (program_entry, name) = find_program(&archive)?;
+        let order = archive.find("byteorder").map(|entry| archive.bytes(entry));
+        if order.is_some_and(|order| order[..] != *b"little") {
+            return Err(Error::unsupported("the weights are not little-endian"));
+        }
+        let program = Program::parse(&text(&archive, program_entry)?)?;
+        let mut payloads = Vec::new();
+        for (folder, suffix) in FOLDERS {
+            if let Some(entry) = archive.find(&format!("{folder}{name}{suffix}")) {
+                payloads.push((entry, folder, Payloads::parse(&text(&archive, entry)?)?));
+            }
+        }
+        let mut file = TorchFile {
+            archive,
+            program,
+            program_entry,
+            payloads: Vec::new(),
+            stored: Vec::new(),
+            names: HashMap::new(),
+        };
+        for (index, (entry, folder, list)) in payloads.into_iter().enumerate() {
+            file.add_stored(index, folder, &list)?;
+            file.payloads.push((entry, list));
+        }
+        Ok(file)
+    }
+
+    /// Lists the stored tensors of a folder. One that is no dense tensor has no number.
+    fn add_stored(&mut self, list: usize, folder: &str, payloads: &Payloads) -> Result<()> {
+        let mut by_path: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        for (name, payload) in &payloads.entries {
+            let entry = self.archive.find(&format!("{folder}{}", payload.path));
+            let Some(entry) = entry else {
+                let text = format!("`{name}` is in `{}`, which is missing", payload.path);
+                return Err(Error::malformed(text));
+            };
+            let Some(meta) = &payload.meta else { continue };
+            let size = self.archive.bytes(entry).len();
+            let Some(new) = stored(meta, entry, size) else { continue };
+            let views = by_path.entry(&payload.path).or_default();
+            let same = |&&view: &&u32| {
+                let old = &self.stored[view as usize];
+                (&old.dims, &old.order, &old.range) == (&new.dims, &new.order, &new.range)
+            };
+            let index = match views.iter().find(same) {
+                Some(&index) => index,
+                None => {
+                    let index = self.stored.len() as u32;
+                    self.stored.push(new);
+                    views.push(index);
+                    index
+                }
+            };
+            self.stored[index as usize].names.push((list, name.clone()));
+            self.names.insert(name.clone(), index);
+        }
+        for views in by_path.values().filter(|views| views.len() > 1) {
+            for &view in views {
+                self.stored[view as usize].shared = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        self.archive.path()
+    }
+
+    /// The file's size.
+    pub fn byte_size(&self) -> u64 {
+        self.archive.byte_size()
+    }
+
+    /// The version of PyTorch that wrote it.
+    pub fn torch_version(&self) -> &str {
+        &self.program.torch_version
+    }
+
+    /// The calls in the program, by operator.
+    pub fn operators(&self) -> impl Iterator<Item = &str> {
+        self.program.nodes.iter().map(|node| super::import::short(&node.target))
+    }
+
+    /// Reads the program's main graph.
+    pub(crate) fn import(&self) -> Result<Imported> {
+        let parameters = self.parameters();
+        import(&self.program, Names { parameters: &parameters, names: &self.names })
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        let parameter = |stored: &Stored| Parameter {
+            name: stored.names.first().map(|(_, name)| name.clone()).unwrap_or_default(),
+            dtype: stored.dtype,
+            dims: stored.dims.clone(),
+            shared: stored.shared,
+        };
+        self.stored.iter().map(parameter).collect()
+    }
+
+    /// The elements of a stored tensor in the order of memory.
+    pub(super) fn raw(&self, stored: &Stored) -> Bytes {
+        self.archive.bytes(stored.entry).slice(stored.range.clone())
+    }
+
+    /// A stored tensor, row-major.
+    pub(super) fn view(&self, index: u32) -> Result<TensorView> {
+        let stored = self.stored.get(index as usize);
+        let stored = stored.ok_or_else(|| Error::malformed(format!("no tensor {index}")))?;
+        let data = self.raw(stored);
+        let data = if stored.is_row_major() { data } else { stored.row_major(&data).into() };
+        TensorView::new(stored.dtype, stored.dims.clone(), data)
+    }
+}
+
+impl Stored {
+    fn is_row_major(&self) -> bool {
+        self.order.iter().copied().eq(0..self.dims.len())
+    }
+
+    /// Elements that stand in another order in memory, row-major.
+    fn row_major(&self, data: &[u8]) -> Vec<u8> {
+        let size = self.dtype.size().unwrap_or(1);
+        let mut strides = vec![0; self.dims.len()];
+        let mut step = size;
+        for &axis in self.order.iter().rev() {
+            strides[axis] = step;
+            step *= self.dims[axis];
+        }
+        let mut result = Vec::with_capacity(data.len());
+        let mut place = vec![0; self.dims.len()];
+        let mut at = 0;
+        for _ in 0..data.len() / size.max(1) {
+            result.extend_from_slice(&data[at..at + size]);
+            for axis in (0..place.len()).rev() {
+                place[axis] += 1;
+                at += strides[axis];
+                if place[axis] < self.dims[axis] {
+                    break;
+                }
+                at -= strides[axis] * self.dims[axis];
+                place[axis] = 0;
+            }
+        }
+        result
+    }
+}
+
+/// The program's entry, and the name of its model.
+fn find_program(archive: &Archive) -> Result<(usize, String)> {
+    let models = archive.below("models/").filter_map(|(entry, name)| {
+        Some((entry, name.strip_suffix(".json")?.to_string()))
+    });
+    let found = models.min_by_key(|(entry, name)| (name != "model", *entry));
+    found.ok_or_else(|| {
+        let has = |name: &str| archive.find(name).is_some();
+        let error = Error::unsupported("there is no exported program in this archive");
+        if has("serialized_exported_program.json") || has("serialized_state_dict.pt") {
+            return error.hint(
+                "it was written by an older PyTorch: load and save it with a current one, \
+                 `torch.export.save(torch.export.load(FILE), FILE)`",
+            );
+        }
+        if has("data.pkl") {
+            return error.hint(
+                "it was written by `torch.save`: write the model with \
+                 `torch.export.save(torch.export.export(model, inputs), FILE)`",
+            );
+        }
+        error.hint("write the model with `torch.export.save`")
+    })
+}
+
+fn text(archive: &Archive, entry: usize) -> Result<String> {
+    String::from_utf8(archive.bytes(entry).to_vec()).map_err(Error::malformed)
+}
+
+/// A tensor that fills a part of an entry without gaps; `None` for another.
+fn stored(meta: &Meta, entry: usize, size: usize) -> Option<Stored> {
+    let number = |size: &super::schema::Size| {
+        usize::try_from(size.value.filter(|_| !size.is_open())?).ok()
+    };
+    let dims: Vec<usize> = meta.sizes.iter().map(number).collect::<Option<_>>()?;
+    let strides: Vec<usize> = meta.strides.iter().map(number).collect::<Option<_>>()?;
+    let dtype = meta.dtype?;
+    if dims.len() != strides.len() || !meta.strided {
+        return None;
+    }
+    let order = dense_order(&dims, &strides)?;
+    let len = byte_len(dtype, &dims).ok()?;
+    let start = usize::try_from(meta.offset).ok()?.checked_mul(dtype.size()?)?;
+    let range = start..start.checked_add(len)?;
+    let fits = range.end <= size;
+    fits.then(|| Stored { names: Vec::new(), entry, dtype, dims, order, range, shared: false })
+}
+
+/// The axes from the outermost in memory to the innermost, if there are no gaps.
+pub(super) fn dense_order(dims: &[usize], strides: &[usize]) -> Option<Vec<usize>> {
+    let mut order: Vec<usize> = (0..dims.len()).collect();
+    // The stride of an axis of size 1 says nothing: such axes stay where they are.
+    let mut large: Vec<usize> = order.iter().copied().filter(|&axis| dims[axis] > 1).collect();
+    let slots = large.clone();
+    large.sort_by_key(|&axis| std::cmp::Reverse(strides[axis]));
+    for (slot, axis) in slots.into_iter().zip(large) {
+        order[slot] = axis;
+    }
+    let mut step = 1_usize;
+    for &axis in order.iter().rev().filter(|&&axis| dims[axis] > 1) {
+        if strides[axis] != step {
+            return None;
+        }
+        step = step.checked_mul(dims[axis])?;
+    }
+    Some(order)
+}

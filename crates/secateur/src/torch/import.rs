@@ -1,0 +1,658 @@
+//! Reads a program into a [`Graph`]: stored tensors, sizes, operators, and graphs inside nodes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::decode::{Decode, Decoder};
+use super::numbers;
+use super::schema::{self, Argument, Int, Meta, Node as Call, Program, Source};
+use crate::graph::{Extent, Graph, Node, NodeId, Origin, Param, ParamId, Value, ValueId, is_countable};
+use crate::ops::elementwise::{Elementwise, Zeros};
+use crate::ops::{self, Op, Operator};
+use crate::size::{Expr, ExprId, Literal, Patches, Scalar};
+use crate::zero;
+use crate::{DType, Error, Result};
+
+/// All decode tables, one per operator family.
+const TABLES: &[&[(&str, Decode)]] = &[
+    ops::attention::ATEN,
+    ops::contract::ATEN,
+    ops::conv::ATEN,
+    ops::elementwise::ATEN,
+    ops::fill::ATEN,
+    ops::gather::ATEN,
+    ops::join::ATEN,
+    ops::norm::ATEN,
+    ops::pad::ATEN,
+    ops::pool::ATEN,
+    ops::recurrent::ATEN,
+    ops::reduce::ATEN,
+    ops::reshape::ATEN,
+    ops::resize::ATEN,
+    ops::written::ATEN,
+];
+
+/// Operators whose result may share the memory of their first operand.
+const VIEWS: &[&str] = &[
+    "alias", "as_strided", "chunk", "contiguous", "detach", "diagonal", "dropout", "expand",
+    "expand_as", "flatten", "movedim", "narrow", "numpy_T", "permute", "reshape", "select",
+    "slice", "split", "split_with_sizes", "squeeze", "swapaxes", "t", "tensor_split", "to",
+    "transpose", "unbind", "unflatten", "unfold", "unsqueeze", "view", "view_as",
+];
+
+/// A stored tensor.
+#[derive(Clone, Debug)]
+pub(super) struct Parameter {
+    pub(super) name: String,
+    pub(super) dtype: DType,
+    pub(super) dims: Vec<usize>,
+    /// Whether another tensor shares a part of its memory: then it stays whole.
+    pub(super) shared: bool,
+}
+
+/// What a program refers to: its stored tensors, and the number of each name.
+#[derive(Clone, Copy)]
+pub(super) struct Stored<'a> {
+    pub(super) parameters: &'a [Parameter],
+    pub(super) names: &'a HashMap<String, u32>,
+}
+
+/// A graph, and what its values are in the program.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    pub(crate) graph: Graph,
+    /// The tensors of all graphs of the program, by the place of their description in its text.
+    pub(super) tensors: BTreeMap<usize, ValueId>,
+    /// The computed sizes, likewise.
+    pub(super) numbers: BTreeMap<usize, ExprId>,
+}
+
+/// What a name stands for.
+#[derive(Clone, Debug)]
+enum Binding {
+    Tensor(ValueId),
+    /// A stored tensor that nothing has read.
+    Stored(u32),
+    Number(ExprId),
+}
+
+/// The names of a graph that is being read.
+struct Scope<'a> {
+    graph: &'a schema::Graph,
+    names: HashMap<&'a str, Binding>,
+    /// The last of the graph's calls that reads a name.
+    last_use: HashMap<&'a str, usize>,
+    /// The tensors that share memory, by the first of them.
+    aliases: HashMap<ValueId, Vec<&'a str>>,
+}
+
+pub(super) struct Importer<'a> {
+    program: &'a Program,
+    stored: Stored<'a>,
+    pub(super) graph: Graph,
+    scopes: Vec<Scope<'a>>,
+    params: HashMap<u32, ValueId>,
+    /// The tensor whose memory another shares.
+    roots: HashMap<ValueId, ValueId>,
+    tensors: BTreeMap<usize, ValueId>,
+    numbers: BTreeMap<usize, ExprId>,
+    table: HashMap<&'static str, Decode>,
+    opaque: BTreeSet<String>,
+}
+
+/// The ATen operators that Secateur knows, sorted.
+pub fn known_operators() -> Vec<&'static str> {
+    let names: BTreeSet<&str> = TABLES.iter().copied().flatten().map(|entry| entry.0).collect();
+    names.into_iter().collect()
+}
+
+/// `aten.conv2d.default` of `torch.ops.aten.conv2d.default`.
+pub(super) fn short(target: &str) -> &str {
+    target.strip_prefix("torch.ops.").unwrap_or(target)
+}
+
+/// Reads the main graph of a program.
+///
+/// # Errors
+/// When the program is not well-formed: names that nothing makes, sizes without a value.
+pub(super) fn import(program: &Program, stored: Stored<'_>) -> Result<Imported> {
+    let mut importer = Importer {
+        program,
+        stored,
+        graph: Graph::default(),
+        scopes: vec![Scope::new(program, &program.graph)],
+        params: HashMap::new(),
+        roots: HashMap::new(),
+        tensors: BTreeMap::new(),
+        numbers: BTreeMap::new(),
+        table: TABLES.iter().copied().flatten().copied().collect(),
+        opaque: BTreeSet::new(),
+    };
+    importer.add_inputs()?;
+    importer.add_nodes()?;
+    importer.add_outputs()?;
+    importer.pop_scope();
+    importer.graph.zeros = zero::Zeros::new(&importer.graph);
+    let Importer { graph, tensors, numbers, .. } = importer;
+    Ok(Imported { graph, tensors, numbers })
+}
+
+impl<'a> Scope<'a> {
+    fn new(program: &'a Program, graph: &'a schema::Graph) -> Self {
+        let mut last_use = HashMap::new();
+        for (position, &index) in graph.nodes.iter().enumerate() {
+            let Some(node) = program.nodes.get(index as usize) else { continue };
+            for argument in &node.arguments {
+                for name in tensor_names(&argument.value) {
+                    last_use.insert(name, position);
+                }
+            }
+        }
+        for name in graph.outputs.iter().flat_map(tensor_names) {
+            last_use.insert(name, usize::MAX);
+        }
+        Scope { graph, names: HashMap::new(), last_use, aliases: HashMap::new() }
+    }
+}
+
+/// The tensors that an argument names.
+fn tensor_names(argument: &Argument) -> Vec<&str> {
+    match argument {
+        Argument::Tensor(name) => vec![name],
+        Argument::Tensors(names) => names.iter().flatten().map(String::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn unmade(name: &str) -> Error {
+    Error::malformed(format!("`{name}` is read before anything makes it"))
+}
+
+impl<'a> Importer<'a> {
+    fn scope(&self) -> &Scope<'a> {
+        &self.scopes[self.scopes.len() - 1]
+    }
+
+    fn scope_mut(&mut self) -> &mut Scope<'a> {
+        let last = self.scopes.len() - 1;
+        &mut self.scopes[last]
+    }
+
+    fn pop_scope(&mut self) {
+        let Some(scope) = self.scopes.pop() else { return };
+        for (name, binding) in scope.names {
+            match binding {
+                Binding::Tensor(value) => {
+                    let meta = scope.graph.tensors.get(name);
+                    self.tensors.extend(meta.map(|meta| (meta.spans[0].start, value)));
+                }
+                Binding::Number(expr) => {
+                    let number = scope.graph.numbers.get(name);
+                    self.numbers.extend(number.map(|number| (number.span.start, expr)));
+                }
+                Binding::Stored(_) => {}
+            }
+        }
+    }
+
+    fn define(&mut self, name: &'a str, binding: Binding) -> Result<()> {
+        if self.scope_mut().names.insert(name, binding).is_some() {
+            return Err(Error::malformed(format!("the name `{name}` is defined twice")));
+        }
+        Ok(())
+    }
+
+    /// Whether a call, or the caller of the graph, reads a name.
+    pub(super) fn is_read(&self, name: &str) -> bool {
+        self.scope().last_use.contains_key(name)
+    }
+
+    /// What the program says of a tensor.
+    pub(super) fn declared(&self, name: &str) -> Option<&'a Meta> {
+        self.scope().graph.tensors.get(name)
+    }
+
+    /// The shape that the program declares.
+    pub(super) fn declared_shape(&self, name: &str) -> Option<Vec<Extent>> {
+        let extent = |size: &schema::Size| {
+            let value = usize::try_from(size.value?).ok()?;
+            Some(Extent { size: value, dynamic: size.is_open() })
+        };
+        self.declared(name)?.sizes.iter().map(extent).collect()
+    }
+
+    pub(super) fn add_value(&mut self, mut value: Value) -> ValueId {
+        value.shape = value.shape.filter(|shape| is_countable(shape));
+        let id = ValueId::new(self.graph.values.len());
+        self.graph.values.push(value);
+        id
+    }
+
+    /// A tensor that something outside gives.
+    fn given(&mut self, name: &str) -> ValueId {
+        let value = Value {
+            name: name.to_string(),
+            dtype: self.declared(name).and_then(|meta| meta.dtype),
+            shape: self.declared_shape(name),
+            origin: Origin::Input,
+        };
+        self.add_value(value)
+    }
+
+    fn add_inputs(&mut self) -> Result<()> {
+        let program = self.program;
+        for input in program.inputs.iter().filter(|input| !input.name.is_empty()) {
+            let name = input.name.as_str();
+            let number = self.scope().graph.numbers.get(name);
+            if let (Source::User, Some(number)) = (&input.from, number) {
+                let expr = self.open_number(name, &number.size);
+                self.define(name, Binding::Number(expr))?;
+                continue;
+            }
+            let stored = match &input.from {
+                Source::Stored(key) => self.stored.names.get(key).copied(),
+                _ => None,
+            };
+            match stored {
+                Some(tensor) => self.define(name, Binding::Stored(tensor))?,
+                None => {
+                    let value = self.given(name);
+                    self.define(name, Binding::Tensor(value))?;
+                    if input.from == Source::User {
+                        self.graph.inputs.push(value);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A size that the user gives or that data decides: that of an axis that stays whole.
+    pub(super) fn open_number(&mut self, name: &str, size: &schema::Size) -> ExprId {
+        let known = size.value.and_then(|value| usize::try_from(value).ok());
+        let shape = known.map(|size| vec![Extent { size, dynamic: true }]);
+        let value = self.add_value(Value {
+            name: name.to_string(),
+            dtype: None,
+            shape,
+            origin: Origin::Input,
+        });
+        self.graph.sizes.add(Expr::Dim(value, 0))
+    }
+
+    fn add_outputs(&mut self) -> Result<()> {
+        let program = self.program;
+        for output in program.outputs.iter().filter(|output| !output.name.is_empty()) {
+            let name = output.name.as_str();
+            match self.scope().names.get(name) {
+                Some(Binding::Number(expr)) => {
+                    let expr = *expr;
+                    self.freeze(&[expr]);
+                }
+                Some(_) => {
+                    let value = self.tensor(name)?;
+                    let into = output.into.as_ref().and_then(|into| self.stored.names.get(into));
+                    match into {
+                        Some(&tensor) => {
+                            let stored = self.stored(tensor, name);
+                            self.tie(name, [stored, value]);
+                        }
+                        None => self.graph.outputs.push(value),
+                    }
+                }
+                None => return Err(unmade(name)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A value that is written into a stored tensor has its axes.
+    fn tie(&mut self, name: &str, inputs: [ValueId; 2]) {
+        let shapes = inputs.map(|value| Some(self.graph.shape(value)));
+        let op = Elementwise { zeros: Zeros::AllKept, results: 0 };
+        let rule = op.rule(&shapes).ok().filter(|rule| rule.check(&shapes).is_ok());
+        let op = if rule.is_some() { Op::Elementwise(op) } else { Op::Opaque };
+        self.graph.nodes.push(Node {
+            name: name.to_string(),
+            kind: "write".to_string(),
+            source: u32::MAX,
+            in_function: false,
+            op,
+            rule,
+            inputs: inputs.map(Some).to_vec(),
+            outputs: Vec::new(),
+        });
+    }
+
+    fn add_nodes(&mut self) -> Result<()> {
+        let graph = self.scope().graph;
+        for (position, &index) in graph.nodes.iter().enumerate() {
+            let node = self.program.node(index)?;
+            self.add_node(index, position, node).map_err(|error| {
+                error.at(format!("node `{}` (`{}`)", node.name, short(&node.target)))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn add_node(&mut self, index: u32, position: usize, node: &'a Call) -> Result<()> {
+        if self.add_number(index, node)? || self.add_inside(node)? {
+            return Ok(());
+        }
+        let (decode, in_place) = self.decode(&node.target);
+        let before = (self.graph.nodes.len(), self.graph.values.len());
+        let outcome = match decode {
+            None => Err(None),
+            Some(decode) => {
+                let mut cx = Decoder::new(self, index, node);
+                let decoded = decode(&mut cx);
+                cx.finish(decoded).map_err(Some)
+            }
+        };
+        match outcome {
+            Ok(bound) => {
+                for (name, value) in bound {
+                    self.define(name, Binding::Tensor(value))?;
+                }
+            }
+            Err(why) => {
+                self.graph.nodes.truncate(before.0);
+                self.add_opaque(index, node, why)?;
+            }
+        }
+        self.follow_memory(index, position, node, in_place)
+    }
+
+    /// How a call is decoded, if its operator is known, and whether it writes its first operand.
+    fn decode(&self, target: &str) -> (Option<Decode>, bool) {
+        let name = operator(target);
+        let plain = name.strip_suffix('_').filter(|plain| !plain.ends_with('_'));
+        let found = self.table.get(name).copied();
+        match (found, plain) {
+            (None, Some(plain)) => (self.table.get(plain).copied(), true),
+            (found, plain) => (found, plain.is_some()),
+        }
+    }
+
+    /// Notes what shares memory. A call that writes memory which something else reads later pins
+    /// it: what is read there is not what was there.
+    fn follow_memory(
+        &mut self,
+        index: u32,
+        position: usize,
+        node: &'a Call,
+        in_place: bool,
+    ) -> Result<()> {
+        let name = operator(&node.target);
+        let views = name.split_once('.').is_some_and(|(_, name)| VIEWS.contains(&name));
+        let first = node.arguments.first().map(|argument| tensor_names(&argument.value));
+        let Some(&[first]) = first.as_deref().filter(|_| views || in_place) else { return Ok(()) };
+        let value = self.tensor(first)?;
+        let root = self.roots.get(&value).copied().unwrap_or(value);
+        let results: Vec<&'a str> = node.outputs.iter().flat_map(tensor_names).collect();
+        let scope = self.scope_mut();
+        let aliases = scope.aliases.entry(root).or_insert_with(|| vec![first]);
+        if !aliases.contains(&first) {
+            aliases.push(first);
+        }
+        let later = |name: &&str| scope.last_use.get(name).is_some_and(|&last| last > position);
+        let pins = in_place && aliases.iter().any(later);
+        aliases.extend(&results);
+        for name in results {
+            let value = self.tensor(name)?;
+            self.roots.insert(value, root);
+        }
+        if pins {
+            self.push_opaque(index, node, vec![Some(root)], Vec::new());
+            let text = format!("`{}` writes memory that is read again", short(&node.target));
+            self.warn(&text, node);
+        }
+        Ok(())
+    }
+
+    fn warn(&mut self, text: &str, node: &Call) {
+        if self.opaque.insert(text.to_string()) {
+            let line = node.line.as_deref().map(|line| format!(", {line}")).unwrap_or_default();
+            let warning = format!("{text} (first at node `{}`{line})", node.name);
+            self.graph.warnings.push(warning);
+        }
+    }
+
+    fn add_opaque(&mut self, index: u32, node: &'a Call, why: Option<Error>) -> Result<()> {
+        let mut inputs = Vec::new();
+        for argument in &node.arguments {
+            for name in tensor_names(&argument.value) {
+                inputs.push(Some(self.tensor(name)?));
+            }
+            let exprs = self.named_numbers(&argument.value)?;
+            self.freeze(&exprs);
+        }
+        let id = NodeId::new(self.graph.nodes.len());
+        let mut outputs = Vec::new();
+        for output in &node.outputs {
+            for name in tensor_names(output) {
+                let value = self.given(name);
+                self.graph.values[value.index()].origin = Origin::Node(id);
+                self.define(name, Binding::Tensor(value))?;
+                outputs.push(value);
+            }
+            if let Argument::Int(Int::Name(name)) = output {
+                let number = self.scope().graph.numbers.get(name.as_str());
+                let size = number.map(|number| number.size.clone());
+                let size = size.unwrap_or(schema::Size { value: None, expression: None });
+                let expr = self.open_number(name, &size);
+                self.define(name, Binding::Number(expr))?;
+            }
+        }
+        if inputs.is_empty() && outputs.is_empty() {
+            return Ok(());
+        }
+        let kind = short(&node.target);
+        let text = match why {
+            None => format!("operator `{kind}` is unknown: what it touches is left as it is"),
+            Some(error) => format!("operator `{kind}` is left as it is: {error}"),
+        };
+        self.warn(&text, node);
+        self.push_opaque(index, node, inputs, outputs);
+        Ok(())
+    }
+
+    fn push_opaque(
+        &mut self,
+        index: u32,
+        node: &Call,
+        inputs: Vec<Option<ValueId>>,
+        outputs: Vec<ValueId>,
+    ) {
+        self.graph.nodes.push(Node {
+            name: node.name.clone(),
+            kind: short(&node.target).to_string(),
+            source: index,
+            in_function: false,
+            op: Op::Opaque,
+            rule: None,
+            inputs,
+            outputs,
+        });
+    }
+
+    /// The computed numbers that an argument names.
+    fn named_numbers(&self, argument: &Argument) -> Result<Vec<ExprId>> {
+        let ints: &[Int] = match argument {
+            Argument::Int(int) => std::slice::from_ref(int),
+            Argument::Ints(ints) => ints,
+            _ => &[],
+        };
+        let name = |int: &Int| match int {
+            Int::Name(name) => Some(self.named_number(name)),
+            Int::Number(_) => None,
+        };
+        ints.iter().filter_map(name).collect()
+    }
+
+    fn named_number(&self, name: &str) -> Result<ExprId> {
+        match self.scope().names.get(name) {
+            Some(Binding::Number(expr)) => Ok(*expr),
+            _ => Err(unmade(name)),
+        }
+    }
+
+    /// The expression of an integer argument, or of an element of a list.
+    pub(super) fn expr(&mut self, int: &Int, literal: Literal) -> Result<ExprId> {
+        match int {
+            Int::Name(name) => self.named_number(name),
+            Int::Number(value) => {
+                let number = Expr::Number(Scalar::Int(*value), Some(literal));
+                Ok(self.graph.sizes.add(number))
+            }
+        }
+    }
+
+    /// The present value of an expression.
+    pub(super) fn scalar(&self, expr: ExprId) -> Option<Scalar> {
+        let graph = &self.graph;
+        let dim = |value: ValueId, axis: u32| {
+            graph.shape(value).get(axis as usize).map(|extent| extent.size as i64)
+        };
+        graph.sizes.eval(expr, &dim, &Patches::new())
+    }
+
+    pub(super) fn freeze(&mut self, exprs: &[ExprId]) {
+        self.graph.frozen.extend(exprs);
+    }
+
+    /// The tensor of a name.
+    pub(super) fn tensor(&mut self, name: &str) -> Result<ValueId> {
+        match self.scope().names.get(name) {
+            Some(&Binding::Tensor(value)) => Ok(value),
+            Some(&Binding::Stored(tensor)) => {
+                let value = self.stored(tensor, name);
+                if let Some(binding) = self.scope_mut().names.get_mut(name) {
+                    *binding = Binding::Tensor(value);
+                }
+                Ok(value)
+            }
+            _ => Err(unmade(name)),
+        }
+    }
+
+    fn stored(&mut self, tensor: u32, name: &str) -> ValueId {
+        if let Some(&value) = self.params.get(&tensor) {
+            return value;
+        }
+        let Some(stored) = self.stored.parameters.get(tensor as usize) else {
+            return self.given(name);
+        };
+        let shape: Vec<Extent> = stored.dims.iter().map(|&size| Extent::fixed(size)).collect();
+        if !is_countable(&shape) {
+            return self.given(name);
+        }
+        let param = ParamId::new(self.graph.params.len());
+        let value = self.add_value(Value {
+            name: name.to_string(),
+            dtype: Some(stored.dtype),
+            shape: Some(shape),
+            origin: Origin::Param(param),
+        });
+        self.graph.params.push(Param {
+            name: stored.name.clone(),
+            label: stored.name.clone(),
+            dtype: stored.dtype,
+            shape: stored.dims.clone(),
+            tensor,
+            only_use: None,
+            value,
+        });
+        self.params.insert(tensor, value);
+        if stored.shared {
+            let warning = format!("`{}` shares memory with another weight: left whole", stored.name);
+            self.graph.warnings.push(warning);
+            self.graph.nodes.push(Node {
+                name: stored.name.clone(),
+                kind: "shared memory".to_string(),
+                source: u32::MAX,
+                in_function: false,
+                op: Op::Opaque,
+                rule: None,
+                inputs: vec![Some(value)],
+                outputs: Vec::new(),
+            });
+        }
+        value
+    }
+
+    /// A call that computes with sizes.
+    fn add_number(&mut self, index: u32, node: &'a Call) -> Result<bool> {
+        let [Argument::Int(Int::Name(name))] = node.outputs.as_slice() else { return Ok(false) };
+        let Some(expr) = numbers::evaluate(self, index, node)? else { return Ok(false) };
+        self.define(name, Binding::Number(expr))?;
+        Ok(true)
+    }
+
+    /// A call of a graph that stands in it: its nodes are read in place.
+    fn add_inside(&mut self, node: &'a Call) -> Result<bool> {
+        const INLINED: [&str; 2] = ["wrap_with_set_grad_enabled", "wrap_with_autocast"];
+        let name = operator(&node.target);
+        if !INLINED.iter().any(|inlined| name.ends_with(inlined)) {
+            return Ok(false);
+        }
+        let mut arguments = node.arguments.iter();
+        let inner = arguments.find_map(|argument| match &argument.value {
+            Argument::Graph(graph) => Some(graph),
+            _ => None,
+        });
+        let Some(inner) = inner else { return Ok(false) };
+        let mut given = Vec::new();
+        for argument in arguments {
+            for name in tensor_names(&argument.value) {
+                given.push(Binding::Tensor(self.tensor(name)?));
+            }
+            let numbers = self.named_numbers(&argument.value)?;
+            given.extend(numbers.into_iter().map(Binding::Number));
+        }
+        let taken: Vec<&'a str> = inner.inputs.iter().flat_map(names).collect();
+        ops::agree("operands and inputs of the graph inside", given.len(), taken.len())?;
+        let mut scope = Scope::new(self.program, inner);
+        scope.names.extend(taken.into_iter().zip(given));
+        self.scopes.push(scope);
+        let made = self.add_nodes().and_then(|()| {
+            let returned = inner.outputs.iter().flat_map(names);
+            returned.map(|name| self.binding(name)).collect::<Result<Vec<Binding>>>()
+        });
+        self.pop_scope();
+        let results: Vec<&'a str> = node.outputs.iter().flat_map(names).collect();
+        for (name, binding) in results.into_iter().zip(made?) {
+            self.define(name, binding)?;
+        }
+        Ok(true)
+    }
+
+    fn binding(&mut self, name: &str) -> Result<Binding> {
+        match self.scope().names.get(name) {
+            Some(Binding::Number(expr)) => Ok(Binding::Number(*expr)),
+            _ => self.tensor(name).map(Binding::Tensor),
+        }
+    }
+}
+
+/// The tensors and computed numbers that an argument names.
+fn names(argument: &Argument) -> Vec<&str> {
+    match argument {
+        Argument::Int(Int::Name(name)) => vec![name],
+        argument => tensor_names(argument),
+    }
+}
+
+/// `aten.conv2d` of `torch.ops.aten.conv2d.default`, `_operator.mul` of itself.
+pub(super) fn operator(target: &str) -> &str {
+    let name = short(target);
+    match name.match_indices('.').nth(1) {
+        Some((end, _)) => &name[..end],
+        None => name,
+    }
+}
+
+/// `default` of `torch.ops.aten.conv2d.default`.
+pub(super) fn overload(target: &str) -> &str {
+    let name = short(target);
+    name.match_indices('.').nth(1).map_or("", |(end, _)| &name[end + 1..])
+}

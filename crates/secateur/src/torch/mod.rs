@@ -1,0 +1,23 @@
+//! PyTorch programs: read without Python, and written as edits of their source.
+//!
+//! [`TorchFile`] maps a `.pt2` archive, as `torch.export.save` writes it, and reads its program:
+//! calls of ATen operators. [`save`](TorchFile) copies what no edit touches as it is, byte by byte.
+
+mod apply;
+mod archive;
+mod decode;
+mod file;
+mod import;
+mod numbers;
+mod schema;
+mod weights;
+
+pub use decode::{Decode, Decoder};
+pub use file::TorchFile;
+pub use import::{Imported, known_operators};
+pub(crate) use apply::{
+    ArgumentEdit, argument_edits, edit_names, write_masked, write_pruned,
+};
+
+pub(crate) use weights::TorchWeights;
+pub use schema::Program;
