@@ -42,7 +42,11 @@ DIFFER = "pruned and masked differ"
 NOT_RUN = "ONNX Runtime does not run the original"
 DEAD_INPUT = "the original's output does not depend on its input"
 DEAD_MASK = "masking changed nothing"
-VERDICTS = {"wrong": (DIFFER,), "not run": (NOT_RUN,), "says nothing": (DEAD_INPUT, DEAD_MASK)}
+VERDICTS = {
+    "wrong": (DIFFER,),
+    "not run": (NOT_RUN, "PyTorch does not run the original"),
+    "says nothing": (DEAD_INPUT, DEAD_MASK),
+}
 
 
 @dataclass

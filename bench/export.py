@@ -1,4 +1,4 @@
-"""Random but lively weights, and the two ONNX exporters of PyTorch behind one call.
+"""Random but lively weights, the two ONNX exporters of PyTorch behind one call, and its programs.
 
 Knows nothing of pruning.
 
@@ -99,6 +99,21 @@ def export(
     torch.backends.mha.set_fastpath_enabled(False)
     with quiet(), torch.no_grad():
         torch.onnx.export(model, tuple(example), str(partial), input_names=list(names), **options)
+    partial.rename(path)
+
+
+def export_program(
+    model: nn.Module, example: Sequence[Tensor], path: Path, *, dynamic: Sequence[int] = ()
+) -> None:
+    """Writes `model` as a `.pt2` file; the `dynamic` axes of every input stay symbolic."""
+    sizes = {axis: torch.export.Dim(("batch", "length")[axis]) for axis in dynamic}
+    shapes = tuple(sizes for _ in example) if dynamic else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.pt2")
+    torch.backends.mha.set_fastpath_enabled(False)
+    with quiet(), torch.no_grad():
+        program = torch.export.export(model, tuple(example), dynamic_shapes=shapes)
+        torch.export.save(program, partial)
     partial.rename(path)
 
 

@@ -22,14 +22,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import torchexact
+
+import exact
 import journal
 import sandbox
 import zootable
-from exact import Result, check
+from exact import Result
 from journal import Record
 from sandbox import Failure, Limits
 from tool import ROOT, ToolError, find
-from zoocase import Case, cases
+from zoocase import PROGRAM, Case, cases
 
 PRELOADED = (
     "torch",
@@ -43,6 +46,7 @@ PRELOADED = (
     "torch_pruning",
     "zoocase",
     "exact",
+    "torchexact",
     "peer",
 )
 REPORTED = ("before", "after", "coverage", "milliseconds", "warnings")
@@ -89,8 +93,9 @@ def _export(name: str, cache: Path) -> None:
 def _check(name: str, setting: Setting) -> Record:
     case = _case(name)
     path = case.file(setting.cache)
-    result = check(path, setting.binary, ratio=setting.ratio, shapes=case.shapes)
-    return summary(result)
+    if case.side == PROGRAM:
+        return summary(torchexact.check(path, setting.binary, ratio=setting.ratio))
+    return summary(exact.check(path, setting.binary, ratio=setting.ratio, shapes=case.shapes))
 
 
 def _case(name: str) -> Case:

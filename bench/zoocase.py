@@ -1,4 +1,5 @@
-"""The ONNX files of the zoo: every model through both exporters, and one trained file.
+"""The files of the zoo: every model through both ONNX exporters and as a `.pt2` program, and one
+trained file.
 
 Files are made on first use and kept in a folder. Knows nothing of pruning.
 """
@@ -14,14 +15,15 @@ from pathlib import Path
 import torch
 
 import modelzoo
-from export import Exporter, export, randomize
+from export import Exporter, export, export_program, randomize
 
+PROGRAM = "pt2"
 LARGEST_SINGLE_FILE = 1.9e9  # bytes of weights; a protobuf message ends at 2 GiB
 
 
 @dataclass(frozen=True)
 class Case:
-    """One ONNX file of the zoo and how to make it."""
+    """One file of the zoo and how to make it."""
 
     name: str
     write: Callable[[Path], None]
@@ -31,9 +33,13 @@ class Case:
     family: str = ""
     side: str = ""
 
+    @property
+    def filename(self) -> str:
+        return self.name if self.side == PROGRAM else f"{self.name}.onnx"
+
     def cached(self, cache: Path) -> Path | None:
         """The file if it was written before: alone, or in a folder with its weights."""
-        places = (cache / f"{self.name}.onnx", cache / self.name / f"{self.name}.onnx")
+        places = (cache / self.filename, cache / self.name / self.filename)
         return next((place for place in places if place.is_file()), None)
 
     def file(self, cache: Path) -> Path:
@@ -44,16 +50,17 @@ class Case:
         with tempfile.TemporaryDirectory(dir=cache, prefix=f"{self.name}.") as name:
             folder = Path(name) / self.name
             folder.mkdir()
-            self.write(folder / f"{self.name}.onnx")
+            self.write(folder / self.filename)
             if len(list(folder.iterdir())) > 1:
                 folder.rename(cache / self.name)
             else:
-                (folder / f"{self.name}.onnx").rename(cache / f"{self.name}.onnx")
-        return self.cached(cache) or cache / f"{self.name}.onnx"
+                (folder / self.filename).rename(cache / self.filename)
+        return self.cached(cache) or cache / self.filename
 
     def drop(self, cache: Path) -> None:
-        (cache / f"{self.name}.onnx").unlink(missing_ok=True)
-        shutil.rmtree(cache / self.name, ignore_errors=True)
+        (cache / self.filename).unlink(missing_ok=True)
+        if self.side != PROGRAM:
+            shutil.rmtree(cache / self.name, ignore_errors=True)
 
     def size(self, cache: Path) -> int:
         file = self.cached(cache)
@@ -72,6 +79,14 @@ def cases() -> Iterator[Case]:
                 family=model.family,
                 side=exporter,
             )
+        yield Case(
+            f"{model.name}.{PROGRAM}",
+            partial(export_model, model.name, None),
+            model.fast,
+            model=model.name,
+            family=model.family,
+            side=PROGRAM,
+        )
     yield Case(
         "yolo11n-package",
         copy_yolo11n,
@@ -82,14 +97,16 @@ def cases() -> Iterator[Case]:
     )
 
 
-def export_model(name: str, exporter: Exporter, path: Path) -> None:
-    """Writes the model, with a symbolic batch where the exporter can and the model allows it.
+def export_model(name: str, exporter: Exporter | None, path: Path) -> None:
+    """Writes the model, as a program where no exporter is named.
+
+    The batch is symbolic where the exporter can and the model allows it.
 
     # Raises
     Whatever the exporter raised first, if every way fails.
     """
     model = next(model for model in modelzoo.MODELS if model.name == name)
-    batches = ((0,), ()) if exporter is Exporter.LEGACY and model.dynamic else ((),)
+    batches = ((0,), ()) if exporter is not Exporter.DYNAMO and model.dynamic else ((),)
     failures: list[Exception] = []
     for build in filter(None, (model.build, model.plain)):
         for dynamic in batches:
@@ -103,13 +120,15 @@ def export_model(name: str, exporter: Exporter, path: Path) -> None:
 def write_model(
     model: modelzoo.Model,
     build: Callable[[], modelzoo.Built],
-    exporter: Exporter,
+    exporter: Exporter | None,
     path: Path,
     dynamic: Sequence[int],
 ) -> None:
     torch.manual_seed(0)
     module, example = build()
     randomize(module, example)
+    if exporter is None:
+        return export_program(module, example, path, dynamic=dynamic)
     weights = sum(tensor.nbytes for tensor in module.state_dict().values())
     external = weights > LARGEST_SINGLE_FILE
     export(module, example, path, exporter, names=model.inputs, dynamic=dynamic, external=external)
