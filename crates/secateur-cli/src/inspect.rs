@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use clap::Args;
 use secateur::graph::{Extent, Value, ValueId};
-use secateur::onnx::proto::{Extent as Declared, ValueInfoProto};
 use secateur::onnx::OnnxFile;
+use secateur::onnx::proto::{Extent as Declared, ValueInfoProto};
 use secateur::torch::TorchFile;
 use secateur::{Model, Result, Source};
 use serde::Serialize;
@@ -80,6 +80,7 @@ fn inspect(model: &Model) -> Inspection {
     let origin = match model.source() {
         Source::Onnx(file, _) => onnx_origin(file),
         Source::Torch(file, _) => torch_origin(file),
+        Source::Program(..) => Origin::default(),
     };
     Inspection {
         format: model.source().format(),

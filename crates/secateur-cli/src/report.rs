@@ -5,10 +5,10 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use secateur::{Model, Saved};
 use secateur::cost::{Cost, Footprint};
 use secateur::group::{Group, GroupId, Keeps};
 use secateur::select::Entry;
+use secateur::{Model, Saved};
 use serde::Serialize;
 use serde_json::Value;
 

@@ -17,7 +17,7 @@ use secateur::analysis::Analysis;
 use secateur::criterion::{self, ScoreOptions, Weights};
 use secateur::graph::ParamId;
 use secateur::group::{Groups, Keeps};
-use secateur::onnx::{OnnxFile, StoredWeights, import};
+use secateur::onnx::{OnnxFile, import};
 use secateur::select::{self, SelectOptions, Target};
 use secateur::tensor::{Cut, TensorView};
 use secateur::{Error, Model, Result, refit};
@@ -92,7 +92,7 @@ fn pruning(path: &Path) -> Result<Value> {
 }
 
 /// Weights that stay in memory after they were read.
-struct InMemory<'a>(StoredWeights<'a>);
+struct InMemory<'a>(Box<dyn Weights + 'a>);
 
 impl Weights for InMemory<'_> {
     fn view(&self, param: ParamId) -> Result<TensorView> {

@@ -29,8 +29,8 @@ use crate::ops::Place;
 use crate::plan::{GroupPlan, ModelId, NodePlan, Plan, SlicePlan, VERSION};
 use crate::refit::{self, Refit, refit};
 use crate::select::{self, SelectOptions, Selection};
-use crate::tensor::Keep;
-use crate::torch::{self, TorchFile, TorchWeights};
+use crate::tensor::{Keep, TensorView};
+use crate::torch::{self, Program, TorchFile, TorchWeights};
 use crate::{Error, Result};
 
 /// A model file that was read and analyzed.
@@ -47,8 +47,10 @@ pub struct Model {
 pub enum Source {
     /// An ONNX model.
     Onnx(OnnxFile, Imported),
-    /// A PyTorch program.
+    /// A PyTorch program in a file.
     Torch(TorchFile, torch::Imported),
+    /// A PyTorch program whose weights are elsewhere.
+    Program(Program, torch::Imported),
 }
 
 /// What was written.
@@ -80,14 +82,14 @@ impl Source {
     fn graph(&self) -> &Graph {
         match self {
             Source::Onnx(_, imported) => &imported.graph,
-            Source::Torch(_, imported) => &imported.graph,
+            Source::Torch(_, imported) | Source::Program(_, imported) => &imported.graph,
         }
     }
 
     fn graph_mut(&mut self) -> &mut Graph {
         match self {
             Source::Onnx(_, imported) => &mut imported.graph,
-            Source::Torch(_, imported) => &mut imported.graph,
+            Source::Torch(_, imported) | Source::Program(_, imported) => &mut imported.graph,
         }
     }
 
@@ -96,6 +98,7 @@ impl Source {
         match self {
             Source::Onnx(..) => "onnx",
             Source::Torch(..) => "pt2",
+            Source::Program(..) => "torch",
         }
     }
 }
@@ -123,7 +126,20 @@ impl Model {
     /// # Errors
     /// When the file cannot be read or is not well-formed.
     pub fn open(path: &Path, hints: &Hints) -> Result<Self> {
-        let mut source = Source::open(path, hints)?;
+        Model::of(Source::open(path, hints)?, hints)
+    }
+
+    /// Analyzes a PyTorch program, in the JSON of a `.pt2` file, whose weights are elsewhere.
+    ///
+    /// # Errors
+    /// When the text is not one.
+    pub fn from_program(text: &str) -> Result<Self> {
+        let program = Program::parse(text)?;
+        let imported = program.import()?;
+        Model::of(Source::Program(program, imported), &Hints::new())
+    }
+
+    fn of(mut source: Source, hints: &Hints) -> Result<Self> {
         let mut analysis = Analysis::new(source.graph());
         refit::pin_unfollowable(source.graph_mut(), &mut analysis);
         let groups = Groups::new(source.graph(), &analysis);
@@ -155,6 +171,7 @@ impl Model {
         match &self.source {
             Source::Onnx(file, _) => file.path(),
             Source::Torch(file, _) => file.path(),
+            Source::Program(..) => Path::new("program"),
         }
     }
 
@@ -163,6 +180,7 @@ impl Model {
         match &self.source {
             Source::Onnx(file, _) => file.byte_size(),
             Source::Torch(file, _) => file.byte_size(),
+            Source::Program(..) => self.cost().now().bytes,
         }
     }
 
@@ -170,7 +188,7 @@ impl Model {
     pub fn data_files(&self) -> Vec<&str> {
         match &self.source {
             Source::Onnx(file, _) => file.data_files().into_iter().collect(),
-            Source::Torch(..) => Vec::new(),
+            Source::Torch(..) | Source::Program(..) => Vec::new(),
         }
     }
 
@@ -179,7 +197,7 @@ impl Model {
         static NONE: Hints = Hints::new();
         match &self.source {
             Source::Onnx(_, imported) => &imported.guessed,
-            Source::Torch(..) => &NONE,
+            Source::Torch(..) | Source::Program(..) => &NONE,
         }
     }
 
@@ -196,6 +214,7 @@ impl Model {
                 Box::new(StoredWeights { file, tensors: &imported.tensors, graph })
             }
             Source::Torch(file, _) => Box::new(TorchWeights { file, graph }),
+            Source::Program(..) => Box::new(NoWeights),
         }
     }
 
@@ -283,6 +302,8 @@ impl Model {
                 };
                 edits.iter().map(plan).collect()
             }
+            // A trace is not edited: the code that makes it follows.
+            Source::Program(..) => Vec::new(),
         }
     }
 
@@ -330,6 +351,20 @@ impl Model {
         Ok(keeps)
     }
 
+    /// The text of a PyTorch program once sizes are what `keeps` make them.
+    ///
+    /// # Errors
+    /// As [`Model::changes`], or when this is no program.
+    pub fn edited_program(&self, keeps: &Keeps) -> Result<String> {
+        let changes = self.changes(keeps)?;
+        match &self.source {
+            Source::Program(program, imported) => {
+                program.edited(imported, &self.analysis, &changes)
+            }
+            _ => Err(Error::argument("this is no program without a file")),
+        }
+    }
+
     /// Writes the model without what `keeps` leaves out.
     ///
     /// # Errors
@@ -351,6 +386,7 @@ impl Model {
                 let bytes = torch::write_pruned(file, imported, analysis, &changes, out, progress)?;
                 Ok(Saved { bytes, data: None })
             }
+            Source::Program(..) => Err(no_weights()),
         }
     }
 
@@ -375,8 +411,22 @@ impl Model {
                 let bytes = torch::write_masked(file, imported, &changes, out, progress)?;
                 Ok(Saved { bytes, data: None })
             }
+            Source::Program(..) => Err(no_weights()),
         }
     }
+}
+
+/// The weights of a program that has none.
+struct NoWeights;
+
+impl Weights for NoWeights {
+    fn view(&self, _param: ParamId) -> Result<TensorView> {
+        Err(no_weights())
+    }
+}
+
+fn no_weights() -> Error {
+    Error::argument("the weights of this program are elsewhere")
 }
 
 fn onnx_node_plans(file: &OnnxFile, imported: &Imported, refit: &Refit) -> Vec<NodePlan> {

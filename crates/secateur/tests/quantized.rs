@@ -6,7 +6,6 @@
 use std::path::Path;
 
 use secateur::Model;
-use secateur::criterion::Weights;
 use secateur::tensor::TensorView;
 
 fn open(name: &str) -> Model {

@@ -7,7 +7,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use secateur::axis::AxisId;
-use secateur::criterion::Weights;
 use secateur::graph::{Graph, Node, ParamId, ValueId};
 use secateur::group::Keeps;
 use secateur::plan::Plan;
@@ -138,7 +137,7 @@ fn unedited_models_are_written_byte_by_byte() {
         let (_dir, out) = written(|out| {
             model.write_pruned(&Keeps::new(), out, &mut |_| ()).unwrap();
         });
-        if model.file().data_files().is_empty() {
+        if model.data_files().is_empty() {
             assert!(fs::read(&path).unwrap() == fs::read(&out).unwrap(), "{}", name(&path));
         } else {
             check_weights(&model, &open(&out), &Keeps::new(), kept);

@@ -6,6 +6,7 @@
 
 mod bn_scale;
 mod distance;
+mod fisher;
 mod fpgm;
 mod l1;
 mod l2;
@@ -16,6 +17,7 @@ mod read;
 mod reduce;
 mod score;
 mod statistics;
+mod taylor;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +41,8 @@ pub const CRITERIA: &[&Criterion] = &[
     &fpgm::CRITERION,
     &bn_scale::CRITERION,
     &random::CRITERION,
+    &taylor::CRITERION,
+    &fisher::CRITERION,
 ];
 
 /// What a criterion wants to know.

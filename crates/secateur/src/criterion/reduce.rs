@@ -14,7 +14,7 @@ use super::Measure;
 use super::read::unreadable;
 use crate::prefetch::prefetch;
 use crate::tensor::{Keep, TensorView};
-use crate::{DType, Result};
+use crate::{DType, Error, Result};
 
 /// Columns, at least, where the tensor has as many elements.
 const NARROW: usize = 32;
@@ -40,6 +40,12 @@ pub(super) fn sums(
     let sums = match measure {
         Measure::Magnitude => plan.measure(view, f64::abs, read),
         Measure::Square => plan.measure(view, |number| number * number, read),
+        Measure::Taylor | Measure::Fisher => {
+            let text = format!("`{}` needs gradients, which a file has none of", measure.name());
+            return Err(
+                Error::argument(text).hint("prune the live module from Python: `secateur.Pruner`")
+            );
+        }
     };
     Ok(plan.by_axis(sums.ok_or_else(|| unreadable(view.dtype))?, axes))
 }

@@ -13,6 +13,23 @@ pub enum Measure {
     Magnitude,
     /// `w²`
     Square,
+    /// `|w · ∂L/∂w|`: what a first-order expansion says that the loss changes.
+    Taylor,
+    /// `w² · E[(∂L/∂w)²]`: what a second-order expansion says, with the empirical Fisher information
+    /// for the Hessian's diagonal.
+    Fisher,
+}
+
+impl Measure {
+    /// The name in error messages and for providers in other languages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Measure::Magnitude => "magnitude",
+            Measure::Square => "square",
+            Measure::Taylor => "taylor",
+            Measure::Fisher => "fisher",
+        }
+    }
 }
 
 /// Measures parameters, for criteria. Weights in a file do; so may a training engine or the hooks

@@ -146,9 +146,13 @@ fn linear(shapes: &Shapes<'_>) -> Result<Rule> {
     r.operand(Use::Weight, n.into_iter().chain([k]).map(Dim::from).collect());
     let mut terms = Vec::new();
     if let Some(Some(bias)) = shapes.get(2) {
-        let whole = bias.len() == 1 && n.is_some_and(|n| r.factors[n.index()].extent.size == bias[0].size);
+        let whole =
+            bias.len() == 1 && n.is_some_and(|n| r.factors[n.index()].extent.size == bias[0].size);
         terms.push(2);
-        r.operand(Use::Affine, bias.iter().map(|_| if whole { with(&[], n).remove(0) } else { Dim::one() }).collect());
+        r.operand(
+            Use::Affine,
+            bias.iter().map(|_| if whole { with(&[], n).remove(0) } else { Dim::one() }).collect(),
+        );
     }
     let result = with(&lead, n);
     r.macs.push(result.iter().flat_map(Dim::factors).chain([k]).collect());

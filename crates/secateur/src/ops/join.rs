@@ -61,6 +61,8 @@ pub struct Split {
     /// Where the source spells them, and how, with no expressions for equal parts; `None` where
     /// they follow from other sizes.
     pub target: Option<(Place, Vec<ExprId>)>,
+    /// Whether all segments are of one size, and stay so: the same indices of each are kept.
+    pub tied: bool,
 }
 
 impl Operator for Split {
@@ -75,6 +77,15 @@ impl Operator for Split {
         let mut dims: Vec<Dim> = Vec::new();
         for (index, &extent) in data.iter().enumerate() {
             if index == along {
+                if self.tied {
+                    let reason = "parts of one size are taken of it";
+                    let parts = Extent::fixed(self.sizes.len());
+                    let parts = r.fixed(format!("{}%", letter(along)), parts, reason);
+                    let part = r.free(letter(along), self.sizes[0]);
+                    segments = vec![part; self.sizes.len()];
+                    dims.push(Dim::product([parts, part]));
+                    continue;
+                }
                 for (part, &size) in self.sizes.iter().enumerate() {
                     let name = format!("{}{part}", letter(along));
                     let open = self.is_open() && !data[along].dynamic;
@@ -97,13 +108,16 @@ impl Operator for Split {
     fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
         let dims = &sizes.rule.operands[0].dims;
         let Ok(along) = axis(self.axis, dims.len()) else { return Vec::new() };
-        let want = sizes.segments(&dims[along]);
+        let want = match self.tied {
+            true => vec![sizes.dim(&sizes.rule.results[0][along]); self.sizes.len()],
+            false => sizes.segments(&dims[along]),
+        };
         let Some((place, exprs)) = &self.target else { return Vec::new() };
         if exprs.is_empty() && want.iter().all(|&size| size == want[0]) {
             return Vec::new();
         }
         let mut fit = Fit::new(*place, exprs.iter().copied(), want);
-        fit.whole = fit.whole.filter(|_| !self.is_open());
+        fit.whole = fit.whole.filter(|_| !self.is_open() && !self.tied);
         vec![fit]
     }
 }
@@ -112,7 +126,7 @@ impl Split {
     /// Segments whose sizes the source spells nowhere.
     pub(super) fn implied(axis: i64, sizes: impl IntoIterator<Item = usize>) -> Self {
         let sizes = sizes.into_iter().map(Extent::fixed).collect();
-        Split { axis, sizes, target: None }
+        Split { axis, sizes, target: None, tied: false }
     }
 
     fn is_open(&self) -> bool {
@@ -332,7 +346,7 @@ fn decode_split(cx: &mut Decoder<'_, '_>) -> Result<()> {
         return Err(Error::unsupported("an empty segment"));
     }
     agree("segments and results", sizes.len(), count)?;
-    cx.node_over(1, Split { axis: along, sizes, target: Some(target) })
+    cx.node_over(1, Split { axis: along, sizes, target: Some(target), tied: false })
 }
 
 fn decode_slice(cx: &mut Decoder<'_, '_>) -> Result<()> {

@@ -99,7 +99,8 @@ fn decode_skip(cx: &mut Decoder<'_, '_>, centered: bool, slots: [usize; 3]) -> R
     let parts = given(cx, &[0, 1, bias])?;
     let sum = elementwise(cx, Zeros::AllKept, &parts)?;
     let inputs = [vec![sum], given(cx, &[scale, offset])?].concat();
-    let normed = cx.emit(Norm::Layer { axis: -1, centered, results: 1, literals: None }, &inputs)?;
+    let normed =
+        cx.emit(Norm::Layer { axis: -1, centered, results: 1, literals: None }, &inputs)?;
     cx.bind(0, normed);
     cx.bind(3, sum);
     Ok(())
@@ -125,7 +126,8 @@ fn decode_embed(cx: &mut Decoder<'_, '_>) -> Result<()> {
     }
     let sum = elementwise(cx, Zeros::AllKept, &parts)?;
     let inputs = [vec![sum], given(cx, &[5, 6])?].concat();
-    let normed = cx.emit(Norm::Layer { axis: -1, centered: true, results: 1, literals: None }, &inputs)?;
+    let normed =
+        cx.emit(Norm::Layer { axis: -1, centered: true, results: 1, literals: None }, &inputs)?;
     cx.bind(0, normed);
     cx.bind(2, sum);
     if cx.result_slots() > 1 {

@@ -184,7 +184,11 @@ fn write(
     let writers: BTreeMap<usize, Writer<'_>> = entries
         .iter()
         .map(|(&entry, text)| (entry, Writer::Text(text)))
-        .chain(tensors.iter().map(|(&entry, (cut, stored))| (entry, Writer::Tensor(file, cut, stored))))
+        .chain(
+            tensors
+                .iter()
+                .map(|(&entry, (cut, stored))| (entry, Writer::Tensor(file, cut, stored))),
+        )
         .collect();
     let closures: BTreeMap<usize, (u64, Box<Fill<'_>>)> =
         writers.into_iter().map(|(entry, writer)| (entry, writer.content())).collect();
@@ -423,4 +427,3 @@ pub(crate) fn edit_names(file: &TorchFile, edit: &ArgumentEdit) -> (String, Stri
     let node = file.program.node(edit.node).map(|node| node.name.clone()).unwrap_or_default();
     (node, format!("argument {}", edit.name))
 }
-

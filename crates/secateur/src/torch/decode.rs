@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::import::{Importer, operator, overload};
+use super::import::{Code, Importer, operator, overload};
 use super::schema::{Argument, Int, Node as Call};
 use crate::graph::{Extent, Node, NodeId, Origin, Value, ValueId, is_countable};
 use crate::ops::Op;
@@ -54,6 +54,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
     /// The overload's name: `default`, `Tensor`, `dim`, …
     pub fn overload(&self) -> &'a str {
         overload(&self.call.target)
+    }
+
+    /// Whether parts that one call makes of one size have to stay of one size.
+    pub fn keeps_parts_equal(&self) -> bool {
+        self.importer.code == Code::Live
     }
 
     /// Number of results.

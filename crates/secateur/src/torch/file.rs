@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::archive::Archive;
-use super::import::{Imported, Parameter, Stored as Names, import};
+use super::import::{Code, Imported, Parameter, Stored as Names, import};
 use super::schema::{Meta, Payloads, Program};
 use crate::disk::Mapped;
 use crate::tensor::{TensorView, byte_len};
@@ -157,7 +157,8 @@ impl TorchFile {
     /// Reads the program's main graph.
     pub(crate) fn import(&self) -> Result<Imported> {
         let parameters = self.parameters();
-        import(&self.program, Names { parameters: &parameters, names: &self.names })
+        let names = Names { parameters: &parameters, names: &self.names };
+        import(&self.program, names, Code::Program)
     }
 
     fn parameters(&self) -> Vec<Parameter> {
@@ -220,9 +221,9 @@ impl Stored {
 
 /// The program's entry, and the name of its model.
 fn find_program(archive: &Archive) -> Result<(usize, String)> {
-    let models = archive.below("models/").filter_map(|(entry, name)| {
-        Some((entry, name.strip_suffix(".json")?.to_string()))
-    });
+    let models = archive
+        .below("models/")
+        .filter_map(|(entry, name)| Some((entry, name.strip_suffix(".json")?.to_string())));
     let found = models.min_by_key(|(entry, name)| (name != "model", *entry));
     found.ok_or_else(|| {
         let has = |name: &str| archive.find(name).is_some();
@@ -249,9 +250,8 @@ fn text(archive: &Archive, entry: usize) -> Result<String> {
 
 /// A tensor that fills a part of an entry without gaps; `None` for another.
 fn stored(meta: &Meta, entry: usize, size: usize) -> Option<Stored> {
-    let number = |size: &super::schema::Size| {
-        usize::try_from(size.value.filter(|_| !size.is_open())?).ok()
-    };
+    let number =
+        |size: &super::schema::Size| usize::try_from(size.value.filter(|_| !size.is_open())?).ok();
     let dims: Vec<usize> = meta.sizes.iter().map(number).collect::<Option<_>>()?;
     let strides: Vec<usize> = meta.strides.iter().map(number).collect::<Option<_>>()?;
     let dtype = meta.dtype?;

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::decode::{Decode, Decoder};
 use super::numbers;
 use super::schema::{self, Argument, Int, Meta, Node as Call, Program, Source};
-use crate::graph::{Extent, Graph, Node, NodeId, Origin, Param, ParamId, Value, ValueId, is_countable};
+use crate::graph::{
+    Extent, Graph, Node, NodeId, Origin, Param, ParamId, Value, ValueId, is_countable,
+};
 use crate::ops::elementwise::{Elementwise, Zeros};
 use crate::ops::{self, Op, Operator};
 use crate::size::{Expr, ExprId, Literal, Patches, Scalar};
@@ -33,10 +35,37 @@ const TABLES: &[&[(&str, Decode)]] = &[
 
 /// Operators whose result may share the memory of their first operand.
 const VIEWS: &[&str] = &[
-    "alias", "as_strided", "chunk", "contiguous", "detach", "diagonal", "dropout", "expand",
-    "expand_as", "flatten", "movedim", "narrow", "numpy_T", "permute", "reshape", "select",
-    "slice", "split", "split_with_sizes", "squeeze", "swapaxes", "t", "tensor_split", "to",
-    "transpose", "unbind", "unflatten", "unfold", "unsqueeze", "view", "view_as",
+    "alias",
+    "as_strided",
+    "chunk",
+    "contiguous",
+    "detach",
+    "diagonal",
+    "dropout",
+    "expand",
+    "expand_as",
+    "flatten",
+    "movedim",
+    "narrow",
+    "numpy_T",
+    "permute",
+    "reshape",
+    "select",
+    "slice",
+    "split",
+    "split_with_sizes",
+    "squeeze",
+    "swapaxes",
+    "t",
+    "tensor_split",
+    "to",
+    "transpose",
+    "unbind",
+    "unflatten",
+    "unfold",
+    "unsqueeze",
+    "view",
+    "view_as",
 ];
 
 /// A stored tensor.
@@ -88,6 +117,7 @@ struct Scope<'a> {
 pub(super) struct Importer<'a> {
     program: &'a Program,
     stored: Stored<'a>,
+    pub(super) code: Code,
     pub(super) graph: Graph,
     scopes: Vec<Scope<'a>>,
     params: HashMap<u32, ValueId>,
@@ -110,14 +140,24 @@ pub(super) fn short(target: &str) -> &str {
     target.strip_prefix("torch.ops.").unwrap_or(target)
 }
 
+/// Whether a program is all there is, or the trace of code that makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Code {
+    /// Calls can be spelled in another way.
+    Program,
+    /// Numbers may differ, calls not: parts that one call makes of one size stay of one size.
+    Live,
+}
+
 /// Reads the main graph of a program.
 ///
 /// # Errors
 /// When the program is not well-formed: names that nothing makes, sizes without a value.
-pub(super) fn import(program: &Program, stored: Stored<'_>) -> Result<Imported> {
+pub(super) fn import(program: &Program, stored: Stored<'_>, code: Code) -> Result<Imported> {
     let mut importer = Importer {
         program,
         stored,
+        code,
         graph: Graph::default(),
         scopes: vec![Scope::new(program, &program.graph)],
         params: HashMap::new(),
@@ -564,7 +604,8 @@ impl<'a> Importer<'a> {
         });
         self.params.insert(tensor, value);
         if stored.shared {
-            let warning = format!("`{}` shares memory with another weight: left whole", stored.name);
+            let warning =
+                format!("`{}` shares memory with another weight: left whole", stored.name);
             self.graph.warnings.push(warning);
             self.graph.nodes.push(Node {
                 name: stored.name.clone(),

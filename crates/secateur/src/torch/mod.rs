@@ -8,16 +8,15 @@ mod archive;
 mod decode;
 mod file;
 mod import;
+mod live;
 mod numbers;
 mod schema;
 mod weights;
 
+pub(crate) use apply::{ArgumentEdit, argument_edits, edit_names, write_masked, write_pruned};
 pub use decode::{Decode, Decoder};
 pub use file::TorchFile;
 pub use import::{Imported, known_operators};
-pub(crate) use apply::{
-    ArgumentEdit, argument_edits, edit_names, write_masked, write_pruned,
-};
 
-pub(crate) use weights::TorchWeights;
 pub use schema::Program;
+pub(crate) use weights::TorchWeights;

@@ -71,8 +71,12 @@ fn decode_fused(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let name = "qkv_hidden_sizes";
     let exprs = literals.map(|(i, &size)| cx.literal(name, i as u32, size)).collect();
     let sizes = sizes.iter().map(|&size| Extent::fixed(usize::try_from(size).unwrap_or(0)));
-    let parts =
-        Split { axis: 2, sizes: sizes.collect(), target: Some((Place::Attribute(name), exprs)) };
+    let parts = Split {
+        axis: 2,
+        sizes: sizes.collect(),
+        target: Some((Place::Attribute(name), exprs)),
+        tied: false,
+    };
     let [query, key, value] = split(cx, parts, all)?;
     let past = cx.optional(4)?.map(|past| unstack(cx, past)).transpose()?;
     let [keys, values] = past.map_or([None; 2], |past| past.map(Some));

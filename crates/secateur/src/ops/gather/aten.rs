@@ -79,12 +79,7 @@ fn places(cx: &mut Decoder<'_, '_>, rank: usize) -> Result<Places> {
 /// The axes of data that is picked from, of the indices, and of what is picked.
 type Spelled = (Vec<Dim>, Vec<Vec<Dim>>, Vec<Dim>);
 
-fn spell(
-    cx: &Decoder<'_, '_>,
-    r: &mut Rule,
-    data: &[Extent],
-    places: &Places,
-) -> Result<Spelled> {
+fn spell(cx: &Decoder<'_, '_>, r: &mut Rule, data: &[Extent], places: &Places) -> Result<Spelled> {
     let shapes = places.indexed.iter().map(|&(_, index)| cx.shape(index));
     let shapes = shapes.collect::<Result<Vec<Vec<Extent>>>>()?;
     let rank = shapes.iter().map(Vec::len).max().unwrap_or(0);

@@ -88,8 +88,10 @@ fn split(
     if sizes.iter().any(|extent| extent.size == 0) {
         return Err(Error::unsupported("an empty segment"));
     }
-    let target = Some(target(cx, &sizes)?);
-    cx.node(Split { axis: along as i64, sizes, target }, &[data])
+    let target = target(cx, &sizes)?;
+    let equal = sizes.iter().all(|part| part.size == sizes[0].size);
+    let tied = cx.keeps_parts_equal() && equal && target.0 != Place::Attribute("split_sizes");
+    cx.node(Split { axis: along as i64, sizes, target: Some(target), tied }, &[data])
 }
 
 /// Parts of one size, but for the last, which may be smaller. They are spelled one by one where
@@ -122,12 +124,7 @@ fn picked(cx: &mut Decoder<'_, '_>, data: ValueId, along: i64) -> Result<Vec<Val
     pick(cx, data, along, count)
 }
 
-fn pick(
-    cx: &mut Decoder<'_, '_>,
-    data: ValueId,
-    along: i64,
-    count: usize,
-) -> Result<Vec<ValueId>> {
+fn pick(cx: &mut Decoder<'_, '_>, data: ValueId, along: i64, count: usize) -> Result<Vec<ValueId>> {
     let shape = cx.shape(data)?;
     let along = axis(along, shape.len())?;
     let mut r = Rule::new("select");

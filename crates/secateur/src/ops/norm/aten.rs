@@ -24,7 +24,8 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         batch(cx, training, 4)
     }),
     ("aten.instance_norm", |cx| {
-        let operands = vec![Some(cx.tensor("input")?), cx.optional("weight")?, cx.optional("bias")?];
+        let operands =
+            vec![Some(cx.tensor("input")?), cx.optional("weight")?, cx.optional("bias")?];
         match cx.flag("use_input_stats", true) {
             true => cx.node_over(Norm::Instance, operands),
             false => batch(cx, false, 1),

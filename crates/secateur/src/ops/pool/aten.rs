@@ -61,11 +61,8 @@ fn decode(cx: &mut Decoder<'_, '_>, kind: PoolKind) -> Result<()> {
     let size = |&size: &i64| usize::try_from(size).ok().filter(|&size| size > 0);
     let kernel: Option<Vec<usize>> = kernel.iter().map(size).collect();
     let kernel = kernel.ok_or_else(|| Error::malformed("a kernel size is not positive"))?;
-    let indices = match cx.output_count() {
-        0 | 1 => Indices::None,
-        _ if cx.is_read(1) => Indices::Read,
-        _ => Indices::Unread,
-    };
+    let indices = if cx.is_read(1) { Indices::Read } else { Indices::None };
+    cx.drop_results(1..2);
     cx.node(Pool { kind, kernel, window, indices }, &[data])
 }
 

@@ -23,6 +23,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.argmax", |cx| decode(cx, ReduceKind::ArgMax)),
     ("aten.argmin", |cx| decode(cx, ReduceKind::ArgMax)),
     ("aten.softmax", |cx| along(cx, "softmax", "softmax runs along it", "dim")),
+    ("aten._safe_softmax", |cx| along(cx, "softmax", "softmax runs along it", "dim")),
     ("aten._softmax", |cx| along(cx, "softmax", "softmax runs along it", "dim")),
     ("aten.log_softmax", |cx| along(cx, "softmax", "softmax runs along it", "dim")),
     ("aten._log_softmax", |cx| along(cx, "softmax", "softmax runs along it", "dim")),

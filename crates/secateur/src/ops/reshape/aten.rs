@@ -14,6 +14,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     }),
     ("aten._unsafe_view", |cx| spelled(cx, "size", 0)),
     ("aten.reshape", |cx| spelled(cx, "shape", 0)),
+    ("aten.as_strided", decode_as_strided),
     ("aten.unflatten", |cx| {
         let data = cx.tensor("self")?;
         let rank = cx.shape(data)?.len();
@@ -103,6 +104,21 @@ fn spelled(cx: &mut Decoder<'_, '_>, name: &'static str, first: usize) -> Result
     }
     let target = Target { place: Place::Attribute(name), exprs, open: Vec::new(), first };
     cx.node(Reshape { shape, target: Some(target), dropped: None }, &[data])
+}
+
+/// Another order in memory is the same tensor; other views are not followed.
+fn decode_as_strided(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let data = cx.tensor("self")?;
+    let (shape, strides) = (cx.shape(data)?, cx.exprs("stride")?);
+    let same = shape == cx.result_shape(0)? && !cx.has("storage_offset");
+    let mut step = 1;
+    for (extent, &stride) in shape.iter().zip(&strides).rev() {
+        if !same || (extent.size > 1 && cx.eval(stride)?.0 != step) {
+            return Err(Error::unsupported("a view of other elements"));
+        }
+        step = step.saturating_mul(extent.size as i64);
+    }
+    spelled(cx, "size", 0)
 }
 
 /// The shape of another tensor, whose axes are then the same.

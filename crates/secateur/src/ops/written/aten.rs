@@ -1,9 +1,9 @@
 //! How PyTorch spells operators of which no number follows a size.
 
 use super::{MADE, POSITIONS, Written, extent, fixed, joined};
+use crate::graph::Extent;
 use crate::ops::ranked;
 use crate::rule::{Dim, Flow, Rule, Use};
-use crate::graph::Extent;
 use crate::torch::{Decode, Decoder};
 use crate::{Error, Result};
 
@@ -76,7 +76,8 @@ fn decode_unfold(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let data = cx.tensor("self")?;
     let (from, result) = (cx.shape(data)?, cx.result_shape(0)?);
     let along = crate::ops::axis(cx.int("dimension", 0)?, from.len())?;
-    (cx.int("size", 1)?, cx.int("step", 1)?);
+    cx.int("size", 1)?;
+    cx.int("step", 1)?;
     let mut r = Rule::new("unfold");
     let (mut dims, mut made): (Vec<Dim>, Vec<Dim>) = (Vec::new(), Vec::new());
     for (index, &extent) in from.iter().enumerate() {

@@ -1,0 +1,143 @@
+"""The numbers in modules that describe the sizes of their tensors, and how they follow.
+
+Knows nothing of groups: it is told which arguments of which calls change.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from secateur._capture import Call
+
+Change = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A number, or a number in a sequence, of a module."""
+
+    module: nn.Module
+    name: str
+    index: int | None  # in a sequence
+
+    def get(self) -> int:
+        value = self.module.__dict__[self.name]
+        return value if self.index is None else value[self.index]
+
+    def set(self, number: int) -> None:
+        if self.index is None:
+            self.module.__dict__[self.name] = number
+            return
+        numbers = list(self.module.__dict__[self.name])
+        numbers[self.index] = number
+        self.module.__dict__[self.name] = type(self.module.__dict__[self.name])(numbers)
+
+    def __str__(self) -> str:
+        place = "" if self.index is None else f"[{self.index}]"
+        return f"{type(self.module).__name__}.{self.name}{place}"
+
+
+def numbers(module: nn.Module) -> Iterator[tuple[Attribute, int]]:
+    """All integers that a module holds, but for flags and what is PyTorch's own."""
+    for name, value in module.__dict__.items():
+        if name.startswith("_") or name == "training":
+            continue
+        if isinstance(value, int) and not isinstance(value, bool):
+            yield Attribute(module, name, None), value
+        elif isinstance(value, (tuple, list)) and 0 < len(value) < 16:
+            for index, one in enumerate(value):
+                if isinstance(one, int) and not isinstance(one, bool):
+                    yield Attribute(module, name, index), one
+
+
+def changed_arguments(before: dict[str, Any], after: dict[str, Any]) -> Iterator[Change]:
+    """The integers of a call that change: what they were, and what they become."""
+    for old, new in zip(before["inputs"], after["inputs"], strict=True):
+        if old["arg"] == new["arg"]:
+            continue
+        (was,), (becomes,) = old["arg"].values(), new["arg"].values()
+        if isinstance(was, int) and isinstance(becomes, int):
+            yield was, becomes
+        elif isinstance(was, list) and isinstance(becomes, list):
+            pairs = zip(was, becomes, strict=True)
+            yield from ((a, b) for a, b in pairs if isinstance(a, int) and a != b)
+
+
+def spelled(
+    before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], calls: Sequence[Call]
+) -> dict[Attribute, int]:
+    """The attributes that spell the arguments that change, and what they become.
+
+    They are those of the innermost of the modules that the call is made in that has one of the
+    argument's value.
+    """
+    found: dict[Attribute, int] = {}
+    for old, new, call in zip(before, after, calls, strict=True):
+        for was, becomes in changed_arguments(old, new):
+            for module in reversed(call.modules):
+                own = [at for at, value in numbers(module) if value == was and at.name not in OWN]
+                for attribute in own:
+                    found.setdefault(attribute, becomes)
+                if own:
+                    break
+    return found
+
+
+OWN = frozenset(
+    ("kernel_size", "stride", "padding", "dilation", "output_padding", "groups", "num_groups")
+)
+"""What is described by a layer's own tensors and calls, or is no size at all."""
+
+
+def described(module: nn.Module) -> dict[Attribute, int]:
+    """What the attributes of PyTorch's own layers are, by the tensors that they describe."""
+    found = {name: number for name, number in _described(module) if name in module.__dict__}
+    result = {}
+    for name, number in found.items():
+        value = module.__dict__[name]
+        if isinstance(value, tuple):
+            sizes = number if isinstance(number, tuple) else (number,)
+            result.update({Attribute(module, name, i): size for i, size in enumerate(sizes)})
+        elif isinstance(number, int):
+            result[Attribute(module, name, None)] = number
+    return result
+
+
+def _described(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    weight = getattr(module, "weight", None)
+    sizes = tuple(weight.shape) if weight is not None else ()
+    match module:
+        case nn.Linear():
+            yield from (("out_features", sizes[0]), ("in_features", sizes[1]))
+        case nn.Bilinear():
+            names = ("out_features", "in1_features", "in2_features")
+            yield from zip(names, sizes, strict=True)
+        case nn.modules.conv._ConvNd():
+            groups = module.groups
+            lead, rest = ("in", "out") if module.transposed else ("out", "in")
+            yield from ((f"{lead}_channels", sizes[0]), (f"{rest}_channels", sizes[1] * groups))
+        case nn.modules.batchnorm._NormBase():
+            table = weight if weight is not None else module.running_mean
+            if table is not None:
+                yield "num_features", table.shape[0]
+        case nn.GroupNorm() if sizes:
+            yield "num_channels", sizes[0]
+        case nn.LayerNorm() | nn.RMSNorm() if sizes:
+            yield "normalized_shape", sizes
+        case nn.Embedding() | nn.EmbeddingBag():
+            yield from (("num_embeddings", sizes[0]), ("embedding_dim", sizes[1]))
+        case nn.PReLU():
+            yield "num_parameters", sizes[0]
+        case nn.RNNBase():
+            yield from _recurrent(module)
+        case _:
+            return
+
+
+def _recurrent(module: nn.RNNBase) -> Iterator[tuple[str, Any]]:
+    yield "input_size", module.weight_ih_l0.shape[1]
+    yield "hidden_size", module.weight_hh_l0.shape[1]
+    if module.proj_size:
+        yield "proj_size", module.weight_hr_l0.shape[0]

@@ -1,0 +1,413 @@
+"""Groups of a live module, and their pruning in place."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from secateur import _apply
+from secateur._capture import Trace, tensors, trace
+from secateur._secateur import Footprint, Group, Model, SecateurError, Selection
+from secateur._statistics import Gathered, Statistics
+
+Keeps = Mapping[str, Sequence[int]]
+_DIGITS = re.compile(r"\d+")
+
+
+class GroupHandle:
+    """A group of a live module. Printed, it lists the slices that are cut together."""
+
+    def __init__(self, graph: "Graph", group: Group) -> None:
+        self.graph = graph
+        self.name = group.name
+        self.kind = group.kind
+        self.size = group.size
+        self.exact = group.exact
+        self.couplings = group.couplings
+        self.slices = group.slices
+
+    def prune(self, indices: Sequence[int]) -> None:
+        """Removes these indices, here and wherever they are coupled.
+
+        # Raises
+        SecateurError: an index is not there, none would be left, or the module's code cannot
+        follow; then nothing has changed.
+        """
+        gone = set(indices)
+        outside = sorted(index for index in gone if not 0 <= index < self.size)
+        if outside:
+            raise SecateurError(f"group `{self.name}` has no index {outside[0]}")
+        kept = [index for index in range(self.size) if index not in gone]
+        if not kept:
+            raise SecateurError(f"nothing would be left of group `{self.name}`")
+        self.graph.apply({self.name: kept})
+
+    def __str__(self) -> str:
+        exactness = "exact" if self.exact else "approximate: " + "; ".join(self.couplings[:3])
+        lines = [f"{self.name}: {self.size} {self.kind}, {exactness}"]
+        width = max(len(f"{s.parameter}:{s.axis}") for s in self.slices)
+        for one in self.slices:
+            place = f"{one.parameter}:{one.axis}"
+            lines.append(f"  {place:<{width}}  {one.role:<9} {one.tree}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<group {self.name}: {self.size} {self.kind}>"
+
+
+class Graph:
+    """The dependencies of a live module, from one run on example inputs."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        args: Sequence[Any] | Tensor,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        optimizer: Optimizer | Sequence[Optimizer] = (),
+        scale_dropout: bool = False,
+    ) -> None:
+        self.module = module
+        self.inputs = (_tuple(args), dict(kwargs or {}))
+        self.optimizers = (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer)
+        self.scale_dropout = scale_dropout
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Traces the module again, after it was changed by other means."""
+        self._trace: Trace = trace(self.module, *self.inputs)
+        self._model = Model(self._trace.text())
+
+    @property
+    def groups(self) -> list[GroupHandle]:
+        """All groups, in the order of the module."""
+        return [GroupHandle(self, group) for group in self._model.groups()]
+
+    def group(self, name: str, axis: int | None = None) -> GroupHandle:
+        """The group of this name, or the one that an axis of a parameter carries.
+
+        # Raises
+        SecateurError: there is none, or the axis carries several.
+        """
+        found = [
+            group
+            for group in self._model.groups()
+            if group.name == name
+            or any((s.parameter, s.axis) == (name, axis) for s in group.slices)
+        ]
+        if len(found) == 1:
+            return GroupHandle(self, found[0])
+        if found:
+            names = ", ".join(f"`{group.name}`" for group in found)
+            raise SecateurError(f"`{name}` carries several groups: {names}\nhint: name one")
+        if axis is None:
+            raise SecateurError(f"there is no group `{name}`\nhint: `graph.groups` lists them")
+        reasons = "; ".join(self._model.why(name, axis))
+        raise SecateurError(f"axis {axis} of `{name}` cannot be cut: {reasons}")
+
+    def cost(self) -> Footprint:
+        """Parameters, multiply-accumulates and bytes."""
+        return self._model.cost()
+
+    @property
+    def coverage(self) -> float:
+        """The share of the parameters that some group governs."""
+        return self._model.coverage()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What could not be followed, and is left whole."""
+        return self._model.warnings()
+
+    def apply(self, keeps: Keeps) -> None:
+        """Keeps these indices of groups, and all of the others.
+
+        # Raises
+        SecateurError: the module's code cannot follow; then nothing has changed.
+        """
+        if done := self._cut(keeps):
+            self._trace = done[1]
+            self._model = Model(self._trace.text())
+
+    def check(self, keeps: Keeps) -> None:
+        """Whether the module's code follows; nothing is changed.
+
+        # Raises
+        SecateurError: it cannot.
+        """
+        if done := self._cut(keeps):
+            done[0].rollback()
+
+    def _cut(self, keeps: Keeps) -> tuple[_apply.Cut, Trace] | None:
+        named = {name: list(keep) for name, keep in keeps.items()}
+        slices = self._model.slices(named)
+        if not slices:
+            return None
+        exact = {group.name: group.exact for group in self._model.groups()}
+        wanted = json.loads(self._model.edited(named))
+        done = _apply.cut(self.module, slices, self.optimizers)
+        made = _apply.follow(
+            self.module,
+            done,
+            self._trace,
+            wanted,
+            self.inputs,
+            exact=all(exact[name] for name in named),
+        )
+        return done, made
+
+    def __str__(self) -> str:
+        groups = self.groups
+        lines = [str(group) for group in groups]
+        share = f"{self.coverage:.1%} of {self.cost().parameters:,} parameters"
+        return "\n".join([*lines, f"{len(groups)} groups govern {share}"])
+
+
+def graph(
+    module: nn.Module,
+    args: Sequence[Any] | Tensor,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    optimizer: Optimizer | Sequence[Optimizer] = (),
+) -> Graph:
+    """Finds the dependencies of a module by running it once, without arithmetic.
+
+    g = secateur.graph(resnet18(), (torch.randn(1, 3, 224, 224),))
+    print(g.group("conv1.weight", axis=0))
+    g.group("conv1.weight", axis=0).prune([2, 6, 9])
+    """
+    return Graph(module, args, kwargs, optimizer=optimizer)
+
+
+class Proposal:
+    """What a step would remove of a group. `removed` may be changed before it is applied."""
+
+    def __init__(self, group: GroupHandle, removed: list[int]) -> None:
+        self.group = group
+        self.removed = removed
+
+    @property
+    def keep(self) -> list[int]:
+        gone = set(self.removed)
+        return [index for index in range(self.group.size) if index not in gone]
+
+
+class Pruner:
+    """Prunes a live module to a target, in one or several steps.
+
+    Exactly one of `ratio` (fraction of the indices to remove), `macs`, `params` and `size`
+    (what remains: a number, or a fraction) says how much. Everything else has a default.
+
+        pruner = secateur.Pruner(model, (x,), ratio=0.5, optimizer=optimizer)
+        pruner.step()
+        print(pruner.report())
+
+    # Raises
+    SecateurError: the module does not run on the inputs, or an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        args: Sequence[Any] | Tensor,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        ratio: float | None = None,
+        macs: float | None = None,
+        params: float | None = None,
+        size: float | None = None,
+        criterion: str = "l2",
+        scope: str = "uniform",
+        keep: Sequence[str] = (),
+        ratio_for: Mapping[str, float] | None = None,
+        kinds: Sequence[str] | None = None,
+        exact_only: bool = False,
+        multiple_of: int = 1,
+        max_ratio: float = 1.0,
+        steps: int = 1,
+        schedule: str = "linear",
+        roles: Sequence[str] | None = None,
+        aggregation: str = "mean",
+        normalization: str | None = None,
+        seed: int = 0,
+        optimizer: Optimizer | Sequence[Optimizer] = (),
+        strict: bool = False,
+    ) -> None:
+        self.graph = Graph(module, args, kwargs, optimizer=optimizer)
+        self.strict = strict
+        self.left: dict[str, str] = {}
+        self.steps = steps
+        self.taken = 0
+        self.options: dict[str, Any] = {
+            "ratio": ratio,
+            "macs": macs,
+            "params": params,
+            "size": size,
+            "criterion": criterion,
+            "scope": scope,
+            "keep": list(keep),
+            "ratio_for": dict(ratio_for or {}),
+            "kinds": None if kinds is None else list(kinds),
+            "exact_only": exact_only,
+            "multiple_of": multiple_of,
+            "max_ratio": max_ratio,
+            "steps": 1,
+            "schedule": schedule,
+            "roles": None if roles is None else list(roles),
+            "aggregation": aggregation,
+            "normalization": normalization,
+            "seed": seed,
+        }
+        self.first = self.graph.cost()
+        self._gathered: dict[str, Gathered] = {}
+
+    @property
+    def module(self) -> nn.Module:
+        return self.graph.module
+
+    def _statistics(self) -> Statistics:
+        return Statistics(tensors(self.module), self._gathered)
+
+    def scores(self) -> dict[str, list[float]]:
+        """How much every index of every group matters, by the criterion."""
+        return self.graph._model.scores(self.options, self._statistics())
+
+    def accumulate(self) -> None:
+        """Notes the gradients at hand, for the criteria that want them. After `loss.backward()`."""
+        for name, parameter in self.module.named_parameters():
+            if parameter.grad is not None:
+                gathered = self._gathered.get(name)
+                if gathered is None or gathered.taylor.shape != parameter.shape:
+                    gathered = self._gathered[name] = Gathered(parameter)
+                gathered.add(parameter, parameter.grad)
+
+    def select(self, scores: Mapping[str, Sequence[float]] | None = None) -> Selection:
+        """What the next step would keep; nothing is changed. `scores` replace the criterion's."""
+        given = None if scores is None else {name: list(s) for name, s in scores.items()}
+        options = {**self.options, **self._goal()}
+        options["keep"] = [*options["keep"], *map(_escaped, self.left)]
+        return self.graph._model.select(options, self._statistics(), given)
+
+    def _goal(self) -> dict[str, Any]:
+        """The share of the way that the next step goes, of what is there now."""
+        if self.steps == 1:
+            return {}
+        now, then = self.taken / self.steps, (self.taken + 1) / self.steps
+        ratio = self.options["ratio"]
+        if ratio is not None:
+            return {"ratio": 1 - (1 - ratio * then) / (1 - ratio * now)}
+        for name, start in (
+            ("macs", self.first.macs),
+            ("params", self.first.parameters),
+            ("size", self.first.bytes),
+        ):
+            amount = self.options[name]
+            if amount is not None:
+                last = amount if isinstance(amount, int) else int(amount * start)
+                return {name: int(start + (last - start) * then)}
+        return {}
+
+    def propose(self) -> list[Proposal]:
+        """What the next step would remove, group by group, to look at and to change."""
+        selection = self.select()
+        handles = {group.name: group for group in self.graph.groups}
+        found = []
+        for name, keep in selection.keeps.items():
+            kept = set(keep)
+            gone = [index for index in range(handles[name].size) if index not in kept]
+            found.append(Proposal(handles[name], gone))
+        return found
+
+    def step(self, proposals: Sequence[Proposal] | None = None) -> Selection | None:
+        """Prunes in place: the next of `steps` steps, or what was proposed.
+
+        # Raises
+        SecateurError: nothing can be cut, the target cannot be reached, or the module's code
+        cannot follow; then nothing has changed.
+        """
+        if self.taken == self.steps:
+            raise SecateurError(f"all {self.steps} steps were taken\nhint: make a new `Pruner`")
+        selection = None
+        if proposals is None:
+            selection = self._select_and_apply()
+        else:
+            self.graph.apply({one.group.name: one.keep for one in proposals if one.removed})
+        self._gathered.clear()
+        self.taken += 1
+        return selection
+
+    def _select_and_apply(self) -> Selection:
+        """Leaves groups alone that the module's code cannot follow, unless `strict`."""
+        selection = self.select()
+        try:
+            self.graph.apply(selection.keeps)
+            return selection
+        except SecateurError:
+            if self.strict:
+                raise
+        for alike in (True, False):
+            unable = self._unable(selection.keeps, alike=alike)
+            self.left.update(unable)
+            selection = self.select()
+            try:
+                self.graph.apply(selection.keeps)
+                return selection
+            except SecateurError:
+                if not alike:
+                    raise
+        return selection
+
+    def _unable(self, keeps: Keeps, *, alike: bool) -> dict[str, str]:
+        """Groups that the code cannot follow, and why; where `alike`, one of each sort is tried."""
+        classes: dict[str, list[str]] = {}
+        kinds = {group.name: group.kind for group in self.graph.groups}
+        for name in keeps:
+            key = f"{kinds[name]} {_DIGITS.sub('', name)}" if alike else name
+            classes.setdefault(key, []).append(name)
+        unable: dict[str, str] = {}
+        for names in classes.values():
+            try:
+                self.graph.check({names[0]: keeps[names[0]]})
+            except SecateurError as error:
+                unable.update(dict.fromkeys(names, str(error)))
+        return unable
+
+    def __iter__(self) -> Iterator[GroupHandle]:
+        return iter(self.graph.groups)
+
+    def report(self) -> str:
+        """What the module cost when pruning began, and what it costs now."""
+        before, after = self.first, self.graph.cost()
+        rows = [
+            ("parameters", before.parameters, after.parameters),
+            ("MACs", before.macs, after.macs),
+            ("bytes", before.bytes, after.bytes),
+        ]
+        lines = [f"{'':10}  {'before':>15}  {'after':>15}   change"]
+        for name, old, new in rows:
+            change = (new - old) / old if old else 0.0
+            lines.append(f"{name:10}  {old:>15,}  {new:>15,}  {change:>7.1%}")
+        lines += [f"not followed: {warning}" for warning in self.graph.warnings]
+        for why, names in _by_reason(self.left).items():
+            lines.append(f"left alone, as the code cannot follow: {', '.join(names)}\n  {why}")
+        return "\n".join(lines)
+
+
+def _escaped(name: str) -> str:
+    """A pattern that matches a name and nothing else."""
+    return "".join(f"[{c}]" if c in "*?[]{}!" else c for c in name)
+
+
+def _by_reason(left: Mapping[str, str]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for name, why in left.items():
+        reasons.setdefault(why.splitlines()[0], []).append(name)
+    return reasons
+
+
+def _tuple(args: Sequence[Any] | Tensor) -> tuple[Any, ...]:
+    return (args,) if isinstance(args, torch.Tensor) else tuple(args)

@@ -1,0 +1,53 @@
+//! The Rust half of the Python package: everything that decides. What knows PyTorch is Python.
+
+mod model;
+mod options;
+
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use pyo3::{create_exception, wrap_pyfunction};
+
+create_exception!(
+    _secateur,
+    SecateurError,
+    PyException,
+    "What went wrong, and the remedy, if one is known."
+);
+
+/// The exception for an error of the core: its message, and its hint on a line of its own.
+fn raise(error: secateur::Error) -> PyErr {
+    let text = match error.remedy() {
+        Some(hint) => format!("{error}\nhint: {hint}"),
+        None => error.to_string(),
+    };
+    SecateurError::new_err(text)
+}
+
+/// The names of the criteria, with a line about each.
+#[pyfunction]
+fn criteria() -> Vec<(&'static str, &'static str)> {
+    secateur::criterion::CRITERIA
+        .iter()
+        .map(|criterion| (criterion.name, criterion.about))
+        .collect()
+}
+
+/// The ATen operators that are followed.
+#[pyfunction]
+fn known_operators() -> Vec<&'static str> {
+    secateur::torch::known_operators()
+}
+
+#[pymodule]
+fn _secateur(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("SecateurError", module.py().get_type::<SecateurError>())?;
+    module.add_class::<model::Model>()?;
+    module.add_class::<model::Group>()?;
+    module.add_class::<model::Slice>()?;
+    module.add_class::<model::Footprint>()?;
+    module.add_class::<model::Entry>()?;
+    module.add_class::<model::Selection>()?;
+    module.add_function(wrap_pyfunction!(criteria, module)?)?;
+    module.add_function(wrap_pyfunction!(known_operators, module)?)?;
+    Ok(())
+}
