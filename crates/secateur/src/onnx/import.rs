@@ -2,6 +2,7 @@
 
 mod branch;
 mod call;
+mod count;
 mod opaque;
 mod scope;
 #[cfg(test)]
@@ -20,7 +21,7 @@ use super::hints::{Hints, InputShapes};
 use super::order::order;
 use super::proto::{AttributeProto, NodeProto, ValueInfoProto, dtype, node_name};
 use super::{OnnxFile, TensorRef};
-use crate::graph::{Extent, Graph, Origin, Value, ValueId};
+use crate::graph::{Extent, Graph, Open, Origin, Value, ValueId};
 use crate::ops;
 use crate::size::{Expr, Literal, Scalar};
 use crate::tensor::TensorView;
@@ -47,6 +48,7 @@ const TABLES: &[&[(&str, Decode)]] = &[
     ops::attention::ONNX,
     ops::contract::ONNX,
     ops::conv::ONNX,
+    ops::count::ONNX,
     ops::elementwise::ONNX,
     ops::elementwise::ONNX_SPECIAL,
     ops::fill::ONNX,
@@ -165,6 +167,8 @@ pub(super) struct Importer<'a> {
     table: HashMap<&'static str, Decode>,
     contrib: HashMap<&'static str, Decode>,
     opaque: BTreeSet<String>,
+    /// The last size that was made up for what is counted from data.
+    counted: Option<usize>,
     /// Nodes that read something of unknown shape.
     behind: usize,
 }
@@ -191,6 +195,7 @@ impl<'a> Importer<'a> {
             table: TABLES.iter().copied().flatten().copied().collect(),
             contrib: CONTRIB_TABLES.iter().copied().flatten().copied().collect(),
             opaque: BTreeSet::new(),
+            counted: None,
             behind: 0,
         })
     }
@@ -316,7 +321,7 @@ impl<'a> Importer<'a> {
             self.graph.sizes.add(Expr::Number(value, literal))
         });
         let (exprs, dims) = (exprs.collect(), view.dims.clone());
-        Ok(Some(Arc::new(Known { exprs, dims, dtype: view.dtype, open: false })))
+        Ok(Some(Arc::new(Known { exprs, dims, dtype: view.dtype, open: Open::Stated })))
     }
 
     fn add_inputs(&mut self, hints: &Hints) -> Result<()> {

@@ -491,17 +491,16 @@ fn branches_of_different_shapes_make_what_they_declare_or_nothing_known() {
     check(
         model,
         expect![[r#"
-        h MatMul 2x6
-        y Identity 2x6
-        y Concat 4x6
-        z If ?
-        y MatMul ?
-        v:0 pinned: it is an input of the model
-        v:1 pinned: an opaque operator reads or makes it
-        u:0 pinned: an opaque operator reads or makes it
-        u:1 pinned: an opaque operator reads or makes it
-        warning: operator `If` is left as it is: its branches make different shapes (first at node `z`)
-        warning: 1 nodes behind these are left as they are: the shapes of what they read are not known"#]],
+            h MatMul 2x6
+            y Identity 2x6
+            y Concat 4x6
+            z If 10007x6
+            y MatMul 10007x5
+            v:0 pinned: it is an input of the model
+            v:1 pinned: an opaque operator reads or makes it
+            u:0 pinned: an opaque operator reads or makes it
+            u:1 pinned: it is an output of the model
+            warning: operator `If` is left as it is: its branches make different shapes (first at node `z`)"#]],
     );
 }
 
