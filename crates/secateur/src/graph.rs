@@ -3,7 +3,7 @@
 //! A graph is a reading of a source file, never a replacement for it: nodes remember the source
 //! node that they came from, and literals that depend on sizes remember where they stand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::DType;
 use crate::ops::Op;
@@ -187,6 +187,9 @@ pub struct Graph {
     pub sizes: Sizes,
     /// Expressions whose literals must keep their value: read for something other than a size.
     pub frozen: BTreeSet<ExprId>,
+    /// The sizes that were made up for what is counted from data, and how many there can be: 1
+    /// where that is not known.
+    pub counts: BTreeMap<usize, usize>,
     /// What stands for zero in quantized tensors.
     pub zeros: Zeros,
     /// What the reader could not follow: one line per kind of operator.
@@ -230,6 +233,12 @@ impl Graph {
             });
         }
         open
+    }
+
+    /// How many there can be along an axis.
+    pub fn most(&self, extent: Extent) -> usize {
+        let most = self.counts.get(&extent.size).filter(|_| extent.is_counted());
+        most.copied().unwrap_or(extent.size)
     }
 
     /// All node ids, in order.

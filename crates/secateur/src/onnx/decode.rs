@@ -224,9 +224,10 @@ impl<'d, 'a> Decoder<'d, 'a> {
         self.has(slot) && self.importer.known(name).is_none()
     }
 
-    /// A size that is counted from data, unlike any other.
-    pub fn count(&mut self) -> Extent {
-        self.importer.count()
+    /// A size that is counted from data, among the elements of axes, if those are known. It is
+    /// unlike any other.
+    pub fn count(&mut self, among: &[Extent]) -> Extent {
+        self.importer.count(among)
     }
 
     /// Lets the numbers of an input be what they are, as far as they are known.

@@ -167,8 +167,6 @@ pub(super) struct Importer<'a> {
     table: HashMap<&'static str, Decode>,
     contrib: HashMap<&'static str, Decode>,
     opaque: BTreeSet<String>,
-    /// The last size that was made up for what is counted from data.
-    counted: Option<usize>,
     /// Nodes that read something of unknown shape.
     behind: usize,
 }
@@ -195,7 +193,6 @@ impl<'a> Importer<'a> {
             table: TABLES.iter().copied().flatten().copied().collect(),
             contrib: CONTRIB_TABLES.iter().copied().flatten().copied().collect(),
             opaque: BTreeSet::new(),
-            counted: None,
             behind: 0,
         })
     }

@@ -33,8 +33,8 @@ fn fixed(r: &mut Rule, prefix: &str, shape: &[Extent], reason: &'static str) -> 
     axes.map(|(i, &extent)| r.fixed(format!("{prefix}{i}"), extent, reason).into()).collect()
 }
 
-fn counted(cx: &mut Decoder<'_, '_>, r: &mut Rule) -> Dim {
-    r.fixed(format!("count{}", r.factors.len()), cx.count(), COUNTED).into()
+fn counted(cx: &mut Decoder<'_, '_>, r: &mut Rule, among: &[Extent]) -> Dim {
+    r.fixed(format!("count{}", r.factors.len()), cx.count(among), COUNTED).into()
 }
 
 /// One column per place: its index along every axis.
@@ -42,7 +42,7 @@ fn decode_non_zero(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let data = cx.input_shape(0)?;
     let mut r = Rule::new("non_zero");
     let dims = searched(&mut r, "s", ranked(&[Some(&data)], 0, 1)?);
-    let count = counted(cx, &mut r);
+    let count = counted(cx, &mut r, &data);
     let place = r.fixed("k", Extent::fixed(data.len()), "it is a position");
     r.operand(Use::Data, dims);
     r.result(vec![place.into(), count]);
@@ -54,15 +54,15 @@ fn decode_non_zero(cx: &mut Decoder<'_, '_>) -> Result<()> {
 /// `[b, c, n]`.
 fn decode_suppression(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let mut r = Rule::new("non_max_suppression");
-    for slot in 0..2 {
-        let shape = cx.input_shape(slot)?;
-        let dims = searched(&mut r, ["b", "s"][slot], ranked(&[Some(&shape)], 0, 3)?);
+    let (boxes, scores) = (cx.input_shape(0)?, cx.input_shape(1)?);
+    for (name, shape) in [("b", &boxes), ("s", &scores)] {
+        let dims = searched(&mut r, name, ranked(&[Some(shape)], 0, 3)?);
         r.operand(Use::Data, dims);
     }
     for slot in 2..cx.input_count() {
         cx.keep(slot)?;
     }
-    let count = counted(cx, &mut r);
+    let count = counted(cx, &mut r, &scores);
     let place = r.fixed("k", Extent::fixed(3), "it is a position");
     r.result(vec![count, place.into()]);
     r.flow = Flow::Break;
@@ -83,7 +83,8 @@ fn decode_compress(cx: &mut Decoder<'_, '_>) -> Result<()> {
         });
     }
     let condition = searched(&mut r, "s", &condition);
-    let count = counted(cx, &mut r);
+    let among = along.map_or(&data[..], |along| &data[along..=along]);
+    let count = counted(cx, &mut r, among);
     let mut result = vec![count.clone()];
     if let Some(along) = along {
         result = dims.clone();
@@ -103,7 +104,8 @@ fn decode_unique(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let along = cx.int("axis").map(|along| axis(along, data.len())).transpose()?;
     let mut r = Rule::new("unique");
     let dims = searched(&mut r, "s", &data);
-    let count = counted(cx, &mut r);
+    let among = along.map_or(&data[..], |along| &data[along..=along]);
+    let count = counted(cx, &mut r, among);
     let (mut result, all) = (dims.clone(), elements(&data)?);
     let mut inverse = count.clone();
     match along {
@@ -156,7 +158,7 @@ fn counts(cx: &mut Decoder<'_, '_>, count: usize) -> Result<Vec<Extent>> {
     if count > MAX_AXES {
         return Err(Error::unsupported(format!("{count} axes")));
     }
-    Ok((0..count).map(|_| cx.count()).collect())
+    Ok((0..count).map(|_| cx.count(&[])).collect())
 }
 
 /// Data broadcast to a shape (input 1) that is computed from data: an axis of a stated size stays,
@@ -205,7 +207,7 @@ pub(super) fn decode_slice(cx: &mut Decoder<'_, '_>) -> Result<()> {
             false => r.free(letter(i), extent).into(),
         };
         dims.push(dim.clone());
-        result.push(if taken { counted(cx, &mut r) } else { dim });
+        result.push(if taken { counted(cx, &mut r, &[extent]) } else { dim });
     }
     r.operand(Use::Data, dims);
     for slot in 1..3 {

@@ -66,7 +66,7 @@ impl Operator for Split {
         let data = ranked(shapes, 0, 1)?;
         let along = axis(self.axis, data.len())?;
         if data[along].is_counted() {
-            return Err(Error::unsupported("segments of an axis that is counted from data"));
+            return Err(Error::unsupported("segments of stated sizes"));
         }
         let sizes = self.sizes.iter().map(|extent| extent.size);
         let total = sizes.fold(0, |total: usize, size| total.saturating_add(size));

@@ -148,9 +148,9 @@ fn decode_softmax(cx: &mut Decoder<'_, '_>) -> Result<()> {
 }
 
 /// How many are picked, and what may become of that number.
-fn topk_size(cx: &mut Decoder<'_, '_>) -> Result<(i64, Open)> {
+fn topk_size(cx: &mut Decoder<'_, '_>, from: Extent) -> Result<(i64, Open)> {
     if cx.is_computed(1) {
-        let count = cx.count();
+        let count = cx.count(&[from]);
         return Ok((count.size as i64, count.open));
     }
     let exprs = cx.exprs(1)?;
@@ -164,7 +164,7 @@ fn decode_topk(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let from = data[axis(along, data.len())?];
     let (k, open) = match cx.int("k") {
         Some(k) => (k, Open::Stated),
-        None => topk_size(cx)?,
+        None => topk_size(cx, from)?,
     };
     let k = usize::try_from(k).map_err(|_| Error::malformed(format!("`k` is {k}")))?;
     let size = Some(Extent { size: k, open: open.max(from.open) });

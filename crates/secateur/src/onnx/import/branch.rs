@@ -163,7 +163,7 @@ impl<'a> Importer<'a> {
         let (a, b) = (then.shape?, otherwise.shape?);
         let either = |(a, b): (&Extent, &Extent)| match a.size == b.size {
             true => Extent { open: a.open.max(b.open), ..*a },
-            false => self.count(),
+            false => self.count(&[if a.size < b.size { *b } else { *a }]),
         };
         (a.len() == b.len()).then(|| a.iter().zip(&b).map(either).collect())
     }

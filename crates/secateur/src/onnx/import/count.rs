@@ -8,12 +8,16 @@ use crate::graph::{Extent, Open};
 const FIRST: usize = 10_007;
 
 impl Importer<'_> {
-    /// A size that nothing else has. It is prime, so that no literal divides it: where a number in
-    /// the source fits it nevertheless, the source computes that number from it.
-    pub(in crate::onnx) fn count(&mut self) -> Extent {
-        let next = self.counted.map_or(FIRST, |last| last.saturating_add(2));
+    /// A size that nothing else has, of what is counted among the elements of these axes. It is
+    /// prime, so that no literal divides it: where a number in the source fits it nevertheless, the
+    /// source computes that number from it.
+    pub(in crate::onnx) fn count(&mut self, among: &[Extent]) -> Extent {
+        let last = self.graph.counts.last_key_value();
+        let next = last.map_or(FIRST, |(last, _)| last.saturating_add(2));
         let size = (next..).step_by(2).find(|&size| is_prime(size)).unwrap_or(next);
-        self.counted = Some(size);
+        let most = among.iter().map(|&extent| self.graph.most(extent));
+        let most = most.fold(1, usize::saturating_mul);
+        self.graph.counts.insert(size, most);
         Extent { size, open: Open::Counted }
     }
 
