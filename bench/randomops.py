@@ -858,7 +858,7 @@ def counted(b: Builder) -> Tensor:
     others = [i for i in range(x.rank) if i != axis]
     line = b.node("ReduceSum", [x.name, b.ints(others)], keepdims=0) if others else x.name
     true = b.node("Equal", [line, line])
-    kind = b.rng.choice(["NonZero", "NonZero", "Compress", "Slice", "TopK"])
+    kind = b.rng.choice(["NonZero", "NonZero", "Compress", "Slice", "TopK", "Expand", "Reshape"])
     if kind == "Compress":
         return b.add(b.node("Compress", [x.name, true], axis=axis), x.shape)
     if kind == "NonZero":
@@ -866,6 +866,10 @@ def counted(b: Builder) -> Tensor:
         return b.add(b.node("Gather", [x.name, places], axis=b.axis(x.rank, axis)), x.shape)
     ones = b.node("Cast", [true], to=TensorProto.INT64)
     end = b.node("ReduceSum", [ones, b.ints([0])], keepdims=1)
+    if kind in ("Expand", "Reshape"):
+        sizes = [end if i == axis else b.entry(dim) for i, dim in enumerate(x.shape)]
+        target = b.node("Concat", sizes, axis=0)
+        return b.add(b.node(kind, [x.name, target]), x.shape)
     if kind == "Slice":
         inputs = [x.name, b.ints([0]), end, b.ints([axis])]
         return b.add(b.node("Slice", inputs), x.shape)

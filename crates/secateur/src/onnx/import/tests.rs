@@ -939,3 +939,24 @@ fn as_many_as_there_are_at_most_is_still_counted() {
         warning: operator `If` is left as it is: its branches make different shapes (first at node `k`)"#]],
     );
 }
+
+#[test]
+fn a_part_of_a_shape_may_be_computed_from_data() {
+    let model = "opset 13\nx: 1x3x8x8\nd: i64 2\nw = 4x3x3x3\nv = 5x4x3x3\nh = Conv(x, w)\n\
+        a = Add(d, d)\nk = i64[1, 4]\nt = Concat(k, a) axis=0\ny = Resize(h, _, _, t)\nz = Conv(y, v)\n-> z";
+    check(
+        model,
+        expect![[r#"
+        h Conv 1x4x6x6
+        a Add 2
+        y Resize 1x4x10007x10009
+        z Conv 1x5x10005x10007
+        group w:0 4
+        w:1 pinned: it is an input of the model
+        w:2 pinned: a window slides over it
+        w:3 pinned: a window slides over it
+        v:0 pinned: it is an output of the model
+        v:2 pinned: a window slides over it
+        v:3 pinned: a window slides over it"#]],
+    );
+}
