@@ -224,8 +224,8 @@ impl<'d, 'a> Decoder<'d, 'a> {
         self.has(slot) && self.importer.known(name).is_none()
     }
 
-    /// A size that is counted from data, among the elements of axes, if those are known. It is
-    /// unlike any other.
+    /// A size that is counted from data, among the elements of axes, if those are known; another
+    /// one at every call.
     pub fn count(&mut self, among: &[Extent]) -> Extent {
         self.importer.count(among)
     }

@@ -85,6 +85,7 @@ fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
 fn decode_range(cx: &mut Decoder<'_, '_>) -> Result<()> {
     if (0..3).any(|slot| cx.is_computed(slot)) {
         let length = cx.count(&[]);
+        (0..3).try_for_each(|slot| cx.keep(slot))?;
         return cx.node_over(0, Range { length });
     }
     let mut open = Open::Stated;

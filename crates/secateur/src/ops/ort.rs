@@ -114,9 +114,9 @@ fn decode_embed(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let position = match cx.optional(8)? {
         Some(places) => cx.emit(ROWS, &[positions, places])?,
         None => {
-            let length = cx.shape(ids)?.last().map_or(0, |extent| extent.size);
+            let length = cx.shape(ids)?.last().copied().unwrap_or(Extent::fixed(0));
             let first = Along::new("rows", "rows are picked by position", 0);
-            let first = Along { size: Some(Extent::fixed(length)), keeps_zero: true, ..first };
+            let first = Along { size: Some(length), keeps_zero: true, ..first };
             cx.emit(first, &[positions])?
         }
     };

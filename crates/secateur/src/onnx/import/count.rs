@@ -17,7 +17,7 @@ const FIRST: usize = 10_007;
 const MAX_PARTS: usize = 8;
 
 impl<'a> Importer<'a> {
-    /// A size that nothing else has, of what is counted among the elements of these axes. It is
+    /// A size that hardly anything else has, of what is counted among the elements of these axes. It is
     /// prime, so that no literal divides it: where a number in the source fits it nevertheless, the
     /// source computes that number from it.
     pub(in crate::onnx) fn count(&mut self, among: &[Extent]) -> Extent {
