@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from randomgraph import CHANNELS, ONE, SIZES, Builder, Dim, Misfit, Shape, Tensor, total
 
@@ -848,3 +848,29 @@ def _attend(b: Builder, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             scores = b.node("Div", [scores, root])
     weights = b.node("Softmax", [scores], axis=-1)
     return Tensor(b.node("MatMul", [weights, v.name]), q.shape)
+
+
+@op(1.5)
+def counted(b: Builder) -> Tensor:
+    """All of an axis, counted from data: nobody but the model knows that it is all."""
+    x = b.pick(lambda t: t.rank > 0)
+    axis = b.rng.randrange(x.rank)
+    others = [i for i in range(x.rank) if i != axis]
+    line = b.node("ReduceSum", [x.name, b.ints(others)], keepdims=0) if others else x.name
+    true = b.node("Equal", [line, line])
+    kind = b.rng.choice(["NonZero", "NonZero", "Compress", "Slice", "TopK", "Expand", "Reshape"])
+    if kind == "Compress":
+        return b.add(b.node("Compress", [x.name, true], axis=axis), x.shape)
+    if kind == "NonZero":
+        places = b.node("Squeeze", [b.node("NonZero", [true]), b.ints([0])])
+        return b.add(b.node("Gather", [x.name, places], axis=b.axis(x.rank, axis)), x.shape)
+    ones = b.node("Cast", [true], to=TensorProto.INT64)
+    end = b.node("ReduceSum", [ones, b.ints([0])], keepdims=1)
+    if kind in ("Expand", "Reshape"):
+        sizes = [end if i == axis else b.entry(dim) for i, dim in enumerate(x.shape)]
+        target = b.node("Concat", sizes, axis=0)
+        return b.add(b.node(kind, [x.name, target]), x.shape)
+    if kind == "Slice":
+        inputs = [x.name, b.ints([0]), end, b.ints([axis])]
+        return b.add(b.node("Slice", inputs), x.shape)
+    return b.add(b.node("TopK", [x.name, end], 2, axis=b.axis(x.rank, axis)), x.shape)

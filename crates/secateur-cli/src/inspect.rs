@@ -179,7 +179,7 @@ impl Size {
     }
 
     fn inferred(extent: &Extent) -> Size {
-        if extent.dynamic { Size::Open } else { Size::Fixed(extent.size as u64) }
+        if extent.is_open() { Size::Open } else { Size::Fixed(extent.size as u64) }
     }
 }
 

@@ -63,7 +63,7 @@ pub fn open_shapes(model: &Model) -> Hints {
     let inputs = graph.inputs.iter().map(|&input| graph.value(input));
     let open = inputs.filter_map(|input| {
         let shape = input.shape.as_ref()?;
-        let open = shape.iter().any(|extent| extent.dynamic);
+        let open = shape.iter().any(|extent| extent.is_open());
         open.then(|| (input.name.clone(), shape.iter().map(|extent| extent.size).collect()))
     });
     open.collect()

@@ -15,6 +15,7 @@ use crate::analysis::Analysis;
 use crate::axis::{AxisId, Tree};
 use crate::graph::{Graph, NodeId, Param, ParamId, ValueId};
 use crate::group::{GroupId, Groups};
+use crate::rule::FactorId;
 
 /// How large a model is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -22,7 +23,8 @@ pub struct Footprint {
     /// Elements of stored weights: floating-point tensors, and 8-bit and 4-bit integer ones, each
     /// stored tensor once.
     pub parameters: u64,
-    /// Multiply-accumulates of one run at the input shapes of the analysis.
+    /// Multiply-accumulates of one run at the input shapes of the analysis; of what is counted from
+    /// data, as many as there can be, or one where that is not known.
     pub macs: u64,
     /// Bytes of these weights, two 4-bit elements to the byte.
     pub bytes: u64,
@@ -376,8 +378,16 @@ impl Builder<'_> {
     fn macs(&mut self, graph: &Graph, node: NodeId) -> Vec<Term> {
         let Some(rule) = &graph.node(node).rule else { return Vec::new() };
         let factors = self.analysis.factors(node);
-        let term = |product: &Vec<_>| {
-            self.term(product.iter().map(|factor: &crate::rule::FactorId| factors[factor.index()]))
+        let made_up = |factor: FactorId| {
+            let extent = rule.factors[factor.index()].extent;
+            (graph.most(extent) != extent.size).then(|| graph.most(extent) as u64)
+        };
+        let term = |product: &Vec<FactorId>| {
+            let stated = product.iter().filter(|&&factor| made_up(factor).is_none());
+            let mut term = self.term(stated.map(|factor| factors[factor.index()]));
+            let counted = product.iter().filter_map(|&factor| made_up(factor));
+            term.coefficient = counted.fold(term.coefficient, u64::saturating_mul);
+            term
         };
         rule.macs.iter().map(term).collect()
     }

@@ -3,7 +3,7 @@
 //! A graph is a reading of a source file, never a replacement for it: nodes remember the source
 //! node that they came from, and literals that depend on sizes remember where they stand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::DType;
 use crate::ops::Op;
@@ -39,19 +39,40 @@ ids! {
     ParamId,
 }
 
-/// The size of one dimension, and whether it stands for a symbolic one.
+/// What may become of a size when the model runs. The later of two is that of what both make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Open {
+    /// The source states it.
+    Stated,
+    /// The source leaves it open (a batch, a sequence): it is what the inputs have.
+    Symbolic,
+    /// It is counted from data: any size at all, and another one for every input.
+    Counted,
+}
+
+/// The size of one dimension, and whether it may be another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// The size that analysis works with: declared, given or guessed.
+    /// The size that analysis works with: declared, given, guessed or made up.
     pub size: usize,
-    /// Whether the source leaves this size open (a batch, a sequence).
-    pub dynamic: bool,
+    /// Whether it may be another one.
+    pub open: Open,
 }
 
 impl Extent {
     /// A size that the source states.
     pub fn fixed(size: usize) -> Self {
-        Self { size, dynamic: false }
+        Self { size, open: Open::Stated }
+    }
+
+    /// Whether the source does not state the size.
+    pub fn is_open(self) -> bool {
+        self.open != Open::Stated
+    }
+
+    /// Whether the size is counted from data.
+    pub fn is_counted(self) -> bool {
+        self.open == Open::Counted
     }
 }
 
@@ -166,6 +187,9 @@ pub struct Graph {
     pub sizes: Sizes,
     /// Expressions whose literals must keep their value: read for something other than a size.
     pub frozen: BTreeSet<ExprId>,
+    /// The sizes that were made up for what is counted from data, and how many there can be: 1
+    /// where that is not known.
+    pub counts: BTreeMap<usize, usize>,
     /// What stands for zero in quantized tensors.
     pub zeros: Zeros,
     /// What the reader could not follow: one line per kind of operator.
@@ -193,17 +217,28 @@ impl Graph {
         self.value(id).shape.as_deref().unwrap_or_default()
     }
 
-    /// Whether expressions depend on a size that the source leaves open.
+    /// Whether expressions depend on a size that the source does not state.
     pub fn is_open(&self, exprs: impl IntoIterator<Item = ExprId>) -> bool {
-        let mut open = false;
+        self.open(exprs) != Open::Stated
+    }
+
+    /// What may become of the values of expressions.
+    pub fn open(&self, exprs: impl IntoIterator<Item = ExprId>) -> Open {
+        let mut open = Open::Stated;
         for expr in exprs {
             self.sizes.leaves(expr, &mut |leaf| {
-                if let Expr::Dim(value, axis) = leaf {
-                    open |= self.shape(value).get(axis as usize).is_some_and(|e| e.dynamic);
-                }
+                let Expr::Dim(value, axis) = leaf else { return };
+                let extent = self.shape(value).get(axis as usize);
+                open = extent.map_or(open, |extent| extent.open.max(open));
             });
         }
         open
+    }
+
+    /// How many there can be along an axis.
+    pub fn most(&self, extent: Extent) -> usize {
+        let most = self.counts.get(&extent.size).filter(|_| extent.is_counted());
+        most.copied().unwrap_or(extent.size)
     }
 
     /// All node ids, in order.

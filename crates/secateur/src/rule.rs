@@ -252,12 +252,12 @@ impl Rule {
     pub fn extent(&self, dim: &Dim) -> Extent {
         let segment = |product: &Vec<FactorId>| {
             product.iter().map(|f| self.factors[f.index()].extent).fold(Extent::fixed(1), |a, b| {
-                Extent { size: a.size.saturating_mul(b.size), dynamic: a.dynamic || b.dynamic }
+                Extent { size: a.size.saturating_mul(b.size), open: a.open.max(b.open) }
             })
         };
         dim.0.iter().map(segment).fold(Extent::fixed(0), |a, b| Extent {
             size: a.size.saturating_add(b.size),
-            dynamic: a.dynamic || b.dynamic,
+            open: a.open.max(b.open),
         })
     }
 

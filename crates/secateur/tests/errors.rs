@@ -88,8 +88,8 @@ fn malformed_says_what_breaks_the_format() {
     check(
         b"PK\x03\x04 and so on",
         expect![[r#"
-            `m.onnx` is a zip archive, not an ONNX model
-            hint: export the model to ONNX first"#]],
+            `m.onnx` is an archive that cannot be read: invalid Zip archive: Could not find EOCD
+            hint: save the model again with `torch.export.save`"#]],
     );
     check(
         &text::encode(MODEL)[..100],

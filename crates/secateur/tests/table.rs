@@ -1593,6 +1593,45 @@ fn a_layer_that_is_called_again_stays_one_layer() {
     );
 }
 
+#[test]
+fn what_is_counted_from_data_is_followed() {
+    check(
+        "counted_boxes",
+        expect![[r#"
+        a = stem.0.0.weight:0 8 channels exact
+          stem.0.0.weight:0 producer a
+          onnx::Conv_208:0 affine a
+          stem.1.0.weight:1 consumer a
+        b = stem.1.0.weight:0 6 channels exact
+          stem.1.0.weight:0 producer b
+          onnx::Conv_211:0 affine b
+          scores.weight:1 consumer b
+          hidden.weight:1 consumer b × 3 × 3
+        c = hidden.weight:0 12 features exact
+          hidden.weight:0 producer c
+          hidden.bias:0 affine c
+          classes.weight:1 consumer c
+    "#]],
+    );
+    check(
+        "counted_tokens",
+        expect![[r#"
+        a = embed.weight:1 12 features exact
+          embed.weight:1 producer a
+          embed.bias:0 affine a
+          mix.weight:1 consumer a
+        b = mix.weight:0#0 2 features exact
+          mix.weight:0 producer b × c
+          mix.bias:0 affine b × c
+          head.weight:1 consumer b × c
+        c = mix.weight:0#1 4 group-channels exact
+          mix.weight:0 producer b × c
+          mix.bias:0 affine b × c
+          head.weight:1 consumer b × c
+    "#]],
+    );
+}
+
 /// The two exporters of PyTorch spell a model differently, and it is cut alike.
 #[test]
 fn both_exporters_give_the_same_groups() {

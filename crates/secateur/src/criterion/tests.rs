@@ -416,5 +416,8 @@ fn criterion_names_are_parsed() {
     }
     let error = "l3".parse::<&Criterion>().unwrap_err();
     assert_eq!(error.to_string(), "unknown criterion `l3`");
-    assert_eq!(error.remedy(), Some("use one of: l2, l1, lamp, fpgm, bn-scale, random, taylor, fisher"));
+    assert_eq!(
+        error.remedy(),
+        Some("use one of: l2, l1, lamp, fpgm, bn-scale, random, taylor, fisher")
+    );
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use super::import::{Formal, Importer};
 use super::proto::{AttributeProto, NodeProto, attribute_type};
-use crate::graph::{Extent, Node, NodeId, Origin, Value, ValueId, is_countable};
+use crate::graph::{Extent, Node, NodeId, Open, Origin, Value, ValueId, is_countable};
 use crate::ops::Op;
 use crate::size::{Expr, ExprId, Literal, Scalar};
 use crate::tensor::TensorView;
@@ -218,9 +218,43 @@ impl<'d, 'a> Decoder<'d, 'a> {
         known.ok_or_else(|| Error::unsupported(format!("input {slot} is computed from data")))
     }
 
+    /// Whether input `slot` is given and computed from data.
+    pub fn is_computed(&self, slot: usize) -> bool {
+        let name = self.node.input.get(slot).map(String::as_str).unwrap_or_default();
+        self.has(slot) && self.importer.known(name).is_none()
+    }
+
+    /// A size that is counted from data, among the elements of axes, if those are known; another
+    /// one at every call.
+    pub fn count(&mut self, among: &[Extent]) -> Extent {
+        self.importer.count(among)
+    }
+
+    /// Lets the numbers of an input be what they are, as far as they are known.
+    ///
+    /// # Errors
+    /// When it is a stored tensor that cannot be read.
+    pub fn keep(&mut self, slot: usize) -> Result<()> {
+        if self.has(slot) && !self.is_computed(slot) {
+            let exprs = self.exprs(slot)?;
+            self.importer.freeze(&exprs);
+        }
+        Ok(())
+    }
+
     /// Marks expressions as read for something that must keep its value.
     pub fn freeze(&mut self, exprs: &[ExprId]) {
         self.importer.freeze(exprs);
+    }
+
+    /// The expressions of an input whose present values decide on something.
+    fn decided(&mut self, slot: usize) -> Result<Vec<ExprId>> {
+        let exprs = self.exprs(slot)?;
+        if self.open(&exprs) == Open::Counted {
+            return Err(Error::unsupported(format!("input {slot} is computed from counts")));
+        }
+        self.importer.freeze(&exprs);
+        Ok(exprs)
     }
 
     /// The values of an input of integers that do not follow sizes.
@@ -228,8 +262,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
     /// # Errors
     /// When the input is computed from data.
     pub fn known(&mut self, slot: usize) -> Result<Vec<i64>> {
-        let exprs = self.exprs(slot)?;
-        self.importer.freeze(&exprs);
+        let exprs = self.decided(slot)?;
         exprs.into_iter().map(|expr| self.eval(expr).map(|(value, _)| value)).collect()
     }
 
@@ -238,8 +271,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
     /// # Errors
     /// When the input is computed from data.
     pub fn numbers(&mut self, slot: usize) -> Result<Vec<f64>> {
-        let exprs = self.exprs(slot)?;
-        self.importer.freeze(&exprs);
+        let exprs = self.decided(slot)?;
         let value = |&expr: &ExprId| self.scalar(expr).map(Scalar::float);
         let values: Option<Vec<f64>> = exprs.iter().map(value).collect();
         values.ok_or_else(|| Error::unsupported(format!("input {slot} is not defined")))
@@ -257,10 +289,18 @@ impl<'d, 'a> Decoder<'d, 'a> {
     /// The one number in input `slot`, if it is known; it does not follow sizes.
     pub fn number(&mut self, slot: usize) -> Option<f64> {
         let name = self.node.input.get(slot)?;
-        let [expr] = self.importer.known(name)?.exprs[..] else { return None };
-        self.importer.keep_whole(name);
-        self.importer.freeze(&[expr]);
-        self.scalar(expr).map(Scalar::float)
+        if self.importer.known(name)?.exprs.len() != 1 {
+            return None;
+        }
+        let exprs = self.decided(slot).ok()?;
+        self.value(&exprs)
+    }
+
+    /// The present value of a lone expression, which then does not follow sizes.
+    pub fn value(&mut self, exprs: &[ExprId]) -> Option<f64> {
+        let [expr] = exprs else { return None };
+        self.importer.freeze(exprs);
+        self.scalar(*expr).map(Scalar::float)
     }
 
     /// Whether input `slot` is known to be all zeros, whatever the sizes.
@@ -295,23 +335,26 @@ impl<'d, 'a> Decoder<'d, 'a> {
         self.importer.scalar(expr)
     }
 
-    /// Whether an expression comes from a symbolic dimension.
-    pub fn is_open(&self, expr: ExprId) -> bool {
-        self.importer.graph.is_open([expr])
+    /// What may become of the values of expressions.
+    pub fn open(&self, exprs: &[ExprId]) -> Open {
+        self.importer.graph.open(exprs.iter().copied())
     }
 
-    /// The value of an integer expression, and whether it comes from a symbolic dimension.
+    /// The value of an integer expression, and what may become of it.
     ///
     /// # Errors
     /// When it is not defined.
-    pub fn eval(&self, expr: ExprId) -> Result<(i64, bool)> {
+    pub fn eval(&self, expr: ExprId) -> Result<(i64, Open)> {
         let undefined = || Error::unsupported("a size is not defined");
         let value = self.scalar(expr).and_then(Scalar::int).ok_or_else(undefined)?;
-        Ok((value, self.is_open(expr)))
+        Ok((value, self.open(&[expr])))
     }
 
     /// An error about sizes that do not fit, which names guessed input sizes as the likely cause.
     pub fn mismatch(&self, text: String) -> Error {
+        if self.node.input.iter().any(|name| self.importer.is_counted(name)) {
+            return Error::unsupported(format!("with sizes that are counted from data, {text}"));
+        }
         let Some((name, shape)) = self.importer.guessed.first_key_value() else {
             return Error::malformed(text);
         };

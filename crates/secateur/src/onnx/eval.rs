@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::proto::NodeProto;
 use crate::DType;
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, Open, ValueId};
 use crate::size::{Binary, Expr, ExprId, Patches, Scalar, Unary};
 
 /// A small tensor of which every element is an expression.
@@ -13,13 +13,13 @@ pub(super) struct Known {
     pub(super) dims: Vec<usize>,
     pub(super) exprs: Vec<ExprId>,
     pub(super) dtype: DType,
-    /// Whether its own shape depends on a size that the source leaves open.
-    pub(super) open: bool,
+    /// What may become of its own shape; counted shapes are not evaluated.
+    pub(super) open: Open,
 }
 
 impl Known {
     fn vector(exprs: Vec<ExprId>) -> Self {
-        Known { dims: vec![exprs.len()], exprs, dtype: DType::I64, open: false }
+        Known { dims: vec![exprs.len()], exprs, dtype: DType::I64, open: Open::Stated }
     }
 }
 
@@ -41,7 +41,12 @@ fn shape_from(graph: &mut Graph, mut dims: Vec<ExprId>, node: &NodeProto) -> Kno
         let one = graph.sizes.int(1);
         let product = |a, b| graph.sizes.add(Expr::Binary(Binary::Mul, a, b));
         let size = dims.into_iter().fold(one, product);
-        return Known { dims: Vec::new(), exprs: vec![size], dtype: DType::I64, open: false };
+        return Known {
+            dims: Vec::new(),
+            exprs: vec![size],
+            dtype: DType::I64,
+            open: Open::Stated,
+        };
     }
     let rank = dims.len() as i64;
     let clamp = |value: i64| {
@@ -101,8 +106,10 @@ impl Evaluator<'_> {
         if known.exprs.iter().any(|&e| sizes.is_too_large(e)) || sizes.are_too_many(&known.exprs) {
             return None;
         }
-        known.open = self.inputs.iter().flatten().any(|input| input.open) || self.shape_is_open();
-        Some(known)
+        let decided = self.graph.open(self.frozen.iter().copied());
+        let inputs = self.inputs.iter().flatten().map(|input| input.open);
+        known.open = inputs.fold(self.shape_open(), Open::max);
+        (decided.max(known.open) != Open::Counted).then_some(known)
     }
 
     fn may_be_weights(&self, known: &Known) -> bool {
@@ -113,11 +120,14 @@ impl Evaluator<'_> {
         !(sized || known.dtype.holds_sizes() || known.dims.is_empty())
     }
 
-    /// Whether the node makes a tensor whose shape is a computed, open size.
-    fn shape_is_open(&self) -> bool {
-        let makes = matches!(self.node.op_type.as_str(), "Range" | "ConstantOfShape" | "Expand");
+    /// What may become of the shape of a tensor that is made of a computed size.
+    fn shape_open(&self) -> Open {
+        let makes = matches!(
+            self.node.op_type.as_str(),
+            "Range" | "ConstantOfShape" | "Expand" | "NonZero"
+        );
         let exprs = self.inputs.iter().flatten().flat_map(|input| &input.exprs);
-        makes && self.graph.is_open(exprs.copied())
+        if makes { self.graph.open(exprs.copied()) } else { Open::Stated }
     }
 
     fn run(&mut self) -> Option<Known> {
@@ -142,6 +152,7 @@ impl Evaluator<'_> {
             "ConstantOfShape" => self.constant_of_shape(),
             "Expand" => self.expand(),
             "OneHot" => self.one_hot(),
+            "NonZero" => self.non_zero(),
             "Where" => self.select(),
             "ReduceProd" => self.reduce(Binary::Mul),
             "ReduceSum" => self.reduce(Binary::Add),
@@ -225,7 +236,7 @@ impl Evaluator<'_> {
                 (None, Some(attribute)) => {
                     let number = Scalar::Float(f64::from(attribute.f?));
                     let exprs = vec![self.graph.sizes.add(Expr::Number(number, None))];
-                    Known { dims: Vec::new(), exprs, dtype: known.dtype, open: false }
+                    Known { dims: Vec::new(), exprs, dtype: known.dtype, open: Open::Stated }
                 }
                 (None, None) => continue,
             };
@@ -254,7 +265,7 @@ impl Evaluator<'_> {
             let (a, b) = (a.at(&dims, index)?, b.at(&dims, index)?);
             exprs.push(self.graph.sizes.add(Expr::Binary(op, a, b)));
         }
-        Some(Known { dims, exprs, dtype, open: false })
+        Some(Known { dims, exprs, dtype, open: Open::Stated })
     }
 
     fn select(&mut self) -> Option<Known> {
@@ -267,7 +278,7 @@ impl Evaluator<'_> {
             let parts = (c.at(&dims, index)?, a.at(&dims, index)?, b.at(&dims, index)?);
             exprs.push(self.graph.sizes.add(Expr::Select(parts.0, parts.1, parts.2)));
         }
-        Some(Known { dims, exprs, dtype: a.dtype, open: false })
+        Some(Known { dims, exprs, dtype: a.dtype, open: Open::Stated })
     }
 
     fn gather(&mut self) -> Option<Known> {
@@ -283,7 +294,7 @@ impl Evaluator<'_> {
             data.exprs.get(usize::try_from(index).ok()?).copied()
         };
         let exprs = indices.into_iter().map(pick).collect::<Option<_>>()?;
-        Some(Known { dims: shape, exprs, dtype: data.dtype, open: false })
+        Some(Known { dims: shape, exprs, dtype: data.dtype, open: Open::Stated })
     }
 
     fn concat(&mut self) -> Option<Known> {
@@ -405,7 +416,7 @@ impl Evaluator<'_> {
         };
         let dims = self.target(0)?;
         let exprs = (0..count(&dims)?).map(|_| self.graph.sizes.int(value)).collect();
-        Some(Known { dims, exprs, dtype, open: false })
+        Some(Known { dims, exprs, dtype, open: Open::Stated })
     }
 
     fn expand(&mut self) -> Option<Known> {
@@ -413,7 +424,7 @@ impl Evaluator<'_> {
         let target = self.target(1)?;
         let dims = broadcast(&data.dims, &target)?;
         let exprs = (0..count(&dims)?).map(|i| data.at(&dims, i)).collect::<Option<_>>()?;
-        Some(Known { dims, exprs, dtype: data.dtype, open: false })
+        Some(Known { dims, exprs, dtype: data.dtype, open: Open::Stated })
     }
 
     /// A vector of repeats or of picks: of one index, over a new last axis.
@@ -431,7 +442,18 @@ impl Evaluator<'_> {
             return None;
         }
         dims.push(depth);
-        Some(Known { dims, exprs, dtype: values.dtype, open: false })
+        Some(Known { dims, exprs, dtype: values.dtype, open: Open::Stated })
+    }
+
+    /// The positions in a vector at which something is not zero.
+    fn non_zero(&mut self) -> Option<Known> {
+        let values = self.ints(0)?;
+        if self.input(0)?.dims.len() != 1 {
+            return None;
+        }
+        let places = (0..).zip(values).filter(|&(_, value)| value != 0);
+        let exprs: Vec<ExprId> = places.map(|(place, _)| self.graph.sizes.int(place)).collect();
+        Some(Known { dims: vec![1, exprs.len()], ..Known::vector(exprs) })
     }
 
     /// A shape of at most as many elements as are evaluated.
@@ -454,7 +476,7 @@ impl Evaluator<'_> {
         let first = exprs.next()?;
         let total = exprs.fold(first, |a, b| self.graph.sizes.add(Expr::Binary(op, a, b)));
         let dims = if keep { vec![1; data.dims.len()] } else { Vec::new() };
-        Some(Known { dims, exprs: vec![total], dtype: data.dtype, open: false })
+        Some(Known { dims, exprs: vec![total], dtype: data.dtype, open: Open::Stated })
     }
 }
 

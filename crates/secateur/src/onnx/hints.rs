@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::proto::{self, Dimension, ValueInfoProto};
-use crate::graph::Extent;
+use crate::graph::{Extent, Open};
 use crate::{Error, Result};
 
 #[cfg(test)]
@@ -20,7 +20,9 @@ pub(super) fn extent(dim: &Dimension, symbols: &BTreeMap<String, usize>) -> Opti
         proto::Extent::Value(size) => {
             usize::try_from(*size).ok().filter(|&size| size > 0).map(Extent::fixed)
         }
-        proto::Extent::Param(name) => symbols.get(name).map(|&size| Extent { size, dynamic: true }),
+        proto::Extent::Param(name) => {
+            symbols.get(name).map(|&size| Extent { size, open: Open::Symbolic })
+        }
     }
 }
 
@@ -153,7 +155,7 @@ fn is_symbol(name: &str) -> bool {
 }
 
 fn open(size: usize) -> Extent {
-    Extent { size, dynamic: true }
+    Extent { size, open: Open::Symbolic }
 }
 
 fn dims(input: &ValueInfoProto) -> Option<&[Dimension]> {

@@ -2,6 +2,7 @@
 
 mod branch;
 mod call;
+mod count;
 mod opaque;
 mod scope;
 #[cfg(test)]
@@ -20,7 +21,7 @@ use super::hints::{Hints, InputShapes};
 use super::order::order;
 use super::proto::{AttributeProto, NodeProto, ValueInfoProto, dtype, node_name};
 use super::{OnnxFile, TensorRef};
-use crate::graph::{Extent, Graph, Origin, Value, ValueId};
+use crate::graph::{Extent, Graph, Open, Origin, Value, ValueId};
 use crate::ops;
 use crate::size::{Expr, Literal, Scalar};
 use crate::tensor::TensorView;
@@ -47,6 +48,7 @@ const TABLES: &[&[(&str, Decode)]] = &[
     ops::attention::ONNX,
     ops::contract::ONNX,
     ops::conv::ONNX,
+    ops::count::ONNX,
     ops::elementwise::ONNX,
     ops::elementwise::ONNX_SPECIAL,
     ops::fill::ONNX,
@@ -155,6 +157,8 @@ pub(super) struct Importer<'a> {
     stored: HashMap<TensorRef, Stored>,
     symbols: BTreeMap<String, usize>,
     pub(super) guessed: Hints,
+    /// Numbers that are computed from data and read as parts of a shape.
+    parts: HashMap<ValueId, Arc<Known>>,
     /// The parameters that stand for all uses of a tensor.
     params: HashMap<u32, ValueId>,
     /// The parameters that stand for one use only, by node and input.
@@ -184,6 +188,7 @@ impl<'a> Importer<'a> {
             stored: HashMap::new(),
             symbols: BTreeMap::new(),
             guessed: Hints::new(),
+            parts: HashMap::new(),
             params: HashMap::new(),
             separate: HashMap::new(),
             copies: HashMap::new(),
@@ -316,7 +321,7 @@ impl<'a> Importer<'a> {
             self.graph.sizes.add(Expr::Number(value, literal))
         });
         let (exprs, dims) = (exprs.collect(), view.dims.clone());
-        Ok(Some(Arc::new(Known { exprs, dims, dtype: view.dtype, open: false })))
+        Ok(Some(Arc::new(Known { exprs, dims, dtype: view.dtype, open: Open::Stated })))
     }
 
     fn add_inputs(&mut self, hints: &Hints) -> Result<()> {
@@ -465,14 +470,7 @@ impl<'a> Importer<'a> {
             let known = self.shape_of(node, &spelled)?;
             known.map(|known| Evaluated { known, may_be_weights: false })
         } else {
-            let inputs: Option<Vec<Option<Arc<Known>>>> = node
-                .input
-                .iter()
-                .map(|input| match self.is_given(input) {
-                    false => Some(None),
-                    true => self.known(input).cloned().map(Some),
-                })
-                .collect();
+            let inputs = self.known_inputs(node)?;
             inputs.and_then(|inputs| eval::evaluate(&mut self.graph, &spelled, &inputs))
         };
         let fits = |evaluated: &Evaluated| evaluated.known.exprs.len() <= MAX_KNOWN_INTS;
@@ -481,6 +479,18 @@ impl<'a> Importer<'a> {
             node.input.iter().for_each(|input| self.keep_whole(input));
         }
         Ok(Some(evaluated))
+    }
+
+    /// What a node reads, if all of it is known; nothing for an omitted input.
+    fn known_inputs(&mut self, node: &'a NodeProto) -> Result<Option<Vec<Option<Arc<Known>>>>> {
+        if let Some(parts) = self.parts_of_shape(node)? {
+            return Ok(Some(parts));
+        }
+        let one = |input: &String| match self.is_given(input) {
+            false => Some(None),
+            true => self.known(input).cloned().map(Some),
+        };
+        Ok(node.input.iter().map(one).collect())
     }
 
     /// A node with what its attributes refer to.

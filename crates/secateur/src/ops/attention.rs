@@ -114,7 +114,7 @@ impl Attention {
             match (ranked(shapes, index, 3)?, heads) {
                 (&[batch, heads, tokens, width], _) => Ok(Side { batch, heads, tokens, width }),
                 (&[batch, tokens, c], Some(heads)) if heads > 0 && c.size % heads == 0 => {
-                    let width = Extent::fixed(c.size / heads);
+                    let width = Extent { size: c.size / heads, ..c };
                     Ok(Side { batch, heads: Extent::fixed(heads), tokens, width })
                 }
                 _ => Err(Error::malformed("operands are not divided into heads")),

@@ -88,7 +88,7 @@ fn broadcast(r: &mut Rule, a: &[Extent], b: &[Extent]) -> Result<(Vec<Dim>, Vec<
 fn wider(a: Option<Extent>, b: Option<Extent>) -> Result<Extent> {
     match (a, b) {
         (Some(a), Some(b)) if a.size == b.size => {
-            Ok(Extent { size: a.size, dynamic: a.dynamic || b.dynamic })
+            Ok(Extent { size: a.size, open: a.open.max(b.open) })
         }
         (Some(a), Some(b)) if a.size == 1 => Ok(b),
         (Some(a), Some(b)) if b.size == 1 => Ok(a),

@@ -83,7 +83,7 @@ impl Window {
                 if far { ceil_div(room, stride) } else { room / stride }
             }
         };
-        Ok(Extent { size: positive(steps.saturating_add(1))?, dynamic: size.dynamic })
+        Ok(Extent { size: positive(steps.saturating_add(1))?, open: size.open })
     }
 
     /// Whether a window of size `kernel` takes every position of an axis, and nothing else.
@@ -103,7 +103,7 @@ impl Window {
                 .saturating_add(extra)
                 .saturating_sub(pads[axis].saturating_add(pads[self.strides.len() + axis])),
         };
-        Ok(Extent { size: positive(output)?, dynamic: size.dynamic })
+        Ok(Extent { size: positive(output)?, open: size.open })
     }
 }
 

@@ -97,7 +97,7 @@ fn broadcast(shapes: &Shapes<'_>, rank: usize, index: usize) -> Result<Extent> {
             continue;
         };
         if result.size == extent.size {
-            result.dynamic |= extent.dynamic;
+            result.open = result.open.max(extent.open);
         } else if result.size == 1 {
             result = extent;
         } else if extent.size != 1 {

@@ -2,8 +2,9 @@
 
 mod aten;
 
+use super::count;
 use super::{Fit, NewSizes, Operator, Place, Shapes, letters};
-use crate::graph::Extent;
+use crate::graph::{Extent, Open};
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Flow, Rule};
 use crate::size::ExprId;
@@ -32,7 +33,7 @@ impl Operator for Fill {
 
     fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
         let want = sizes.result(0);
-        let fixed = self.shape.iter().all(|extent| !extent.dynamic);
+        let fixed = self.shape.iter().all(|extent| !extent.is_open());
         let exprs = self.target.1.iter().copied().map(Some).collect();
         vec![Fit {
             place: self.target.0,
@@ -69,12 +70,15 @@ impl Operator for Range {
 pub(crate) const ONNX: &[(&str, Decode)] = &[("ConstantOfShape", decode), ("Range", decode_range)];
 
 fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    if cx.is_computed(0) {
+        return count::decode_fill(cx);
+    }
     let target = cx.exprs(0)?;
     let mut shape = Vec::new();
     for &expr in &target {
-        let (size, dynamic) = cx.eval(expr)?;
+        let (size, open) = cx.eval(expr)?;
         let size = usize::try_from(size).map_err(|_| Error::malformed("a negative size"))?;
-        shape.push(Extent { size, dynamic });
+        shape.push(Extent { size, open });
     }
     let value = cx.tensor("value")?;
     let zero = value.is_none_or(|value| value.data.iter().all(|&byte| byte == 0));
@@ -82,16 +86,22 @@ fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
 }
 
 fn decode_range(cx: &mut Decoder<'_, '_>) -> Result<()> {
-    let mut dynamic = false;
+    if (0..3).any(|slot| cx.is_computed(slot)) {
+        let length = cx.count(&[]);
+        (0..3).try_for_each(|slot| cx.keep(slot))?;
+        return cx.node_over(0, Range { length });
+    }
+    let mut open = Open::Stated;
     let mut bounds = [0.0; 3];
     for (slot, bound) in bounds.iter_mut().enumerate() {
-        dynamic |= cx.exprs(slot)?.iter().any(|&expr| cx.is_open(expr));
-        *bound = cx.number(slot).ok_or_else(|| Error::malformed("a bound is not one number"))?;
+        let exprs = cx.exprs(slot)?;
+        open = open.max(cx.open(&exprs));
+        *bound = cx.value(&exprs).ok_or_else(|| Error::malformed("a bound is not one number"))?;
     }
     let [start, limit, step] = bounds;
     let length = ((limit - start) / step).ceil().max(0.0);
     if !(1.0..1e9).contains(&length) {
         return Err(Error::unsupported(format!("a range of {length} numbers")));
     }
-    cx.node_over(0, Range { length: Extent { size: length as usize, dynamic } })
+    cx.node_over(0, Range { length: Extent { size: length as usize, open } })
 }

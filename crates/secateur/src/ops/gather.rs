@@ -136,8 +136,17 @@ fn elements(
     Ok(r)
 }
 
+/// How many axes of the data an index vector points along.
+fn depth(indices: &[Extent]) -> Result<usize> {
+    let last = indices.last().copied().unwrap_or(Extent::fixed(0));
+    if last.is_counted() {
+        return Err(Error::unsupported("an index of a depth that is counted from data"));
+    }
+    Ok(last.size)
+}
+
 fn slices(data: &[Extent], indices: &[Extent], batch: usize) -> Result<Rule> {
-    let depth = indices.last().map_or(0, |extent| extent.size);
+    let depth = depth(indices)?;
     let inner = batch.checked_add(depth).filter(|&inner| inner <= data.len());
     let lead = indices.len().checked_sub(1).filter(|&lead| lead >= batch);
     let (Some(inner), Some(lead)) = (inner, lead) else {
@@ -159,7 +168,7 @@ fn slices(data: &[Extent], indices: &[Extent], batch: usize) -> Result<Rule> {
 }
 
 fn put_slices(data: &[Extent], indices: &[Extent], updates: &[Extent]) -> Result<Rule> {
-    let depth = indices.last().map_or(0, |extent| extent.size);
+    let depth = depth(indices)?;
     let lead = indices.len().checked_sub(1).filter(|_| depth <= data.len());
     let lead = lead.ok_or_else(|| Error::malformed("an index deeper than the data"))?;
     agree("ranks of data and updates", lead + data.len() - depth, updates.len())?;
@@ -225,17 +234,18 @@ fn put_elements(cx: &mut Decoder<'_, '_>) -> Result<()> {
 }
 
 fn decode_one_hot(cx: &mut Decoder<'_, '_>) -> Result<()> {
-    let dynamic = cx.exprs(1)?.iter().any(|&expr| cx.is_open(expr));
-    let depth = cx.number(1).filter(|depth| (1.0..1e9).contains(depth));
+    let exprs = cx.exprs(1)?;
+    let open = cx.open(&exprs);
+    let depth = cx.value(&exprs).filter(|depth| (1.0..1e9).contains(depth));
     let depth = depth.ok_or_else(|| Error::malformed("no usable `depth`"))? as usize;
     let axis = cx.int("axis").unwrap_or(-1);
-    cx.node_over(1, OneHot { axis, depth: Extent { size: depth, dynamic } })
+    cx.node_over(1, OneHot { axis, depth: Extent { size: depth, open } })
 }
 
 fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
     if let [all] = cx.input_shape(0)?[..]
         && let Some(indices) = cx.stored(1)?
-        && !all.dynamic
+        && !all.is_open()
         && indices.to_i64s().is_some_and(|indices| indices.into_iter().eq(0..all.size as i64))
     {
         let shape = indices.dims.iter().map(|&size| Extent::fixed(size)).collect();

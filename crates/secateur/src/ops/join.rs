@@ -4,8 +4,9 @@ mod aten;
 
 use std::cmp::Ordering;
 
+use super::count::{self, COUNTED};
 use super::{Fit, NewSizes, Operator, Place, Shapes, agree, axis, letter, operand, ranked};
-use crate::graph::Extent;
+use crate::graph::{Extent, Open};
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, FactorId, Kind, Rule, Use};
 use crate::size::ExprId;
@@ -69,6 +70,9 @@ impl Operator for Split {
     fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
         let data = ranked(shapes, 0, 1)?;
         let along = axis(self.axis, data.len())?;
+        if data[along].is_counted() {
+            return Err(Error::unsupported("segments of stated sizes"));
+        }
         let sizes = self.sizes.iter().map(|extent| extent.size);
         let total = sizes.fold(0, |total: usize, size| total.saturating_add(size));
         agree("segments and size", total, data[along].size)?;
@@ -88,7 +92,7 @@ impl Operator for Split {
                 }
                 for (part, &size) in self.sizes.iter().enumerate() {
                     let name = format!("{}{part}", letter(along));
-                    let open = self.is_open() && !data[along].dynamic;
+                    let open = self.is_open() && !data[along].is_open();
                     let kind = if open { Kind::Fixed(OPEN) } else { Kind::Free };
                     segments.push(r.factor(name, size, kind));
                 }
@@ -130,7 +134,7 @@ impl Split {
     }
 
     fn is_open(&self) -> bool {
-        self.sizes.iter().any(|size| size.dynamic)
+        self.sizes.iter().any(|size| size.is_open())
     }
 }
 
@@ -156,8 +160,8 @@ pub struct Cut {
     pub step: i64,
     /// The source's expressions of start and end.
     pub exprs: [ExprId; 2],
-    /// Whether they depend on a size that the source leaves open.
-    pub open: bool,
+    /// What may become of them.
+    pub open: Open,
 }
 
 impl Cut {
@@ -184,13 +188,16 @@ impl Cut {
 
     /// Whether the slice is empty at any smaller size too.
     fn stays_empty(&self) -> bool {
-        self.step == 1 && !self.open && (self.start.0 >= 0 || self.end.0 < 0)
+        self.step == 1 && self.open == Open::Stated && (self.start.0 >= 0 || self.end.0 < 0)
     }
 
     /// The axis in factors, before and after.
     fn spell(&self, r: &mut Rule, extent: Extent) -> Result<(Dim, Dim)> {
         let name = letter(self.axis);
         let (size, length) = (extent.size, self.len(extent.size));
+        if self.open.max(extent.open) == Open::Counted {
+            return self.spell_counted(r, extent);
+        }
         if length == 0 {
             let nothing = r.free(name.clone() + "'", Extent::fixed(0));
             let all = match self.stays_empty() {
@@ -199,9 +206,9 @@ impl Cut {
             };
             return Ok((all.into(), nothing.into()));
         }
-        let kept =
-            Extent { size: length, dynamic: self.open || (extent.dynamic && length == size) };
-        if self.open && !extent.dynamic {
+        let whole = if length == size { extent.open } else { Open::Stated };
+        let kept = Extent { size: length, open: self.open.max(whole) };
+        if self.open != Open::Stated && !extent.is_open() {
             let from = r.fixed(name.clone(), extent, OPEN);
             return Ok((from.into(), r.fixed(name + "'", kept, OPEN).into()));
         }
@@ -233,6 +240,28 @@ impl Cut {
         let reason = "a strided slice runs over it";
         let from = r.fixed(name.clone(), extent, reason);
         Ok((from.into(), r.fixed(name + "'", kept, reason).into()))
+    }
+
+    /// The same where the axis or a bound is counted: how much is kept is too.
+    fn spell_counted(&self, r: &mut Rule, extent: Extent) -> Result<(Dim, Dim)> {
+        let name = letter(self.axis);
+        if self.takes_all() {
+            let all = r.free(name, extent);
+            return Ok((all.into(), all.into()));
+        }
+        let size = self.len(extent.size);
+        if size == 0 {
+            return Err(Error::unsupported("a slice that may be empty"));
+        }
+        let from = r.fixed(name.clone(), extent, COUNTED);
+        let kept = Extent { size, open: Open::Counted };
+        Ok((from.into(), r.fixed(name + "'", kept, COUNTED).into()))
+    }
+
+    /// Whether the slice is all of an axis of any size.
+    fn takes_all(&self) -> bool {
+        let bounds = self.start.0 == 0 && self.end.0 >= i64::from(i32::MAX);
+        self.step == 1 && self.open == Open::Stated && bounds
     }
 
     /// What start and end have to be, spelled as they are now: from the end where negative.
@@ -298,7 +327,7 @@ impl Operator for Slice {
             let want: Vec<i64> =
                 entries.clone().map(|(cut, b)| b[side].unwrap_or(spelled(cut))).collect();
             let exprs = entries.map(|(cut, b)| b[side].map(|_| cut.exprs[side])).collect();
-            let open = self.cuts.iter().any(|cut| cut.open);
+            let open = self.cuts.iter().any(|cut| cut.open != Open::Stated);
             let whole = (!open).then(|| want.clone());
             Fit { place: self.places[side], exprs, whole, want, shape: None }
         };
@@ -336,9 +365,9 @@ fn decode_split(cx: &mut Decoder<'_, '_>) -> Result<()> {
         (0..count).map(|i| Extent::fixed(part.min(size.saturating_sub(i * part)))).collect()
     } else {
         let one = |&expr: &ExprId| {
-            let (size, dynamic) = cx.eval(expr)?;
+            let (size, open) = cx.eval(expr)?;
             let size = usize::try_from(size).map_err(|_| Error::malformed("a negative segment"))?;
-            Ok(Extent { size, dynamic })
+            Ok(Extent { size, open })
         };
         target.1.iter().map(one).collect::<Result<Vec<Extent>>>()?
     };
@@ -350,6 +379,9 @@ fn decode_split(cx: &mut Decoder<'_, '_>) -> Result<()> {
 }
 
 fn decode_slice(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    if cx.is_computed(1) || cx.is_computed(2) {
+        return count::decode_slice(cx);
+    }
     let data = cx.input_shape(0)?;
     let old = cx.opset() < 10;
     let (starts, ends) = if old {
@@ -380,13 +412,13 @@ fn decode_slice(cx: &mut Decoder<'_, '_>) -> Result<()> {
             return Err(Error::malformed(format!("axis {along} is sliced twice or by step 0")));
         }
         let size = data[along].size;
-        let bound = |expr: ExprId| -> Result<((i64, usize), bool)> {
+        let bound = |expr: ExprId| -> Result<((i64, usize), Open)> {
             let (spelled, open) = cx.eval(expr)?;
             let from_end = if spelled < 0 { spelled.saturating_add(size as i64) } else { spelled };
             Ok(((spelled, from_end.clamp(0, size as i64) as usize), open))
         };
         let ((start, early), (end, late)) = (bound(starts[i])?, bound(ends[i])?);
-        let open = early || late;
+        let open = early.max(late);
         cuts.push(Cut {
             axis: along,
             start,

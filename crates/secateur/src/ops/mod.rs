@@ -6,6 +6,7 @@
 pub mod attention;
 pub mod contract;
 pub mod conv;
+pub mod count;
 pub mod elementwise;
 pub mod fill;
 pub mod gather;

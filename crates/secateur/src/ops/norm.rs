@@ -204,7 +204,7 @@ fn group(shapes: &Shapes<'_>, groups: usize) -> Result<Rule> {
     let mut r = Rule::new("group_norm");
     let n = r.free("n", data[0]);
     let g = r.free("g", Extent::fixed(groups));
-    let inner = Extent::fixed(data[1].size / groups);
+    let inner = Extent { size: data[1].size / groups, ..data[1] };
     let i = r.factor("i", inner, Kind::Coupled(STATISTICS));
     let mut dims = vec![n.into(), Dim::product([g, i])];
     for (axis, &extent) in data.iter().enumerate().skip(2) {

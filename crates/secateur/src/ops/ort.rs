@@ -9,6 +9,7 @@ use super::norm::Norm;
 use super::reduce::{Along, Reduce, ReduceKind};
 use super::reshape::Transpose;
 use super::{Op, agree, axis, ranked};
+use crate::graph::Extent;
 use crate::graph::ValueId;
 use crate::onnx::{Decode, Decoder};
 use crate::{Error, Result};
@@ -114,7 +115,7 @@ fn decode_embed(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let position = match cx.optional(8)? {
         Some(places) => cx.emit(ROWS, &[positions, places])?,
         None => {
-            let length = cx.shape(ids)?.last().map_or(0, |extent| extent.size);
+            let length = cx.shape(ids)?.last().copied().unwrap_or(Extent::fixed(0));
             let first = Along::new("rows", "rows are picked by position", 0);
             let first = Along { size: Some(length), keeps_zero: true, ..first };
             cx.emit(first, &[positions])?

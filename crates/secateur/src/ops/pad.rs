@@ -3,7 +3,7 @@
 mod aten;
 
 use super::{Fit, NewSizes, Operator, Place, Shapes, agree, axis, letter, operand};
-use crate::graph::Extent;
+use crate::graph::{Extent, Open};
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, Flow, Rule, Use};
 use crate::size::ExprId;
@@ -19,8 +19,8 @@ pub struct Pad {
     pub slots: Vec<[usize; 2]>,
     /// Where the source spells the borders, and how.
     pub target: (Place, Vec<ExprId>),
-    /// The axes whose borders depend on sizes that the source leaves open.
-    pub open: Vec<usize>,
+    /// The axes whose borders depend on sizes that the source does not state.
+    pub open: Vec<(usize, Open)>,
     /// What stands in the borders.
     pub border: Border,
 }
@@ -45,7 +45,8 @@ impl Operator for Pad {
             let name = letter(index);
             let border = self.borders.iter().find(|(axis, _)| *axis == index);
             let [near, far] = border.map_or([0, 0], |(_, border)| *border);
-            let open = self.open.contains(&index);
+            let opened = self.open.iter().find(|(axis, _)| *axis == index);
+            let open = opened.is_some();
             if near == 0 && far == 0 && !open {
                 let factor = r.free(name, extent);
                 dims.push(factor.into());
@@ -57,7 +58,10 @@ impl Operator for Pad {
             if near < 0 || far < 0 || self.border != Border::Zero || open {
                 let reason = if open { "its border is open" } else { "its border is not zero" };
                 dims.push(r.fixed(name.clone(), extent, reason).into());
-                let to = Extent { size, dynamic: extent.dynamic || open };
+                let to = Extent {
+                    size,
+                    open: opened.map_or(extent.open, |&(_, border)| extent.open.max(border)),
+                };
                 result.push(r.fixed(name + "'", to, reason).into());
                 continue;
             }
@@ -135,7 +139,8 @@ fn decode(cx: &mut Decoder<'_, '_>) -> Result<()> {
         let (far, late) = cx.eval(target.1[axes.len() + index])?;
         let along = axis(along, rank)?;
         borders.push((along, [near, far]));
-        open.extend((early || late).then_some(along));
+        let border = early.max(late);
+        open.extend((border != Open::Stated).then_some((along, border)));
     }
     let slots = (0..axes.len()).map(|index| [index, axes.len() + index]).collect();
     cx.node_over(1, Pad { borders, slots, target, open, border })

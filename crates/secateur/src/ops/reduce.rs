@@ -4,7 +4,7 @@ pub(super) mod aten;
 
 use super::elementwise::{Elementwise, Zeros};
 use super::{Operator, Shapes, axis, letter, operand, ranked};
-use crate::graph::Extent;
+use crate::graph::{Extent, Open};
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, Flow, Kind, Rule, Use};
 use crate::{Error, Result};
@@ -101,7 +101,7 @@ pub struct Along {
     /// The axes.
     pub axes: Vec<i64>,
     /// The size of the axis in the results, where it differs.
-    pub size: Option<usize>,
+    pub size: Option<Extent>,
     /// Number of results.
     pub results: usize,
     /// Whether a slice of zeros on another axis stays zero.
@@ -129,9 +129,7 @@ impl Operator for Along {
             };
             dims.push(factor.into());
             result.push(match self.size.filter(|_| axes.contains(&i)) {
-                Some(size) => {
-                    r.fixed(letter(i) + "'", Extent { size, ..extent }, self.reason).into()
-                }
+                Some(size) => r.fixed(letter(i) + "'", size, self.reason).into(),
                 None => factor.into(),
             });
         }
@@ -154,15 +152,29 @@ fn decode_softmax(cx: &mut Decoder<'_, '_>) -> Result<()> {
     cx.node(Along { axes, ..Along::new("softmax", "softmax runs along it", 0) })
 }
 
+/// How many are picked, and what may become of that number.
+fn topk_size(cx: &mut Decoder<'_, '_>, from: Extent) -> Result<(i64, Open)> {
+    if cx.is_computed(1) {
+        let count = cx.count(&[from]);
+        return Ok((count.size as i64, count.open));
+    }
+    let exprs = cx.exprs(1)?;
+    cx.freeze(&exprs);
+    cx.eval(*exprs.first().ok_or_else(|| Error::malformed("no `k`"))?)
+}
+
 fn decode_topk(cx: &mut Decoder<'_, '_>) -> Result<()> {
-    let size = match cx.int("k") {
-        Some(k) => k,
-        None => *cx.known(1)?.first().ok_or_else(|| Error::malformed("no `k`"))?,
+    let data = cx.input_shape(0)?;
+    let along = cx.int("axis").unwrap_or(-1);
+    let from = data[axis(along, data.len())?];
+    let (k, open) = match cx.int("k") {
+        Some(k) => (k, Open::Stated),
+        None => topk_size(cx, from)?,
     };
-    let size = usize::try_from(size).map_err(|_| Error::malformed(format!("`k` is {size}")))?;
-    let axis = cx.int("axis").unwrap_or(-1);
-    let along = Along::new("topk", "top-k runs along it", axis);
-    cx.node_over(1, Along { size: Some(size), results: 2, ..along })
+    let k = usize::try_from(k).map_err(|_| Error::malformed(format!("`k` is {k}")))?;
+    let size = Some(Extent { size: k, open: open.max(from.open) });
+    let along = Along::new("topk", "top-k runs along it", along);
+    cx.node_over(1, Along { size, results: 2, ..along })
 }
 
 fn decode_cumsum(cx: &mut Decoder<'_, '_>) -> Result<()> {
@@ -196,6 +208,7 @@ fn noop(kind: ReduceKind) -> Zeros {
 
 fn decode_multinomial(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let size = usize::try_from(cx.int("sample_size").unwrap_or(1)).unwrap_or(0);
+    let size = Extent::fixed(size);
     let along = Along::new("multinomial", "classes are drawn along it", 1);
     cx.node(Along { size: Some(size), ..along })
 }

@@ -2,9 +2,10 @@
 
 mod aten;
 
+use super::count;
 use super::reduce::Along;
 use super::{Fit, NewSizes, Op, Operator, Place, Shapes, agree, axis, letter, letters, operand};
-use crate::graph::Extent;
+use crate::graph::{Extent, Open};
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, FactorId, Flow, Rule, Use};
 use crate::size::ExprId;
@@ -108,7 +109,7 @@ impl Reshape {
         let merged = data.iter().flat_map(Dim::factors).any(|factor| !placed(factor));
         let mut inferred = 0;
         let mut one = |index: usize| {
-            if !self.shape[index].dynamic {
+            if !self.shape[index].is_open() {
                 return want[index];
             }
             let open = target.open.get(index).copied().unwrap_or(false);
@@ -157,7 +158,7 @@ impl Side {
         for (index, &size) in self.rest.iter().enumerate() {
             let mut factors = std::mem::take(&mut self.outer[index]);
             if size > 1 {
-                let extent = Extent { size, dynamic: shape[index].dynamic };
+                let extent = Extent { size, open: shape[index].open };
                 factors.push(r.fixed(letter(r.factors.len()), extent, "no common factorization"));
             }
             factors.extend(self.inner[index].iter().rev());
@@ -179,8 +180,8 @@ fn align(r: &mut Rule, from: &[Extent], to: &[Extent]) -> (Vec<Dim>, Vec<Dim>) {
         }
         left.rest[a] /= size;
         right.rest[b] /= size;
-        let dynamic = from[a].dynamic && to[b].dynamic;
-        Some(r.free(letter(r.factors.len()), Extent { size, dynamic }))
+        let open = from[a].open.min(to[b].open);
+        Some(r.free(letter(r.factors.len()), Extent { size, open }))
     };
     while let (Some(a), Some(b)) = (left.last(), right.last()) {
         let Some(factor) = take(&mut left, &mut right, a, b) else { break };
@@ -204,22 +205,21 @@ fn add_units(
     (from, left): (&[Extent], &mut [Dim]),
     (to, right): (&[Extent], &mut [Dim]),
 ) {
-    let unit = |r: &mut Rule| {
-        let open = Extent { size: 1, dynamic: true };
-        r.free(letter(r.factors.len()), open)
-    };
+    let unit = |r: &mut Rule, open| r.free(letter(r.factors.len()), Extent { size: 1, open });
     let mut units = Vec::new();
     for (extent, dim) in from.iter().zip(left) {
-        if extent.dynamic && !r.extent(dim).dynamic {
-            let factor = unit(r);
+        if extent.open > r.extent(dim).open {
+            let factor = unit(r, extent.open);
             units.push(factor);
             dim.0[0].insert(0, factor);
         }
     }
     let mut units = units.into_iter();
     for (extent, dim) in to.iter().zip(right) {
-        if extent.dynamic && !r.extent(dim).dynamic {
-            let factor = units.next().unwrap_or_else(|| unit(r));
+        if extent.open > r.extent(dim).open {
+            let shared = units.next();
+            let shared = shared.filter(|f| r.factors[f.index()].extent.open == extent.open);
+            let factor = shared.unwrap_or_else(|| unit(r, extent.open));
             dim.0[0].insert(0, factor);
         }
     }
@@ -296,7 +296,7 @@ impl Operator for Expand {
         let offset = result.len() - data.len();
         let copied =
             |index: usize| index >= offset && data[index - offset] == sizes.rule.results[0][index];
-        let whole = (skip..result.len()).map(|index| match self.shape[index].dynamic {
+        let whole = (skip..result.len()).map(|index| match self.shape[index].is_open() {
             false => Some(result[index]),
             true => (self.open[index] && copied(index)).then_some(1),
         });
@@ -348,7 +348,7 @@ impl Operator for Tile {
         let times = sizes.rule.results[0].iter().map(|dim| sizes.factor(dim.0[0][0])).collect();
         let (place, exprs) = &self.target;
         let mut fit = Fit::new(*place, exprs.iter().copied(), times);
-        fit.whole = fit.whole.filter(|_| self.repeats.iter().all(|times| !times.dynamic));
+        fit.whole = fit.whole.filter(|_| self.repeats.iter().all(|times| !times.is_open()));
         vec![fit]
     }
 }
@@ -366,8 +366,8 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("SpaceToDepth", decode_space_to_depth),
 ];
 
-fn extent(size: usize, dynamic: bool) -> Extent {
-    Extent { size, dynamic }
+fn extent(size: usize, open: Open) -> Extent {
+    Extent { size, open }
 }
 
 fn decode_reshape(cx: &mut Decoder<'_, '_>) -> Result<()> {
@@ -378,7 +378,7 @@ fn decode_reshape(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let mut kept = Vec::new();
     let mut inferred = None;
     for (index, &expr) in exprs.iter().enumerate() {
-        let (size, dynamic) = cx.eval(expr)?;
+        let (size, open) = cx.eval(expr)?;
         kept.push(match size {
             -1 => None,
             0 if zero_copies && index < data.len() => Some(cx.size_of(0, index)?),
@@ -387,7 +387,7 @@ fn decode_reshape(cx: &mut Decoder<'_, '_>) -> Result<()> {
         shape.push(match size {
             -1 => {
                 inferred = Some(index);
-                extent(1, false)
+                Extent::fixed(1)
             }
             0 if zero_copies => *data.get(index).ok_or_else(|| {
                 Error::malformed(format!("entry {index} of the target copies no axis"))
@@ -395,7 +395,7 @@ fn decode_reshape(cx: &mut Decoder<'_, '_>) -> Result<()> {
             size => extent(
                 usize::try_from(size)
                     .map_err(|_| Error::malformed(format!("a target size of {size}")))?,
-                dynamic,
+                open,
             ),
         });
     }
@@ -407,24 +407,31 @@ fn decode_reshape(cx: &mut Decoder<'_, '_>) -> Result<()> {
         if rest == 0 || all % rest != 0 {
             return Err(cx.mismatch(format!("{all} elements cannot be laid out in {rest}s")));
         }
-        shape[index] = extent(all / rest, !same_open(&data, &shape));
+        shape[index] = extent(all / rest, inferred_open(&data, &shape));
     }
     // A target that is replaced as a whole copies sizes by 0, so `allowzero` must go.
     let place = if zero_copies { Place::Input(1) } else { Place::InputFor(1, "allowzero") };
-    let open = data.iter().map(|extent| extent.dynamic).collect();
+    let open = data.iter().map(|extent| extent.is_open()).collect();
     let target = Some(Target { place, exprs: kept, open, first: 0 });
     cx.node_over(1, Reshape { shape, target, dropped: None })
 }
 
-/// Whether the axes that are open in the data are those that are open in a target, so that what is
-/// inferred from the rest is not.
-fn same_open(data: &[Extent], target: &[Extent]) -> bool {
+/// What may become of an axis that is inferred from the data and the rest of the target: it stays
+/// where the axes that are open in the data are those that are open in the target.
+fn inferred_open(data: &[Extent], target: &[Extent]) -> Open {
     let open = |shape: &[Extent]| -> (usize, usize) {
-        let open = shape.iter().filter(|extent| extent.dynamic);
+        let open = shape.iter().filter(|extent| extent.is_open());
         (open.clone().count(), open.map(|extent| extent.size).product())
     };
-    let (data, target) = (open(data), open(target));
-    data.0 <= target.0 && data.1 == target.1
+    let (from, to) = (open(data), open(target));
+    if from.0 <= to.0 && from.1 == to.1 {
+        return Open::Stated;
+    }
+    most_open(data).max(most_open(target))
+}
+
+fn most_open(shape: &[Extent]) -> Open {
+    shape.iter().map(|extent| extent.open).max().unwrap_or(Open::Stated)
 }
 
 fn decode_flatten(cx: &mut Decoder<'_, '_>) -> Result<()> {
@@ -433,7 +440,7 @@ fn decode_flatten(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let at = if at == data.len() as i64 { data.len() } else { axis(at, data.len())? };
     let product = |part: &[Extent]| {
         let size = part.iter().try_fold(1usize, |n, e| n.checked_mul(e.size)).unwrap_or(0);
-        extent(size, part.iter().any(|e| e.dynamic))
+        extent(size, most_open(part))
     };
     let shape = vec![product(&data[..at]), product(&data[at..])];
     cx.node(Reshape::implied(shape))
@@ -457,7 +464,8 @@ fn decode_squeeze(cx: &mut Decoder<'_, '_>) -> Result<()> {
         }
         None => ((0..data.len()).filter(|&axis| data[axis].size == 1).collect(), false),
     };
-    if !named && axes.iter().any(|&axis| data[axis].dynamic) {
+    let may_drop = |extent: Extent| extent.is_counted() || extent.size == 1 && extent.is_open();
+    if !named && data.iter().any(|&extent| may_drop(extent)) {
         return Err(Error::unsupported("an open axis that is dropped where its size is 1"));
     }
     let keep = data.iter().enumerate().filter(|(index, _)| !axes.contains(index));
@@ -473,8 +481,8 @@ fn decode_unsqueeze(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let axes = axes.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<_>>>()?;
     let mut rest = data.into_iter();
     let next = |index| match axes.contains(&index) {
-        true => extent(1, false),
-        false => rest.next().unwrap_or(extent(1, false)),
+        true => Extent::fixed(1),
+        false => rest.next().unwrap_or(Extent::fixed(1)),
     };
     let shape = (0..rank).map(next).collect();
     cx.node_over(1, Reshape::implied(shape))
@@ -490,6 +498,9 @@ fn decode_transpose(cx: &mut Decoder<'_, '_>) -> Result<()> {
 }
 
 fn decode_expand(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    if cx.is_computed(1) {
+        return count::decode_expand(cx);
+    }
     let data = cx.input_shape(0)?;
     let target = cx.exprs(1)?;
     let rank = data.len().max(target.len());
@@ -498,17 +509,17 @@ fn decode_expand(cx: &mut Decoder<'_, '_>) -> Result<()> {
     for index in 0..rank {
         let from = (index + data.len()).checked_sub(rank).map(|i| data[i]);
         let to = match (index + target.len()).checked_sub(rank) {
-            None => extent(1, false),
+            None => Extent::fixed(1),
             Some(i) => {
-                let (size, dynamic) = cx.eval(target[i])?;
+                let (size, open) = cx.eval(target[i])?;
                 ones.push(size == 1);
                 let size = usize::try_from(size);
-                extent(size.map_err(|_| Error::malformed("a negative size"))?, dynamic)
+                extent(size.map_err(|_| Error::malformed("a negative size"))?, open)
             }
         };
-        open.push(from.is_some_and(|from| from.dynamic));
+        open.push(from.is_some_and(Extent::is_open));
         shape.push(match from {
-            Some(from) if from.size == to.size => extent(from.size, from.dynamic || to.dynamic),
+            Some(from) if from.size == to.size => extent(from.size, from.open.max(to.open)),
             Some(from) if to.size == 1 => from,
             Some(from) if from.size != 1 => {
                 let text = format!("size {} cannot be expanded to {}", from.size, to.size);
@@ -527,9 +538,9 @@ fn decode_tile(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let repeats = target
         .iter()
         .map(|&expr| {
-            let (times, dynamic) = cx.eval(expr)?;
+            let (times, open) = cx.eval(expr)?;
             let times = usize::try_from(times);
-            Ok(extent(times.map_err(|_| Error::malformed("a negative repeat"))?, dynamic))
+            Ok(extent(times.map_err(|_| Error::malformed("a negative repeat"))?, open))
         })
         .collect::<Result<Vec<_>>>()?;
     cx.node_over(1, Tile { repeats, target: (Place::Input(1), target) })
@@ -573,10 +584,10 @@ fn block(cx: &mut Decoder<'_, '_>) -> Result<(usize, [Extent; 4])> {
 
 fn decode_depth_to_space(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let (size, [n, c, h, w]) = block(cx)?;
-    let depth = extent(c.size / (size * size), c.dynamic);
+    let depth = extent(c.size / (size * size), c.open);
     agree("channels and blocks", depth.size * size * size, c.size)?;
-    let r = extent(size, false);
-    let times = |e: Extent| extent(e.size.saturating_mul(size), e.dynamic);
+    let r = Extent::fixed(size);
+    let times = |e: Extent| extent(e.size.saturating_mul(size), e.open);
     let shape = vec![n, depth, times(h), times(w)];
     match cx.string("mode").as_deref() {
         Some("CRD") => shuffle(cx, vec![n, depth, r, r, h, w], [2, 3], &[0, 1, 4, 2, 5, 3], shape),
@@ -586,9 +597,9 @@ fn decode_depth_to_space(cx: &mut Decoder<'_, '_>) -> Result<()> {
 
 fn decode_space_to_depth(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let (size, [n, c, h, w]) = block(cx)?;
-    let part = |e: Extent| extent(e.size / size, e.dynamic);
-    let r = extent(size, false);
-    let depth = extent(c.size.saturating_mul(size * size), c.dynamic);
+    let part = |e: Extent| extent(e.size / size, e.open);
+    let r = Extent::fixed(size);
+    let depth = extent(c.size.saturating_mul(size * size), c.open);
     let split = vec![n, c, part(h), r, part(w), r];
     shuffle(cx, split, [3, 5], &[0, 3, 5, 1, 2, 4], vec![n, depth, part(h), part(w)])
 }

@@ -50,7 +50,7 @@ impl Operator for Resize {
         let Some((place, axes, exprs)) = &self.target else { return Vec::new() };
         let shape = sizes.result(0);
         let want: Vec<i64> = axes.iter().map(|&axis| shape[axis]).collect();
-        let whole = axes.iter().all(|&axis| !self.shape[axis].dynamic).then(|| want.clone());
+        let whole = axes.iter().all(|&axis| !self.shape[axis].is_open()).then(|| want.clone());
         let exprs = exprs.iter().copied().map(Some).collect();
         vec![Fit { place: *place, exprs, want, whole, shape: None }]
     }
@@ -141,9 +141,9 @@ fn by_sizes(
     let exprs = cx.exprs(slot as usize)?;
     agree("sizes and axes", exprs.len(), axes.len())?;
     for (&along, &expr) in axes.iter().zip(&exprs) {
-        let (size, dynamic) = cx.eval(expr)?;
+        let (size, open) = cx.eval(expr)?;
         let size = usize::try_from(size).map_err(|_| Error::malformed("a negative size"))?;
-        shape[along] = Extent { size, dynamic };
+        shape[along] = Extent { size, open };
     }
     let target = Some((Place::Input(slot), axes, exprs));
     cx.node_over(1, Resize { shape, moved, flow, target })

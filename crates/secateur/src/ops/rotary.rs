@@ -27,7 +27,8 @@ impl Rotary {
     fn data(&self, r: &mut Rule, shapes: &Shapes<'_>) -> Result<([FactorId; 3], Vec<Dim>)> {
         let (data, table) = (ranked(shapes, 0, 4)?, ranked(shapes, 1, 2)?);
         agree("axes of the data", data.len(), 4)?;
-        let pairs = table[table.len() - 1].size;
+        let half = table[table.len() - 1];
+        let pairs = half.size;
         let rest = pairs.checked_mul(2).and_then(|turned| data[3].size.checked_sub(turned));
         let rest = rest.ok_or_else(|| {
             Error::malformed(format!("{pairs} pairs in a width of {}", data[3].size))
@@ -41,13 +42,13 @@ impl Rotary {
             false => r.fixed("t", data[tokens], "positions are counted along it"),
         };
         let h = r.free("h", data[heads]);
-        let p = r.free("p", Extent::fixed(pairs));
+        let p = r.free("p", half);
         let mut width = match self.interleaved {
             true => vec![vec![p, r.fixed("2", Extent::fixed(2), "it is a pair")]],
             false => vec![vec![p], vec![p]],
         };
         if rest > 0 {
-            width.push(vec![r.free("rest", Extent::fixed(rest))]);
+            width.push(vec![r.free("rest", Extent { size: rest, ..data[3] })]);
         }
         let mut dims: Vec<Dim> = vec![b.into(), t.into(), h.into(), Dim(width)];
         if self.heads_first {
@@ -134,7 +135,7 @@ fn decode(
         if count == 0 || c.size % count != 0 {
             return Err(Error::malformed(format!("{} features in {count} heads", c.size)));
         }
-        let split = vec![b, t, Extent::fixed(count), Extent::fixed(c.size / count)];
+        let split = vec![b, t, Extent::fixed(count), Extent { size: c.size / count, ..c }];
         data = cx.emit(Reshape::implied(split), &[data])?;
     }
     let literals = [heads, turned].map(|number| number.map(|(_, literal)| literal));

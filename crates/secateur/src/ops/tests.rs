@@ -1935,8 +1935,88 @@ fn what_is_not_followed_is_refused() {
         expect!["operator `com.microsoft::Conv` is unknown: what it touches is left as it is"],
     );
     check_refused(
-        "NonZero(2x3)",
-        expect!["operator `NonZero` is unknown: what it touches is left as it is"],
+        "StringSplit(2x3)",
+        expect!["operator `StringSplit` is unknown: what it touches is left as it is"],
+    );
+}
+
+#[test]
+fn what_is_counted_has_an_axis_of_its_own() {
+    check(
+        "NonZero(2x3) -> 2x10007",
+        expect![[r#"
+        non_zero [s0, s1] -> [k, count2]   fixed: s0 s1 count2 k
+          s0=2 s1=3 count2=10007 k=2   zero: lost"#]],
+    );
+    check(
+        "NonMaxSuppression(1x30x4; 1x5x30; i64[9]) -> 10007x3",
+        expect![[r#"
+        non_max_suppression [b0, b1, b2], [s0, s1, s2] -> [count6, k]   fixed: b0 b1 b2 s0 s1 s2 count6 k
+          b0=1 b1=30 b2=4 s0=1 s1=5 s2=30 count6=10007 k=3   zero: lost"#]],
+    );
+    check(
+        "Compress(2x8x3; 8) axis=1 -> 2x10007x3",
+        expect![[r#"
+        compress [a, b, c], [s0] -> [a, count4, c]   free: a c   fixed: b s0 count4
+          a=2 b=8 c=3 s0=8 count4=10007   zero: 0 moved"#]],
+    );
+    check(
+        "Compress(2x8x3; 48) -> 10007",
+        expect![[r#"
+        compress [a, b, c], [s0] -> [count4]   fixed: a b c s0 count4
+          a=2 b=8 c=3 s0=48 count4=10007   zero: 0 moved"#]],
+    );
+    check(
+        "Unique(2x8) axis=0 -> 10007x8, 10007, 2, 10007",
+        expect![[r#"
+        unique [s0, s1] -> [count2, s1], [count2], [s0], [count2]   fixed: s0 s1 count2
+          s0=2 s1=8 count2=10007   zero: lost"#]],
+    );
+    check(
+        "Unique(2x8) -> 10007, 10007, 16, 10007",
+        expect![[r#"
+        unique [s0, s1] -> [count2], [count2], [all], [count2]   fixed: s0 s1 count2 all
+          s0=2 s1=8 count2=10007 all=16   zero: lost"#]],
+    );
+}
+
+#[test]
+fn sizes_that_are_computed_from_data_are_counted() {
+    check(
+        "TopK(2x8; 1) axis=0 -> 10007x8, 10007x8",
+        expect![[r#"
+        topk [a, b] -> [a', b], [a', b]   free: b   fixed: a a'
+          a=2 a'=10007 b=8   zero: lost"#]],
+    );
+    check(
+        "Range(scalar; scalar; scalar) -> 10007",
+        expect![[r#"
+        range  -> [n]   fixed: n
+          n=10007   zero: lost"#]],
+    );
+    check(
+        "ConstantOfShape(2) -> 10007x10009",
+        expect![[r#"
+        fill [k] -> [n0, n1]   fixed: k n0 n1
+          k=2 n0=10007 n1=10009   zero: lost"#]],
+    );
+    check(
+        "Expand(1x8; 3) -> 10007x10009x8",
+        expect![[r#"
+        expand [a, b], [k] -> [n0, a', b]   free: b   fixed: n0 a a' k
+          n0=10007 a=1 a'=10009 b=8 k=3   zero: 0 moved"#]],
+    );
+    check(
+        "Slice(2x8; 1; 1; i64[0]) -> 10007x8",
+        expect![[r#"
+        slice [a, b], [s0], [e0] -> [count1, b]   free: b   fixed: a count1 s0 e0
+          a=2 count1=10007 b=8 s0=1 e0=1   zero: 0 moved"#]],
+    );
+    check(
+        "Slice(2x8; i64[0]; 1; i64[1]; i64[1]) -> 2x10007",
+        expect![[r#"
+        slice [a, b], [s0], [e0] -> [a, count2]   free: a   fixed: b count2 s0 e0
+          a=2 b=8 count2=10007 s0=1 e0=1   zero: 0 moved"#]],
     );
 }
 

@@ -112,8 +112,8 @@ fn decode_affine_grid(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let [n, k, columns] = theta[..] else { return Err(Error::malformed("not three axes")) };
     let mut shape = Vec::new();
     for &expr in sizes.iter().skip(2) {
-        let (size, dynamic) = cx.eval(expr)?;
-        shape.push(Extent { dynamic, ..extent(size)? });
+        let (size, open) = cx.eval(expr)?;
+        shape.push(Extent { open, ..extent(size)? });
     }
     cx.freeze(sizes.get(2..).unwrap_or_default());
     let mut r = Rule::new("affine_grid");
@@ -290,7 +290,7 @@ fn decode_dft(cx: &mut Decoder<'_, '_>) -> Result<()> {
             }
             _ if i == along => {
                 let made = extent(if half { length / 2 + 1 } else { length })?;
-                let made = Extent { dynamic: size.dynamic, ..made };
+                let made = Extent { open: size.open, ..made };
                 (r.fixed(letter(i), size, reason), r.fixed(letter(i) + "'", made, reason))
             }
             _ => {
@@ -327,7 +327,7 @@ fn decode_stft(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let reason = "it is transformed along it";
     let b = r.free("b", data[0]);
     let from = fixed(&mut r, "s", &data[1..], reason);
-    let frames = Extent { dynamic: data[1].dynamic, ..extent(frames)? };
+    let frames = Extent { open: data[1].open, ..extent(frames)? };
     let to = fixed(&mut r, "t", &[frames, extent(bins)?, Extent::fixed(2)], reason);
     r.operand(Use::Data, joined(&[b], &from));
     r.result(joined(&[b], &to));

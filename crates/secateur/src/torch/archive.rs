@@ -57,7 +57,10 @@ impl Archive {
 
     pub(super) fn read(file: Mapped, path: &Path) -> Result<Self> {
         let bytes = file.bytes().clone();
-        let mut zip = ZipArchive::new(Cursor::new(&bytes[..])).map_err(broken)?;
+        let mut zip = ZipArchive::new(Cursor::new(&bytes[..])).map_err(|error| {
+            let text = format!("`{}` is an archive that cannot be read: {error}", path.display());
+            Error::malformed(text).hint("save the model again with `torch.export.save`")
+        })?;
         let mut entries = Vec::new();
         for index in 0..zip.len() {
             let entry = zip.by_index(index).map_err(broken)?;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::import::{Code, Importer, operator, overload};
 use super::schema::{Argument, Int, Node as Call};
-use crate::graph::{Extent, Node, NodeId, Origin, Value, ValueId, is_countable};
+use crate::graph::{Extent, Node, NodeId, Open, Origin, Value, ValueId, is_countable};
 use crate::ops::Op;
 use crate::size::{ExprId, Literal, Scalar};
 use crate::{DType, Error, Result};
@@ -169,14 +169,14 @@ impl<'d, 'a> Decoder<'d, 'a> {
         ints.iter().enumerate().map(one).collect()
     }
 
-    /// The value of an integer expression, and whether it comes from an open size.
+    /// The value of an integer expression, and what may become of it.
     ///
     /// # Errors
     /// When it is not defined.
-    pub fn eval(&self, expr: ExprId) -> Result<(i64, bool)> {
+    pub fn eval(&self, expr: ExprId) -> Result<(i64, Open)> {
         let undefined = || Error::unsupported("a size is not defined");
         let value = self.importer.scalar(expr).and_then(Scalar::int).ok_or_else(undefined)?;
-        Ok((value, self.importer.graph.is_open([expr])))
+        Ok((value, self.importer.graph.open([expr])))
     }
 
     /// An integer that keeps its value; `default` where it is omitted.
@@ -375,7 +375,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
                     )));
                 }
                 for (extent, declared) in shape.iter_mut().zip(declared) {
-                    extent.dynamic |= declared.dynamic;
+                    extent.open = extent.open.max(declared.open);
                 }
             }
             if made.name.is_empty() {

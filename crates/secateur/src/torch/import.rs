@@ -6,7 +6,7 @@ use super::decode::{Decode, Decoder};
 use super::numbers;
 use super::schema::{self, Argument, Int, Meta, Node as Call, Program, Source};
 use crate::graph::{
-    Extent, Graph, Node, NodeId, Origin, Param, ParamId, Value, ValueId, is_countable,
+    Extent, Graph, Node, NodeId, Open, Origin, Param, ParamId, Value, ValueId, is_countable,
 };
 use crate::ops::elementwise::{Elementwise, Zeros};
 use crate::ops::{self, Op, Operator};
@@ -255,7 +255,7 @@ impl<'a> Importer<'a> {
     pub(super) fn declared_shape(&self, name: &str) -> Option<Vec<Extent>> {
         let extent = |size: &schema::Size| {
             let value = usize::try_from(size.value?).ok()?;
-            Some(Extent { size: value, dynamic: size.is_open() })
+            Some(Extent { size: value, open: size.open() })
         };
         self.declared(name)?.sizes.iter().map(extent).collect()
     }
@@ -309,7 +309,7 @@ impl<'a> Importer<'a> {
     /// A size that the user gives or that data decides: that of an axis that stays whole.
     pub(super) fn open_number(&mut self, name: &str, size: &schema::Size) -> ExprId {
         let known = size.value.and_then(|value| usize::try_from(value).ok());
-        let shape = known.map(|size| vec![Extent { size, dynamic: true }]);
+        let shape = known.map(|size| vec![Extent { size, open: Open::Symbolic }]);
         let value = self.add_value(Value {
             name: name.to_string(),
             dtype: None,

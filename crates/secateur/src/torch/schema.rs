@@ -8,6 +8,7 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::graph::Open;
 use crate::{DType, Error, Result};
 
 /// The major version of the schema that is read.
@@ -184,6 +185,11 @@ pub(super) fn dtype(number: i64) -> Option<DType> {
 }
 
 impl Size {
+    /// What may become of it.
+    pub(super) fn open(&self) -> Open {
+        if self.is_open() { Open::Symbolic } else { Open::Stated }
+    }
+
     /// Whether it depends on the inputs' sizes, or on data.
     pub(super) fn is_open(&self) -> bool {
         self.expression.as_ref().is_some_and(|text| text.contains("Symbol("))

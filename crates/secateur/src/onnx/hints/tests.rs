@@ -14,7 +14,7 @@ fn check(inputs: &str, hints: &[(&str, &[usize])], shapes: Expect) {
         Err(error) => format!("{error}; {}", error.remedy().unwrap_or("no hint")),
         Ok(imported) => {
             let graph = &imported.graph;
-            let size = |e: &Extent| format!("{}{}", e.size, if e.dynamic { "*" } else { "" });
+            let size = |e: &Extent| format!("{}{}", e.size, if e.is_open() { "*" } else { "" });
             let shape = |&id| graph.shape(id).iter().map(size).collect::<Vec<_>>().join("x");
             let guess = |id| if imported.guessed.contains_key(id) { " (guessed)" } else { "" };
             let each = graph.inputs.iter().map(|id| {

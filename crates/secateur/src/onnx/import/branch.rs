@@ -150,9 +150,22 @@ impl<'a> Importer<'a> {
                 self.graph.values[value.index()].name = name.to_string();
                 value
             }
-            _ => self.add_opaque_either(index, node, slot, values, agreed(then, otherwise)),
+            _ => {
+                let agreed = self.agreed(then, otherwise);
+                self.add_opaque_either(index, node, slot, values, agreed)
+            }
         };
         self.define_if(name, Binding { value: Some(value), ..Binding::default() })
+    }
+
+    /// The shape on which two branches agree; sizes that differ depend on what is decided.
+    fn agreed(&mut self, then: Output, otherwise: Output) -> Option<Vec<Extent>> {
+        let (a, b) = (then.shape?, otherwise.shape?);
+        let either = |(a, b): (&Extent, &Extent)| match a.size == b.size {
+            true => Extent { open: a.open.max(b.open), ..*a },
+            false => self.count(&[if a.size < b.size { *b } else { *a }]),
+        };
+        (a.len() == b.len()).then(|| a.iter().zip(&b).map(either).collect())
     }
 
     fn add_opaque_either(
@@ -165,6 +178,8 @@ impl<'a> Importer<'a> {
     ) -> ValueId {
         let name = node.output[slot].clone();
         let declared = self.scope().declared.get(name.as_str()).copied();
+        let counted = |shape: &Vec<Extent>| shape.iter().any(|extent| extent.is_counted());
+        let declared = declared.filter(|_| !agreed.as_ref().is_some_and(counted));
         let shape = declared.and_then(|info| self.declared_shape(info)).or(agreed);
         let origin = Origin::Node(NodeId::new(self.graph.nodes.len()));
         let value = self.add_value(Value { name, dtype: None, shape, origin });
@@ -181,14 +196,4 @@ impl<'a> Importer<'a> {
         });
         value
     }
-}
-
-/// The shape on which two branches agree.
-fn agreed(then: Output, otherwise: Output) -> Option<Vec<Extent>> {
-    let (a, b) = (then.shape?, otherwise.shape?);
-    if a.len() != b.len() || a.iter().zip(&b).any(|(a, b)| a.size != b.size) {
-        return None;
-    }
-    let either = |(a, b): (&Extent, &Extent)| Extent { dynamic: a.dynamic || b.dynamic, ..*a };
-    Some(a.iter().zip(&b).map(either).collect())
 }

@@ -491,17 +491,16 @@ fn branches_of_different_shapes_make_what_they_declare_or_nothing_known() {
     check(
         model,
         expect![[r#"
-        h MatMul 2x6
-        y Identity 2x6
-        y Concat 4x6
-        z If ?
-        y MatMul ?
-        v:0 pinned: it is an input of the model
-        v:1 pinned: an opaque operator reads or makes it
-        u:0 pinned: an opaque operator reads or makes it
-        u:1 pinned: an opaque operator reads or makes it
-        warning: operator `If` is left as it is: its branches make different shapes (first at node `z`)
-        warning: 1 nodes behind these are left as they are: the shapes of what they read are not known"#]],
+            h MatMul 2x6
+            y Identity 2x6
+            y Concat 4x6
+            z If 10007x6
+            y MatMul 10007x5
+            v:0 pinned: it is an input of the model
+            v:1 pinned: an opaque operator reads or makes it
+            u:0 pinned: an opaque operator reads or makes it
+            u:1 pinned: it is an output of the model
+            warning: operator `If` is left as it is: its branches make different shapes (first at node `z`)"#]],
     );
 }
 
@@ -742,4 +741,222 @@ fn a_vector_of_very_many_uses_is_one_parameter() {
     };
     assert_eq!(params(3), 3);
     assert_eq!(params(MAX_SEPARATE_USES + 1), 1);
+}
+
+/// `r` holds rows of `h = x · w` that are picked by the data: how many is counted.
+fn picked(rest: &str) -> String {
+    let rows = "x: 5x8\nw = 8x6\nh = MatMul(x, w)\nm = ReduceMean(x) keepdims=0 axes=[1]\n\
+        c = Greater(m, m)\nz = NonZero(c)\na = i64[0]\np = Squeeze(z, a)\nr = Gather(h, p)\n";
+    format!("opset 13\n{rows}{rest}")
+}
+
+#[test]
+fn layers_behind_what_is_counted_are_followed() {
+    check(
+        &picked("v = 6x4\nu = 4x3\ny = MatMul(r, v)\nq = MatMul(y, u)\n-> q"),
+        expect![[r#"
+        h MatMul 5x6
+        m ReduceMean 5
+        c Greater 5
+        z NonZero 1x10007
+        p Squeeze 10007
+        r Gather 10007x6
+        y MatMul 10007x4
+        q MatMul 10007x3
+        group w:1 6
+        group v:1 4
+        w:0 pinned: it is an input of the model
+        u:1 pinned: it is an output of the model"#]],
+    );
+}
+
+#[test]
+fn shapes_are_computed_from_counts() {
+    let model = "s = Shape(r)\ni = i64[0]\nn = Gather(s, i)\nk = i64[2, -1]\nt = Concat(n, k) axis=0\n\
+        y = Reshape(r, t)\nv = 3x4\nq = MatMul(y, v)\no = i64[6]\nf = Concat(n, o) axis=0\n\
+        g = ConstantOfShape(f)\nj = Add(r, g)\n-> q j";
+    check(
+        &picked(model),
+        expect![[r#"
+        h MatMul 5x6
+        m ReduceMean 5
+        c Greater 5
+        z NonZero 1x10007
+        p Squeeze 10007
+        r Gather 10007x6
+        y Reshape 10007x2x3
+        q MatMul 10007x2x4
+        g ConstantOfShape 10007x6
+        j Add 10007x6
+        w:0 pinned: it is an input of the model
+        w:1 pinned: it is an output of the model
+        w:1 pinned: it is an output of the model
+        v:0 pinned: it is an output of the model
+        v:1 pinned: it is an output of the model"#]],
+    );
+}
+
+#[test]
+fn a_condition_on_a_count_is_not_decided() {
+    let model = "graph none\ne = Relu(h)\n-> e\ngraph some\nd = MatMul(r, v)\n-> d\nv = 6x6\n\
+        s = Size(r)\no = i64(0)\nt = Equal(s, o)\ny = If(t) then_branch=$none else_branch=$some\n-> y";
+    check(
+        &picked(model),
+        expect![[r#"
+        h MatMul 5x6
+        m ReduceMean 5
+        c Greater 5
+        z NonZero 1x10007
+        p Squeeze 10007
+        r Gather 10007x6
+        e Relu 5x6
+        d MatMul 10007x6
+        y If 10009x6
+        w:0 pinned: it is an input of the model
+        w:1 pinned: an opaque operator reads or makes it
+        v:0 pinned: an opaque operator reads or makes it
+        v:1 pinned: an opaque operator reads or makes it
+        warning: operator `If` is left as it is: its branches make different shapes (first at node `y`)"#]],
+    );
+}
+
+#[test]
+fn what_does_not_fit_a_count_is_left_as_it_is() {
+    check(
+        &picked("v = 3x6\ny = Add(r, v)\n-> y"),
+        expect![[r#"
+        h MatMul 5x6
+        m ReduceMean 5
+        c Greater 5
+        z NonZero 1x10007
+        p Squeeze 10007
+        r Gather 10007x6
+        y Add ?
+        w:0 pinned: it is an input of the model
+        w:1 pinned: an opaque operator reads or makes it
+        v:0 pinned: an opaque operator reads or makes it
+        v:1 pinned: an opaque operator reads or makes it
+        warning: operator `Add` is left as it is: with sizes that are counted from data, sizes 10007 and 3 do not broadcast (first at node `y`)"#]],
+    );
+    check(
+        &picked("t = i64[2, -1]\ny = Reshape(r, t)\n-> y"),
+        expect![[r#"
+        h MatMul 5x6
+        m ReduceMean 5
+        c Greater 5
+        z NonZero 1x10007
+        p Squeeze 10007
+        r Gather 10007x6
+        y Reshape 2x30021
+        w:0 pinned: it is an input of the model
+        w:1 pinned: no common factorization"#]],
+    );
+    check(
+        &picked("l = i64[2, 3]\ny, q = Split(r, l)\n-> y q"),
+        expect![[r#"
+        h MatMul 5x6
+        m ReduceMean 5
+        c Greater 5
+        z NonZero 1x10007
+        p Squeeze 10007
+        r Gather 10007x6
+        y Split ?, ?
+        w:0 pinned: it is an input of the model
+        w:1 pinned: an opaque operator reads or makes it
+        l:0 pinned: an opaque operator reads or makes it
+        warning: operator `Split` is left as it is: with sizes that are counted from data, segments of stated sizes (first at node `y`)"#]],
+    );
+    check(
+        &picked("u = i64[1]\ne = Unsqueeze(r, u)\ny = Squeeze(e)\n-> y"),
+        expect![[r#"
+        h MatMul 5x6
+        m ReduceMean 5
+        c Greater 5
+        z NonZero 1x10007
+        p Squeeze 10007
+        r Gather 10007x6
+        e Unsqueeze 10007x1x6
+        y Squeeze ?
+        w:0 pinned: it is an input of the model
+        w:1 pinned: an opaque operator reads or makes it
+        warning: operator `Squeeze` is left as it is: an open axis that is dropped where its size is 1 (first at node `y`)"#]],
+    );
+    check(
+        &picked("y = Transpose(r)\nv = 5x4\nq = MatMul(y, v)\n-> q"),
+        expect![[r#"
+        h MatMul 5x6
+        m ReduceMean 5
+        c Greater 5
+        z NonZero 1x10007
+        p Squeeze 10007
+        r Gather 10007x6
+        y Transpose 6x10007
+        q MatMul ?
+        w:0 pinned: it is an input of the model
+        w:1 pinned: an opaque operator reads or makes it
+        v:0 pinned: an opaque operator reads or makes it
+        v:1 pinned: an opaque operator reads or makes it
+        warning: operator `MatMul` is left as it is: with sizes that are counted from data, inner sizes of the product do not agree: 10007 and 5 (first at node `q`)"#]],
+    );
+}
+
+#[test]
+fn a_guessed_input_is_not_to_blame_for_a_count() {
+    let model = "x: nx8\nz = NonZero(x)\ns = i64[1, -1]\nv = 2x7\ny = Add(z, v)\n-> y";
+    check(
+        model,
+        expect![[r#"
+        z NonZero 2x10007
+        y Add ?
+        v:0 pinned: an opaque operator reads or makes it
+        v:1 pinned: an opaque operator reads or makes it
+        warning: operator `Add` is left as it is: with sizes that are counted from data, sizes 10007 and 7 do not broadcast (first at node `y`)"#]],
+    );
+}
+
+#[test]
+fn as_many_as_there_are_at_most_is_still_counted() {
+    let model = "i = i64[0]\nf = i64[4]\ny = Slice(r, i, f, i)\nv = 4x6\nq = Add(y, v)\n\
+        s = Size(y)\no = i64(24)\nt = Equal(s, o)\nk = If(t) then_branch={h} else_branch={x}\n-> q k";
+    check(
+        &picked(model),
+        expect![[r#"
+        h MatMul 5x6
+        m ReduceMean 5
+        c Greater 5
+        z NonZero 1x10007
+        p Squeeze 10007
+        r Gather 10007x6
+        y Slice 4x6
+        q Add 4x6
+        inner_h Identity 5x6
+        inner_x Identity 5x8
+        k If 5x10009
+        w:0 pinned: it is an input of the model
+        w:1 pinned: an opaque operator reads or makes it
+        v:0 pinned: its size is counted from data
+        v:1 pinned: an opaque operator reads or makes it
+        warning: operator `If` is left as it is: its branches make different shapes (first at node `k`)"#]],
+    );
+}
+
+#[test]
+fn a_part_of_a_shape_may_be_computed_from_data() {
+    let model = "opset 13\nx: 1x3x8x8\nd: i64 2\nw = 4x3x3x3\nv = 5x4x3x3\nh = Conv(x, w)\n\
+        a = Add(d, d)\nk = i64[1, 4]\nt = Concat(k, a) axis=0\ny = Resize(h, _, _, t)\nz = Conv(y, v)\n-> z";
+    check(
+        model,
+        expect![[r#"
+        h Conv 1x4x6x6
+        a Add 2
+        y Resize 1x4x10007x10009
+        z Conv 1x5x10005x10007
+        group w:0 4
+        w:1 pinned: it is an input of the model
+        w:2 pinned: a window slides over it
+        w:3 pinned: a window slides over it
+        v:0 pinned: it is an output of the model
+        v:2 pinned: a window slides over it
+        v:3 pinned: a window slides over it"#]],
+    );
 }

@@ -149,7 +149,7 @@ impl<'a> Importer<'a> {
                 name: name.to_string(),
                 dtype: Some(known.dtype),
                 shape: Some(
-                    known.dims.iter().map(|&size| Extent { size, dynamic: known.open }).collect(),
+                    known.dims.iter().map(|&size| Extent { size, open: known.open }).collect(),
                 ),
                 origin: Origin::Sizes(known.exprs.clone()),
             }),

@@ -25,7 +25,7 @@ fn four_axes(cx: &mut Decoder<'_, '_>, value: ValueId) -> Result<ValueId> {
         [.., heads] => {
             let batch = lead[..lead.len() - 1].iter().fold(Extent::fixed(1), |all, one| Extent {
                 size: all.size.saturating_mul(one.size),
-                dynamic: all.dynamic || one.dynamic,
+                open: all.open.max(one.open),
             });
             vec![batch, heads]
         }

@@ -170,7 +170,7 @@ fn decode_slice(cx: &mut Decoder<'_, '_>) -> Result<()> {
         end: bound(end, size),
         step,
         exprs,
-        open: late || open,
+        open: late.max(open),
     };
     let places = [Place::Attribute("start"), Place::Attribute("end")];
     cx.node(Slice { cuts: vec![cut], places }, &[data])
@@ -195,7 +195,7 @@ fn decode_narrow(cx: &mut Decoder<'_, '_>) -> Result<()> {
         end: bound(first.saturating_add(count), size),
         step: 1,
         exprs: [start, length],
-        open: open || unknown,
+        open: open.max(unknown),
     };
     if first == 0 {
         let places = [Place::Attribute("start"), Place::Attribute("length")];
@@ -208,7 +208,7 @@ fn decode_narrow(cx: &mut Decoder<'_, '_>) -> Result<()> {
         if index == along {
             const REASON: &str = "a part of it is picked by index";
             dims.push(r.fixed(name.clone(), extent, REASON).into());
-            let kept = Extent { size: cut.end.1 - cut.start.1, dynamic: cut.open };
+            let kept = Extent { size: cut.end.1 - cut.start.1, open: cut.open };
             result.push(r.fixed(name + "'", kept, REASON).into());
             continue;
         }

@@ -1,6 +1,7 @@
 //! How PyTorch spells borders: pairs from the last axis on.
 
 use super::{Border, Pad};
+use crate::graph::Open;
 use crate::ops::{Place, agree};
 use crate::torch::{Decode, Decoder};
 use crate::{Error, Result};
@@ -41,7 +42,8 @@ fn decode(cx: &mut Decoder<'_, '_>, name: &'static str, border: Border) -> Resul
         let ((near, early), (far, late)) = (cx.eval(exprs[slot])?, cx.eval(exprs[slot + 1])?);
         borders.push((axis, [near, far]));
         slots.push([slot, slot + 1]);
-        open.extend((early || late).then_some(axis));
+        let late = early.max(late);
+        open.extend((late != Open::Stated).then_some((axis, late)));
     }
     let target = (Place::Attribute(name), exprs);
     cx.node(Pad { borders, slots, target, open, border }, &[data])

@@ -74,11 +74,11 @@ fn adaptive(cx: &mut Decoder<'_, '_>, kind: ReduceKind) -> Result<()> {
     let result = cx.result_shape(0)?;
     let result = ranked(&[Some(&result)], 0, spatial + 2)?;
     let axes = 2..spatial + 2;
-    let pooled = if result[2..].iter().all(|extent| extent.size == 1 && !extent.dynamic) {
+    let pooled = if result[2..].iter().all(|extent| extent.size == 1 && !extent.is_open()) {
         let axes = Some(axes.map(|axis| axis as i64).collect());
         cx.emit(Reduce { kind, axes, keep: true }, &[data])?
     } else {
-        let moved = axes.filter(|&axis| result[axis].dynamic || shape[axis] != result[axis]);
+        let moved = axes.filter(|&axis| result[axis].is_open() || shape[axis] != result[axis]);
         let resize = Resize {
             shape: result.to_vec(),
             moved: moved.collect(),

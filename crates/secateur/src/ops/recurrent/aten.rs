@@ -2,7 +2,7 @@
 //! in a list.
 
 use super::{Cell, Recurrent};
-use crate::graph::{Extent, ValueId};
+use crate::graph::{Extent, Open, ValueId};
 use crate::ops::join::{Concat, Cut, Slice};
 use crate::ops::reshape::{Reshape, Transpose};
 use crate::ops::{Place, agree, operand};
@@ -30,8 +30,14 @@ fn row(cx: &mut Decoder<'_, '_>, value: ValueId, index: usize) -> Result<ValueId
     }
     let exprs = [cx.constant(index as i64), cx.constant(index as i64 + 1)];
     let bound = |index: usize| (index as i64, index);
-    let cut =
-        Cut { axis: 0, start: bound(index), end: bound(index + 1), step: 1, exprs, open: false };
+    let cut = Cut {
+        axis: 0,
+        start: bound(index),
+        end: bound(index + 1),
+        step: 1,
+        exprs,
+        open: Open::Stated,
+    };
     let places = [Place::Attribute("none"); 2];
     cx.emit(Slice { cuts: vec![cut], places }, &[value])
 }

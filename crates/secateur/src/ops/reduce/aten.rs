@@ -1,6 +1,7 @@
 //! How PyTorch spells reductions and operators along an axis.
 
 use super::{Along, Reduce, ReduceKind};
+use crate::graph::Extent;
 use crate::ops::axis;
 use crate::torch::{Decode, Decoder};
 use crate::{Error, Result};
@@ -43,7 +44,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         let size = usize::try_from(cx.int("num_samples", 1)?).unwrap_or(0);
         let along = Along::new("multinomial", "classes are drawn along it", -1);
         let data = cx.tensor("self")?;
-        cx.node(Along { size: Some(size), ..along }, &[data])
+        cx.node(Along { size: Some(Extent::fixed(size)), ..along }, &[data])
     }),
 ];
 
@@ -133,5 +134,5 @@ fn decode_topk(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let along = Along::new("topk", "top-k runs along it", cx.int("dim", -1)?);
     let data = cx.tensor("self")?;
     axis(along.axes[0], cx.shape(data)?.len())?;
-    cx.node(Along { size: Some(size), results: 2, ..along }, &[data])
+    cx.node(Along { size: Some(Extent::fixed(size)), results: 2, ..along }, &[data])
 }

@@ -1,7 +1,7 @@
 //! How PyTorch spells the same elements in another shape or order.
 
 use super::{Expand, Reshape, Target, Tile, Transpose, extent, shuffled};
-use crate::graph::{Extent, ValueId};
+use crate::graph::{Extent, Open, ValueId};
 use crate::ops::elementwise::{Elementwise, Zeros};
 use crate::ops::{Place, agree, axis};
 use crate::torch::{Decode, Decoder};
@@ -64,10 +64,10 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.pixel_shuffle", |cx| {
         let data = cx.tensor("self")?;
         let (size, [n, c, h, w]) = block(cx, "upscale_factor", data)?;
-        let depth = extent(c.size / (size * size), c.dynamic);
+        let depth = extent(c.size / (size * size), c.open);
         agree("channels and blocks", depth.size * size * size, c.size)?;
-        let r = extent(size, false);
-        let times = |e: Extent| extent(e.size.saturating_mul(size), e.dynamic);
+        let r = extent(size, Open::Stated);
+        let times = |e: Extent| extent(e.size.saturating_mul(size), e.open);
         let split = vec![n, depth, r, r, h, w];
         let shape = vec![n, depth, times(h), times(w)];
         shuffle(cx, data, (split, [2, 3]), &[0, 1, 4, 2, 5, 3], shape)
@@ -75,9 +75,9 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.pixel_unshuffle", |cx| {
         let data = cx.tensor("self")?;
         let (size, [n, c, h, w]) = block(cx, "downscale_factor", data)?;
-        let part = |e: Extent| extent(e.size / size, e.dynamic);
-        let r = extent(size, false);
-        let depth = extent(c.size.saturating_mul(size * size), c.dynamic);
+        let part = |e: Extent| extent(e.size / size, e.open);
+        let r = extent(size, Open::Stated);
+        let depth = extent(c.size.saturating_mul(size * size), c.open);
         let split = vec![n, c, part(h), r, part(w), r];
         let shape = vec![n, depth, part(h), part(w)];
         shuffle(cx, data, (split, [3, 5]), &[0, 1, 3, 5, 2, 4], shape)
@@ -135,7 +135,7 @@ fn decode_squeeze(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let shape = cx.shape(data)?;
     let named = cx.ints("dim")?.is_some();
     let dropped: Vec<usize> = (0..shape.len()).filter(|&axis| shape[axis].size == 1).collect();
-    if !named && dropped.iter().any(|&axis| shape[axis].dynamic) {
+    if !named && dropped.iter().any(|&axis| shape[axis].is_open()) {
         return Err(Error::unsupported("an open axis that is dropped where its size is 1"));
     }
     let result = cx.result_shape(0)?;
@@ -209,16 +209,16 @@ fn decode_tile(cx: &mut Decoder<'_, '_>, name: &'static str) -> Result<()> {
     let target = cx.exprs(name)?;
     let shape = cx.shape(data)?;
     if let Some(missing @ 1..) = target.len().checked_sub(shape.len()) {
-        let ones = std::iter::repeat_n(extent(1, false), missing);
+        let ones = std::iter::repeat_n(extent(1, Open::Stated), missing);
         data = cx.emit(Reshape::implied(ones.chain(shape).collect()), &[data])?;
     } else if target.len() < shape.len() {
         return Err(Error::unsupported("repeats of fewer axes than the data has"));
     }
     let mut repeats = Vec::new();
     for &expr in &target {
-        let (times, dynamic) = cx.eval(expr)?;
+        let (times, open) = cx.eval(expr)?;
         let times = usize::try_from(times).map_err(|_| Error::malformed("a negative repeat"))?;
-        repeats.push(extent(times, dynamic));
+        repeats.push(extent(times, open));
     }
     cx.node(Tile { repeats, target: (Place::Attribute(name), target) }, &[data])
 }
@@ -234,9 +234,9 @@ fn decode_repeat_interleave(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let times = usize::try_from(cx.int("repeats", 1)?);
     let times = times.map_err(|_| Error::malformed("a negative repeat"))?;
     let mut split = shape.clone();
-    split.insert(along + 1, extent(1, false));
+    split.insert(along + 1, extent(1, Open::Stated));
     let mut wide = split.clone();
-    wide[along + 1] = extent(times, false);
+    wide[along + 1] = extent(times, Open::Stated);
     let split = cx.emit(Reshape::implied(split), &[data])?;
     let open = vec![false; wide.len()];
     let expand = Expand {
@@ -290,7 +290,7 @@ fn channel_shuffle(cx: &mut Decoder<'_, '_>) -> Result<()> {
     if groups == 0 || c.size % groups != 0 {
         return Err(Error::malformed(format!("{} channels in {groups} groups", c.size)));
     }
-    let pair = [extent(groups, false), extent(c.size / groups, c.dynamic)];
+    let pair = [extent(groups, Open::Stated), extent(c.size / groups, c.open)];
     let split = [&[n], &pair[..], &shape[2..]].concat();
     let split = cx.emit(Reshape::implied(split), &[data])?;
     let order = [0, 2, 1].into_iter().chain(3..shape.len() + 1).collect();
