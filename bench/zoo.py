@@ -22,11 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import torchexact
-
 import exact
 import journal
 import sandbox
+import torchexact
 import zootable
 from exact import Result
 from journal import Record
@@ -48,6 +47,7 @@ PRELOADED = (
     "exact",
     "torchexact",
     "peer",
+    "live",
 )
 REPORTED = ("before", "after", "coverage", "milliseconds", "warnings")
 
@@ -133,6 +133,21 @@ def compare(name: str, family: str, setting: Setting) -> Record:
         return {**record, "status": "failed", "cause": str(failure)}
 
 
+def prune_live(name: str, family: str, setting: Setting) -> Record:
+    """What becomes of the module itself, pruned in place."""
+    record: Record = {"model": name, "side": zootable.LIVE, "family": family}
+    try:
+        return {**record, **sandbox.call(_prune_live, name, setting.ratio, limits=setting.limits)}
+    except Failure as failure:
+        return {**record, "ratio": setting.ratio, "status": "failed", "cause": str(failure)}
+
+
+def _prune_live(name: str, ratio: float) -> Record:
+    import live
+
+    return live.run(name, ratio)
+
+
 def _compare(name: str, ratio: float) -> Record:
     import peer
 
@@ -141,7 +156,7 @@ def _compare(name: str, ratio: float) -> Record:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the results file: a file of a model, or torch-pruning on it."""
+    """One line of the results file: a file of a model, its module, or torch-pruning on that."""
 
     model: str
     side: str
@@ -154,6 +169,8 @@ class Row:
         return self.model, self.side
 
     def run(self, setting: Setting) -> Record:
+        if self.side == zootable.LIVE:
+            return prune_live(self.model, self.family, setting)
         if self.case is None:
             return compare(self.model, self.family, setting)
         return attempt(self.case, setting)
@@ -164,6 +181,8 @@ def rows() -> list[Row]:
     found: list[Row] = []
     for case in cases():
         found.append(Row(case.model, case.side, case.family, case.fast, case))
+        if case.side == PROGRAM:
+            found.append(Row(case.model, zootable.LIVE, case.family, case.fast, None))
         if case.side == zootable.LAST_EXPORTER:
             found.append(Row(case.model, zootable.PEER, case.family, case.fast, None))
     return found
@@ -216,7 +235,7 @@ def parse() -> argparse.Namespace:
     add("--seconds", type=float, default=600, help="limit of one export or check, in CPU time")
     add("--memory", type=float, default=8, metavar="GB", help="limit of one export or check")
     add("--only", action="append", metavar="PART", help="models named like this (repeatable)")
-    add("--side", action="append", help="an exporter, or torch-pruning (repeatable)")
+    add("--side", action="append", help="an exporter, pt2, live, or torch-pruning (repeatable)")
     add("--fast", action="store_true", help="a small subset")
     add("--export-only", action="store_true", help="fill the cache and stop")
     add("--fresh", action="store_true", help="forget earlier results of the wanted rows")

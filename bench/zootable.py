@@ -11,6 +11,7 @@ import table
 from journal import Record
 
 PEER = "torch-pruning"
+LIVE = "live"
 LAST_EXPORTER = "legacy"
 EXPORTED = "exported"
 EXPORT_FAILED = "export failed"
