@@ -25,6 +25,8 @@ pub mod rotary;
 mod tests;
 pub mod written;
 
+use std::borrow::Cow;
+
 use crate::graph::Extent;
 use crate::rule::{Dim, FactorId, Rule};
 use crate::size::ExprId;
@@ -216,10 +218,10 @@ impl NewSizes<'_> {
 
     /// The new sizes of the segments of an axis.
     pub fn segments(&self, dim: &Dim) -> Vec<i64> {
-        let product = |factors: &Vec<FactorId>| {
+        let product = |factors: &[FactorId]| {
             factors.iter().map(|&f| self.factor(f)).fold(1, i64::saturating_mul)
         };
-        dim.0.iter().map(product).collect()
+        dim.segments().map(product).collect()
     }
 }
 
@@ -258,10 +260,11 @@ pub(crate) fn axis(value: i64, rank: usize) -> Result<usize> {
 }
 
 /// A name for axis `index`, for printing.
-pub(crate) fn letter(index: usize) -> String {
-    match u8::try_from(index) {
-        Ok(index @ 0..26) => char::from(b'a' + index).to_string(),
-        _ => format!("x{index}"),
+pub(crate) fn letter(index: usize) -> Cow<'static, str> {
+    const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz";
+    match LETTERS.get(index..index + 1) {
+        Some(letter) => letter.into(),
+        None => format!("x{index}").into(),
     }
 }
 

@@ -67,7 +67,7 @@ impl Operator for Norm {
 
     fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
         let Norm::Group { literal, .. } = *self else { return Vec::new() };
-        let groups = sizes.rule.results[0][1].0[0][0];
+        let Some(groups) = sizes.rule.results[0][1].factors().next() else { return Vec::new() };
         let want = vec![sizes.factor(groups)];
         vec![Fit::new(Place::Attribute(literal.0), [literal.1], want)]
     }

@@ -201,14 +201,14 @@ fn add_units(
         if extent.dynamic && !r.extent(dim).dynamic {
             let factor = unit(r);
             units.push(factor);
-            dim.0[0].insert(0, factor);
+            *dim = dim.under(factor);
         }
     }
     let mut units = units.into_iter();
     for (extent, dim) in to.iter().zip(right) {
         if extent.dynamic && !r.extent(dim).dynamic {
             let factor = units.next().unwrap_or_else(|| unit(r));
-            dim.0[0].insert(0, factor);
+            *dim = dim.under(factor);
         }
     }
 }
@@ -330,7 +330,8 @@ impl Operator for Tile {
     }
 
     fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
-        let times = sizes.rule.results[0].iter().map(|dim| sizes.factor(dim.0[0][0])).collect();
+        let times = sizes.rule.results[0].iter();
+        let times = times.filter_map(|dim| dim.factors().next()).map(|f| sizes.factor(f)).collect();
         let mut fit = Fit::new(Place::Input(1), self.target.iter().copied(), times);
         fit.whole = fit.whole.filter(|_| self.repeats.iter().all(|times| !times.dynamic));
         vec![fit]

@@ -49,7 +49,7 @@ impl Rotary {
         if rest > 0 {
             width.push(vec![r.free("rest", Extent::fixed(rest))]);
         }
-        let mut dims: Vec<Dim> = vec![b.into(), t.into(), h.into(), Dim(width)];
+        let mut dims: Vec<Dim> = vec![b.into(), t.into(), h.into(), Dim::segmented(width)];
         if self.heads_first {
             dims.swap(1, 2);
         }
