@@ -273,7 +273,7 @@ impl<'a> Importer<'a> {
             None => self.add_stored(name, at)?,
         };
         let uses = self.scope().uses.get(name).copied().unwrap_or_default();
-        let shared = (2..=MAX_SEPARATE_USES).contains(&uses);
+        let shared = (2..=MAX_SEPARATE_USES).contains(&uses.count);
         self.define(name, Binding { known, tensor: Some(tensor), shared, ..Binding::default() })
     }
 
@@ -431,7 +431,7 @@ impl<'a> Importer<'a> {
         if node.op_type != "Constant" || !is_standard(&node.domain) {
             return Ok(false);
         }
-        let ([name], Some(spelled)) = (node.output.as_slice(), node.attribute.first()) else {
+        let (Some(name), Some(spelled)) = (node.output.only(), node.attribute.first()) else {
             return Ok(false);
         };
         let formal = self.spelled(index, 0, spelled);
