@@ -118,12 +118,13 @@ fn cut(
 ) -> Result<()> {
     let changes = model.changes(keeps)?;
     for ((id, view), slice) in tensors.iter().zip(slices) {
-        slice.clear();
         match changes.params.get(id) {
-            None => slice.extend_from_slice(&view.data),
-            Some(keep) => Cut::keep(view.dtype, &view.dims, keep)?
-                .write(&view.data, slice)
-                .map_err(Error::malformed)?,
+            None => slice.copy_from_slice(&view.data),
+            Some(keep) => {
+                let cut = Cut::keep(view.dtype, &view.dims, keep)?;
+                slice.truncate(cut.byte_len());
+                cut.fill(&view.data, slice)?;
+            }
         }
     }
     Ok(())

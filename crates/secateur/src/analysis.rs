@@ -136,15 +136,13 @@ impl Analysis {
         axis: AxisId,
         cause: Cause,
     ) {
-        if let [product] = dim.0.as_slice() {
-            match product.as_slice() {
-                [] => return,
-                [factor] if bound[factor.index()].is_none() => {
-                    bound[factor.index()] = Some(axis);
-                    return;
-                }
-                _ => {}
+        match dim.as_factor() {
+            Some(factor) if bound[factor.index()].is_none() => {
+                bound[factor.index()] = Some(axis);
+                return;
             }
+            None if *dim == Dim::one() => return,
+            _ => {}
         }
         let spelled = self.build(rule, bound, dim);
         let outcome = self.axes.unify(spelled, axis, cause);
@@ -152,7 +150,10 @@ impl Analysis {
     }
 
     fn build(&mut self, rule: &Rule, bound: &mut [Option<AxisId>], dim: &Dim) -> AxisId {
-        let mut segment = |product: &Vec<FactorId>| {
+        if let Some(factor) = dim.as_factor() {
+            return self.bind(rule, bound, factor.index());
+        }
+        let segment = |product: &[FactorId]| {
             let factors: Vec<AxisId> =
                 product.iter().map(|f| self.bind(rule, bound, f.index())).collect();
             match factors[..] {
@@ -160,7 +161,7 @@ impl Analysis {
                 _ => self.axes.product(&factors),
             }
         };
-        let segments: Vec<AxisId> = dim.0.iter().map(&mut segment).collect();
+        let segments: Vec<AxisId> = dim.segments().map(segment).collect();
         match segments[..] {
             [segment] => segment,
             _ => self.axes.sum(&segments),

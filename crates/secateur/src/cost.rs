@@ -315,10 +315,10 @@ pub(crate) fn weights_of_values(graph: &Graph) -> Vec<Rc<[ParamId]>> {
         })
         .collect();
     for node in &graph.nodes {
-        let inputs: BTreeSet<ValueId> = node.inputs.iter().flatten().copied().collect();
-        if inputs.iter().any(|value| weights[value.index()].is_empty()) {
+        if node.inputs.iter().flatten().any(|value| weights[value.index()].is_empty()) {
             continue;
         }
+        let inputs: BTreeSet<ValueId> = node.inputs.iter().flatten().copied().collect();
         let mut read = inputs.iter().map(|value| &weights[value.index()]);
         let read = match (read.next(), read.next()) {
             (Some(only), None) => only.clone(),
@@ -396,6 +396,8 @@ impl Builder<'_> {
     fn tensors(&mut self, graph: &Graph) -> (Vec<Vec<Stored>>, Places) {
         let mut numbers: BTreeMap<u32, usize> = BTreeMap::new();
         let mut tensors: Vec<Vec<Stored>> = Vec::new();
+        let mut counts: HashMap<u32, usize> = HashMap::new();
+        graph.params.iter().for_each(|param| *counts.entry(param.tensor).or_default() += 1);
         // The uses of a tensor that are cut alike.
         let mut alike: HashMap<(usize, &[Tree]), usize> = HashMap::new();
         let mut places = BTreeMap::new();
@@ -410,7 +412,10 @@ impl Builder<'_> {
             }
             let uses = &mut tensors[tensor];
             let key = (tensor, self.groups.trees(id));
-            let position = *alike.entry(key).or_insert(uses.len());
+            let position = match counts.get(&param.tensor) {
+                Some(2..) => *alike.entry(key).or_insert(uses.len()),
+                _ => uses.len(),
+            };
             if position == uses.len() {
                 let elements = self.term(self.analysis.value(param.value).iter().copied());
                 let whole = param.len() as u64;

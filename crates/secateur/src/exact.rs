@@ -10,7 +10,7 @@ use crate::analysis::Analysis;
 use crate::axis::AxisId;
 use crate::graph::{Graph, NodeId, Origin, ValueId};
 use crate::group::{GroupId, Groups};
-use crate::rule::{Dim, Kind, Rule};
+use crate::rule::{Kind, Rule};
 
 /// A node that makes a group approximate, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,10 @@ struct Vanishing<'a> {
     /// Per value and axis: the groups whose removed slices are not zero there.
     alive: Vec<Vec<BTreeSet<GroupId>>>,
     couplings: HashMap<GroupId, Vec<Coupling>>,
+    /// Of the node at hand, whether each operand is zero; kept for its memory.
+    zeros: Vec<Option<bool>>,
+    /// Of the node at hand, where factors stand; kept for its memory.
+    places: Vec<Place>,
 }
 
 impl<'a> Vanishing<'a> {
@@ -61,6 +65,8 @@ impl<'a> Vanishing<'a> {
             members: HashMap::new(),
             alive: vec![Vec::new(); graph.values.len()],
             couplings: HashMap::new(),
+            zeros: Vec::new(),
+            places: Vec::new(),
         }
     }
 
@@ -87,17 +93,19 @@ impl<'a> Vanishing<'a> {
     }
 
     fn visit(&mut self, id: NodeId, rule: &Rule) {
-        let outputs = self.graph.node(id).outputs.clone();
-        for (dims, output) in rule.results.iter().zip(&outputs) {
+        let graph = self.graph;
+        for (dims, output) in rule.results.iter().zip(&graph.node(id).outputs) {
             self.alive[output.index()] = vec![BTreeSet::new(); dims.len()];
         }
-        let places = places(rule);
-        for (factor, places) in places.iter().enumerate() {
-            let members = self.members(self.analysis.factors(id)[factor]);
-            for &group in members.iter() {
+        let mut places = std::mem::take(&mut self.places);
+        find_places(rule, &mut places);
+        for places in places.chunk_by(|a, b| a.0 == b.0) {
+            let factor = places[0].0;
+            for &group in self.members(self.analysis.factors(id)[factor]).iter() {
                 self.visit_group(id, rule, factor, places, group);
             }
         }
+        self.places = places;
     }
 
     fn visit_group(
@@ -105,12 +113,17 @@ impl<'a> Vanishing<'a> {
         id: NodeId,
         rule: &Rule,
         factor: usize,
-        places: &Places,
+        places: &[Place],
         group: GroupId,
     ) {
         let node = self.graph.node(id);
-        let mut zeros = vec![None; rule.operands.len().min(node.inputs.len())];
-        for &(operand, axis) in &places.operands {
+        self.zeros.clear();
+        self.zeros.resize(rule.operands.len().min(node.inputs.len()), None);
+        let mut zeros = std::mem::take(&mut self.zeros);
+        for &(_, is_result, operand, axis) in places {
+            if is_result {
+                break;
+            }
             let Some(&Some(value)) = node.inputs.get(operand) else { continue };
             let stands = operand < rule.flow.moved()
                 || self.graph.zeros.of(value) == rule.operands[operand].zero;
@@ -129,10 +142,15 @@ impl<'a> Vanishing<'a> {
         if rule.flow.is_undefined(&zeros) {
             self.couple(id, group, UNDEFINED);
         }
-        if rule.flow.vanishes(&zeros) {
+        let vanishes = rule.flow.vanishes(&zeros);
+        self.zeros = zeros;
+        if vanishes {
             return;
         }
-        for &(result, axis) in &places.results {
+        for &(_, is_result, result, axis) in places.iter().rev() {
+            if !is_result {
+                break;
+            }
             if let Some(output) = node.outputs.get(result) {
                 self.alive[output.index()][axis].insert(group);
             }
@@ -144,29 +162,22 @@ impl<'a> Vanishing<'a> {
     }
 }
 
-/// Where a factor stands: in which axes of which operands and results.
-#[derive(Clone, Default)]
-struct Places {
-    operands: Vec<(usize, usize)>,
-    results: Vec<(usize, usize)>,
-}
+/// A factor, and where it stands: in an operand or, where that is `true`, a result; which one; on
+/// which axis.
+type Place = (usize, bool, usize, usize);
 
-/// The places of every factor.
-fn places(rule: &Rule) -> Vec<Places> {
-    let mut places = vec![Places::default(); rule.factors.len()];
-    for (index, operand) in rule.operands.iter().enumerate() {
-        visit(&operand.dims, |axis, factor| places[factor].operands.push((index, axis)));
+/// The places of all factors, by factor.
+fn find_places(rule: &Rule, places: &mut Vec<Place>) {
+    places.clear();
+    let operands = rule.operands.iter().map(|operand| (false, &operand.dims));
+    let operands = operands.enumerate();
+    let results = rule.results.iter().map(|dims| (true, dims)).enumerate();
+    for (index, (is_result, dims)) in operands.chain(results) {
+        for (axis, dim) in dims.iter().enumerate() {
+            places.extend(dim.factors().map(|factor| (factor.index(), is_result, index, axis)));
+        }
     }
-    for (index, dims) in rule.results.iter().enumerate() {
-        visit(dims, |axis, factor| places[factor].results.push((index, axis)));
-    }
-    places
-}
-
-fn visit(dims: &[Dim], mut place: impl FnMut(usize, usize)) {
-    for (axis, dim) in dims.iter().enumerate() {
-        dim.factors().for_each(|factor| place(axis, factor.index()));
-    }
+    places.sort_unstable();
 }
 
 #[cfg(test)]

@@ -116,10 +116,10 @@ impl Evidence {
             let Some(rule) = &node.rule else { continue };
             let operands = node.inputs.iter().flatten();
             let live = operands.filter(|value| active[value.index()]).count();
-            let named = |names: &[&str]| -> BTreeSet<AxisId> {
+            let named = |names: &'static [&str]| {
                 let factors = rule.factors.iter().zip(analysis.factors(id));
-                let chosen = factors.filter(|(factor, _)| names.contains(&factor.name.as_str()));
-                chosen.flat_map(|(_, &axis)| analysis.axes.atoms(axis)).collect()
+                let chosen = factors.filter(|(factor, _)| names.contains(&&*factor.name));
+                chosen.flat_map(|(_, &axis)| analysis.axes.atoms(axis))
             };
             match &node.op {
                 Op::Conv(conv) | Op::Deform(Deform { conv, .. }) => {

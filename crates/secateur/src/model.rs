@@ -12,13 +12,13 @@
 //! # }
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use crate::analysis::Analysis;
-use crate::axis::AxisId;
+use crate::axis::{AxisId, Tree};
 use crate::cost::Cost;
 use crate::criterion::{self, ScoreOptions, Weights};
 use crate::disk;
@@ -239,9 +239,15 @@ impl Model {
             keeps.get(&group).map(Vec::as_slice)
         };
         let mut params = BTreeMap::new();
+        // Axes that are the same are cut alike.
+        let mut known: HashMap<AxisId, Option<Vec<u32>>> = HashMap::new();
         for id in self.graph().param_ids() {
-            let trees = self.groups.trees(id);
-            let keep: Keep = trees.iter().map(|tree| tree.kept(&kept)).collect();
+            let axes = self.analysis.value(self.graph().param(id).value).iter();
+            let keep = |(&axis, tree): (_, &Tree)| {
+                let known = known.entry(self.analysis.axes.find(axis));
+                known.or_insert_with(|| tree.kept(&kept)).clone()
+            };
+            let keep: Keep = axes.zip(self.groups.trees(id)).map(keep).collect();
             if keep.iter().any(Option::is_some) {
                 params.insert(id, keep);
             }

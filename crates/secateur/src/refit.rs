@@ -1,6 +1,6 @@
 //! Which literals of the source change when sizes do: reshape targets, split sizes, group counts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::analysis::Analysis;
 use crate::axis::{AxisId, Cause, Pin};
@@ -61,7 +61,8 @@ pub fn refit(
     analysis: &Analysis,
     size_of: &impl Fn(AxisId) -> Option<usize>,
 ) -> Result<Refit, Vec<Misfit>> {
-    Solver { graph, analysis, size_of, frozen: frozen(graph), sized: BTreeMap::new() }.run()
+    let sized = vec![None; analysis.axes.len()];
+    Solver { graph, analysis, size_of, frozen: frozen(graph), sized }.run()
 }
 
 /// Pins what could not be followed, by trying sizes: so that every later choice can be.
@@ -128,15 +129,19 @@ struct Solver<'a, F> {
     analysis: &'a Analysis,
     size_of: &'a F,
     frozen: BTreeSet<Literal>,
-    sized: BTreeMap<AxisId, usize>,
+    /// By representative, the sizes that were asked for.
+    sized: Vec<Option<usize>>,
 }
 
 impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
     fn run(mut self) -> Result<Refit, Vec<Misfit>> {
         let mut fits: Vec<(NodeId, Fit)> = Vec::new();
         let mut held: Vec<Replacement> = Vec::new();
+        let mut factors = Vec::new();
         for id in self.graph.node_ids() {
-            self.ask(id, &mut fits, &mut held);
+            factors.clear();
+            factors.extend(self.analysis.factors(id).iter().map(|&axis| self.size(axis)));
+            self.ask(id, &factors, &mut fits, &mut held);
         }
         let mut patches = Patches::new();
         for (_, fit) in &fits {
@@ -219,12 +224,16 @@ impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
     }
 
     /// What an operator wants of its literals, and the default that it has to hold.
-    fn ask(&mut self, id: NodeId, fits: &mut Vec<(NodeId, Fit)>, held: &mut Vec<Replacement>) {
+    fn ask(
+        &self,
+        id: NodeId,
+        factors: &[usize],
+        fits: &mut Vec<(NodeId, Fit)>,
+        held: &mut Vec<Replacement>,
+    ) {
         let node = self.graph.node(id);
         let (Some(rule), Some(operator)) = (&node.rule, node.op.operator()) else { return };
-        let axes = self.analysis.factors(id);
-        let factors: Vec<usize> = axes.iter().map(|&axis| self.size(axis)).collect();
-        let sizes = NewSizes { rule, factors: &factors };
+        let sizes = NewSizes { rule, factors };
         let now = rule.factors.iter().map(|factor| factor.extent.size);
         let same = now.eq(factors.iter().copied());
         // Where nothing changed, a literal shared with another node may have.
@@ -242,7 +251,7 @@ impl<F: Fn(AxisId) -> Option<usize>> Solver<'_, F> {
     fn size(&mut self, axis: AxisId) -> usize {
         let axis = self.analysis.axes.find(axis);
         let (analysis, size_of) = (self.analysis, self.size_of);
-        *self.sized.entry(axis).or_insert_with(|| analysis.axes.sized(axis, size_of))
+        *self.sized[axis.index()].get_or_insert_with(|| analysis.axes.sized(axis, size_of))
     }
 
     fn dim(&self, value: ValueId, axis: u32) -> Option<i64> {

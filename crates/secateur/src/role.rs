@@ -1,7 +1,5 @@
 //! What a parameter does with a dimension, found at the node that consumes it.
 
-use std::collections::BTreeSet;
-
 use crate::analysis::Analysis;
 use crate::axis::AxisId;
 use crate::graph::{Graph, NodeId, ParamId, ValueId};
@@ -56,10 +54,11 @@ impl<'a> Roles<'a> {
     }
 
     pub(crate) fn of(&self, param: ParamId, axis: usize, atom: AxisId) -> Role {
-        let mut work = vec![(self.graph.param(param).value, axis)];
-        let mut seen = BTreeSet::new();
-        while let Some((value, axis)) = work.pop() {
-            if !seen.insert((value, axis)) || seen.len() > 64 {
+        const MAX_SEEN: usize = 64;
+        let mut next = Some((self.graph.param(param).value, axis));
+        let (mut work, mut seen) = (Vec::new(), Vec::new());
+        while let Some((value, axis)) = next.take().or_else(|| work.pop()) {
+            if seen.contains(&(value, axis)) || seen.len() >= MAX_SEEN {
                 continue;
             }
             for &(node, operand) in self.readers[value.index()].iter().rev() {
@@ -67,6 +66,7 @@ impl<'a> Roles<'a> {
                     return role;
                 }
             }
+            seen.push((value, axis));
         }
         Role::Affine
     }

@@ -10,6 +10,7 @@
 //! A factor's [`Kind`] says what cutting it means; the rule's [`Flow`] says where zeros go. One
 //! rule gives the shapes of the results, the coupling of the axes, and the cost.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::graph::Extent;
@@ -46,7 +47,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Factor {
     /// One letter or a short word.
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// The size.
     pub extent: Extent,
     /// What cutting it means.
@@ -136,33 +137,82 @@ impl Flow {
 
 /// One axis in factors: segments laid end to end, each a row-major product; an empty product is 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dim(pub Vec<Vec<FactorId>>);
+pub struct Dim(Spelling);
+
+/// Most axes are one factor, and take no memory of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Spelling {
+    Factor(FactorId),
+    /// At least two factors.
+    Product(Vec<FactorId>),
+    /// Anything else.
+    Segments(Vec<Vec<FactorId>>),
+}
 
 impl Dim {
     /// An axis of size 1 that is broadcast or inserted.
     pub fn one() -> Self {
-        Dim(vec![Vec::new()])
+        Dim(Spelling::Segments(vec![Vec::new()]))
     }
 
     /// A row-major product, last fastest.
     pub fn product(factors: impl Into<Vec<FactorId>>) -> Self {
-        Dim(vec![factors.into()])
+        let factors = factors.into();
+        match factors[..] {
+            [] => Dim::one(),
+            [factor] => factor.into(),
+            _ => Dim(Spelling::Product(factors)),
+        }
     }
 
     /// Segments laid end to end.
     pub fn sum(factors: impl IntoIterator<Item = FactorId>) -> Self {
-        Dim(factors.into_iter().map(|factor| vec![factor]).collect())
+        Dim::segmented(factors.into_iter().map(|factor| vec![factor]).collect())
+    }
+
+    /// Products laid end to end.
+    pub fn segmented(mut segments: Vec<Vec<FactorId>>) -> Self {
+        match segments.len() {
+            1 => Dim::product(segments.remove(0)),
+            _ => Dim(Spelling::Segments(segments)),
+        }
+    }
+
+    /// The one factor that it is; `None` for anything else.
+    pub fn as_factor(&self) -> Option<FactorId> {
+        match self.0 {
+            Spelling::Factor(factor) => Some(factor),
+            Spelling::Product(_) | Spelling::Segments(_) => None,
+        }
+    }
+
+    /// The segments, each a product.
+    pub fn segments(&self) -> impl Iterator<Item = &[FactorId]> {
+        let (one, many) = match &self.0 {
+            Spelling::Factor(factor) => (Some(std::slice::from_ref(factor)), &[][..]),
+            Spelling::Product(factors) => (Some(factors.as_slice()), &[][..]),
+            Spelling::Segments(segments) => (None, segments.as_slice()),
+        };
+        one.into_iter().chain(many.iter().map(Vec::as_slice))
     }
 
     /// All factors.
-    pub fn factors(&self) -> impl Iterator<Item = FactorId> + '_ {
-        self.0.iter().flatten().copied()
+    pub fn factors(&self) -> impl Iterator<Item = FactorId> {
+        self.segments().flatten().copied()
+    }
+
+    /// A product with a factor before it.
+    pub fn under(&self, outer: FactorId) -> Self {
+        let mut segments = self.segments();
+        let first = segments.next().unwrap_or_default();
+        let rest = segments.map(<[FactorId]>::to_vec);
+        Dim::segmented(std::iter::once([&[outer], first].concat()).chain(rest).collect())
     }
 }
 
 impl From<FactorId> for Dim {
     fn from(factor: FactorId) -> Self {
-        Dim(vec![vec![factor]])
+        Dim(Spelling::Factor(factor))
     }
 }
 
@@ -211,26 +261,31 @@ impl Rule {
     }
 
     /// Adds a factor.
-    pub fn factor(&mut self, name: impl Into<String>, extent: Extent, kind: Kind) -> FactorId {
+    pub fn factor(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        extent: Extent,
+        kind: Kind,
+    ) -> FactorId {
         let id = FactorId(u32::try_from(self.factors.len()).unwrap_or(u32::MAX));
         self.factors.push(Factor { name: name.into(), extent, kind });
         id
     }
 
     /// Adds a factor that may be cut freely.
-    pub fn free(&mut self, name: impl Into<String>, extent: Extent) -> FactorId {
+    pub fn free(&mut self, name: impl Into<Cow<'static, str>>, extent: Extent) -> FactorId {
         self.factor(name, extent, Kind::Free)
     }
 
     /// Adds a factor that is summed over.
-    pub fn summed(&mut self, name: impl Into<String>, extent: Extent) -> FactorId {
+    pub fn summed(&mut self, name: impl Into<Cow<'static, str>>, extent: Extent) -> FactorId {
         self.factor(name, extent, Kind::Summed)
     }
 
     /// Adds a factor that is never cut.
     pub fn fixed(
         &mut self,
-        name: impl Into<String>,
+        name: impl Into<Cow<'static, str>>,
         extent: Extent,
         reason: &'static str,
     ) -> FactorId {
@@ -250,12 +305,12 @@ impl Rule {
 
     /// The extent of an axis.
     pub fn extent(&self, dim: &Dim) -> Extent {
-        let segment = |product: &Vec<FactorId>| {
+        let segment = |product: &[FactorId]| {
             product.iter().map(|f| self.factors[f.index()].extent).fold(Extent::fixed(1), |a, b| {
                 Extent { size: a.size.saturating_mul(b.size), open: a.open.max(b.open) }
             })
         };
-        dim.0.iter().map(segment).fold(Extent::fixed(0), |a, b| Extent {
+        dim.segments().map(segment).fold(Extent::fixed(0), |a, b| Extent {
             size: a.size.saturating_add(b.size),
             open: a.open.max(b.open),
         })
@@ -277,9 +332,10 @@ impl Rule {
         }
         for (index, (operand, shape)) in self.operands.iter().zip(operands).enumerate() {
             let Some(shape) = shape else { continue };
-            let spelled: Vec<usize> = operand.dims.iter().map(|d| self.extent(d).size).collect();
-            let given: Vec<usize> = shape.iter().map(|e| e.size).collect();
-            if spelled != given {
+            let spelled = operand.dims.iter().map(|d| self.extent(d).size);
+            let given = shape.iter().map(|e| e.size);
+            if !spelled.clone().eq(given.clone()) {
+                let (spelled, given): (Vec<_>, Vec<_>) = (spelled.collect(), given.collect());
                 return Err(format!("operand {index} is {given:?}, its rule says {spelled:?}"));
             }
         }
@@ -317,12 +373,12 @@ impl Rule {
             if index > 0 {
                 f.write_str(", ")?;
             }
-            for (segment, product) in dim.0.iter().enumerate() {
+            for (segment, product) in dim.segments().enumerate() {
                 if segment > 0 {
                     f.write_str(" ++ ")?;
                 }
                 let names: Vec<&str> =
-                    product.iter().map(|id| self.factors[id.index()].name.as_str()).collect();
+                    product.iter().map(|id| &*self.factors[id.index()].name).collect();
                 f.write_str(if names.is_empty() { "1" } else { "" })?;
                 f.write_str(&names.join(" "))?;
             }

@@ -175,6 +175,17 @@ fn weights_that_are_summed_one_by_one_take_little_memory() {
 }
 
 #[test]
+fn millions_of_operands_take_little_memory() {
+    let omitted = vec!["_"; 1_500_000].join(",");
+    check(
+        &format!("x: 2x8\ny = my::Op(x, {omitted})\n-> y"),
+        expect![
+            "groups: ; operator `my::Op` is unknown: what it touches is left as it is (first at node `y`)"
+        ],
+    );
+}
+
+#[test]
 fn computed_sizes_are_bounded_together() {
     let numbers = vec!["1"; 1024].join(", ");
     let mut text = format!("x: 2x8\ns0 = i64[{numbers}]\n");

@@ -25,6 +25,7 @@ mod laws;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -139,6 +140,11 @@ impl Axes {
         Self::default()
     }
 
+    /// How many axes were made: more than any [`AxisId::index`].
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// A new independent axis of `size` indices.
     pub fn atom(&mut self, size: usize) -> AxisId {
         self.add(size, Shape::Atom)
@@ -146,9 +152,9 @@ impl Axes {
 
     /// Segments laid end to end. Empty parts are dropped; a single part is returned as it is.
     pub fn sum(&mut self, parts: &[AxisId]) -> AxisId {
-        let parts: Vec<_> = parts.iter().copied().filter(|&part| self.size(part) > 0).collect();
+        let parts = self.without(parts, 0);
         let size = parts.iter().fold(0, |sum: usize, &part| sum.saturating_add(self.size(part)));
-        match parts[..] {
+        match *parts {
             [] => self.atom(0),
             [part] => part,
             _ => self.add(size, Shape::Sum(parts.into())),
@@ -159,15 +165,23 @@ impl Axes {
     /// factor is returned as it is. No factors make an atom of size 1, an empty factor one of
     /// size 0.
     pub fn product(&mut self, factors: &[AxisId]) -> AxisId {
-        let factors: Vec<_> = factors.iter().copied().filter(|&f| self.size(f) != 1).collect();
+        let factors = self.without(factors, 1);
         let sizes = || factors.iter().map(|&factor| self.size(factor));
         let empty = sizes().any(|size| size == 0);
         let size = sizes().fold(1, usize::saturating_mul);
-        match factors[..] {
+        match *factors {
             _ if empty => self.atom(0),
             [] => self.atom(1),
             [factor] => factor,
             _ => self.add(size, Shape::Product(factors.into())),
+        }
+    }
+
+    /// The axes that are not of this size.
+    fn without<'a>(&self, axes: &'a [AxisId], size: usize) -> Cow<'a, [AxisId]> {
+        match axes.iter().any(|&axis| self.size(axis) == size) {
+            false => axes.into(),
+            true => axes.iter().copied().filter(|&axis| self.size(axis) != size).collect(),
         }
     }
 
@@ -259,6 +273,10 @@ impl Axes {
 
     /// The distinct leaves of size over 1, in order of first appearance.
     pub fn atoms(&self, axis: AxisId) -> Vec<AxisId> {
+        if let Shape::Atom = self.shape(axis) {
+            let is_divisible = self.size(axis) > 1;
+            return if is_divisible { vec![self.find(axis)] } else { Vec::new() };
+        }
         let mut seen = HashSet::new();
         let mut atoms = Vec::new();
         let mut stack = vec![axis];

@@ -112,6 +112,30 @@ impl Tree {
         }
     }
 
+    /// Tells every position of the axis that an index of the atom sits at, from `start` on, with that
+    /// index.
+    pub fn visit_positions(&self, atom: AxisId, start: usize, visit: &mut impl FnMut(usize, u32)) {
+        match self {
+            &Tree::Atom { atom: leaf, size } if leaf == atom => {
+                (start..start + size).zip(0..).for_each(|(at, index)| visit(at, index));
+            }
+            Tree::Atom { .. } => {}
+            Tree::Sum(parts) => {
+                let mut start = start;
+                for part in parts {
+                    part.visit_positions(atom, start, visit);
+                    start += part.size();
+                }
+            }
+            Tree::Product(factors) => {
+                for table in self.factor_positions(factors, atom) {
+                    let held = (start..).zip(table).filter(|&(_, index)| index != u32::MAX);
+                    held.for_each(|(at, index)| visit(at, index));
+                }
+            }
+        }
+    }
+
     fn segment_positions(&self, parts: &[Tree], atom: AxisId) -> Vec<Vec<u32>> {
         let mut tables: Vec<Vec<u32>> = Vec::new();
         let mut start = 0;

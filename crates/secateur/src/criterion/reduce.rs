@@ -24,6 +24,8 @@ const WIDE: usize = 1 << 16;
 const BATCH: usize = 1 << 20;
 /// Rows per task, at least: they share the sums of the columns.
 const ROWS: usize = 256;
+/// Bytes from what is read to what is asked for meanwhile, at least.
+const AHEAD: usize = 4096;
 /// Tasks per tensor, at most: each holds sums of its own.
 const TASKS: usize = 128;
 
@@ -169,8 +171,8 @@ impl Plan {
         for start in rows.clone().step_by(self.batch()) {
             let rows = start..rows.end.min(start + self.batch());
             let kept: Vec<usize> = rows.clone().filter(|&row| self.keeps(row)).collect();
-            let (fours, rest) = kept.as_chunks::<4>();
-            fours.iter().for_each(|&rows| self.add(elements, of, rows, &mut columns, &mut sums));
+            let (eights, rest) = kept.as_chunks::<8>();
+            eights.iter().for_each(|&rows| self.add(elements, of, rows, &mut columns, &mut sums));
             rest.iter().for_each(|&row| self.add(elements, of, [row], &mut columns, &mut sums));
             read(elements[rows.start * self.width..rows.end * self.width].as_flattened());
         }
@@ -215,7 +217,7 @@ impl Plan {
             let len = columns.len().min(self.width - start);
             let words = rows.map(|row| &elements[row * self.width + start..][..len]);
             let after = rows.last().map_or(0, |last| (last + 1) * self.width);
-            let next = elements.get(after + start * R..).unwrap_or_default();
+            let next = elements.get(after + start * R + AHEAD / N..).unwrap_or_default();
             let found = match &self.mask {
                 None => add_rows(words, next, &mut columns[..len], &of, |_| true),
                 Some(mask) => add_rows(words, next, &mut columns[..len], &of, |at| mask[at]),
@@ -273,23 +275,26 @@ fn add_rows_in_lanes<const N: usize, const R: usize>(
     of: impl Fn([u8; N]) -> f64,
     keeps: impl Fn(usize) -> bool,
 ) -> [f64; R] {
-    /// Independent sums, which the compiler can vectorize.
-    const LANES: usize = 4;
+    /// Independent sums, which the compiler can vectorize; as many as rows, so that it does.
+    const LANES: usize = 8;
     let measure = |at: usize, word: [u8; N]| if keeps(at) { of(word) } else { 0.0 };
     let mut lanes = [[0.0; LANES]; R];
     let (chunks, rest) = columns.as_chunks_mut::<LANES>();
     let words = rows.map(|row| row.as_chunks::<LANES>().0);
+    let words = words.map(|row| &row[..chunks.len()]);
+    let mut next = next.as_flattened().chunks(N * R * LANES);
     for (index, columns) in chunks.iter_mut().enumerate() {
-        let soon = index * R * LANES;
-        prefetch(next.get(soon..soon + R * LANES).unwrap_or_default().as_flattened());
+        prefetch(next.next().unwrap_or_default());
+        let mut sums = *columns;
         for (row, lanes) in words.iter().zip(&mut lanes) {
             let words = row[index];
             for lane in 0..LANES {
                 let number = measure(index * LANES + lane, words[lane]);
                 lanes[lane] += number;
-                columns[lane] += number;
+                sums[lane] += number;
             }
         }
+        *columns = sums;
     }
     let mut totals = lanes.map(|lanes| lanes.iter().sum());
     for (at, column) in (chunks.len() * LANES..).zip(rest) {

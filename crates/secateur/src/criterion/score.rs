@@ -126,9 +126,8 @@ impl Scorer<'_> {
         let sums = wanted.par_iter().map(sum).collect::<Result<Vec<_>>>()?;
         let sums: BTreeMap<(ParamId, usize), Vec<f64>> = sums.into_iter().flatten().collect();
         let of_slice = |group: &Group, slice: &Slice| {
-            let tables = self.tree(*slice).positions(group.atom);
             let sums = sums.get(&(slice.param, slice.axis)).map(Vec::as_slice);
-            gather(&tables, sums.unwrap_or_default(), group.size)
+            gather(self.tree(*slice), group, sums.unwrap_or_default())
         };
         let of_group = |((_, group), slices): ((GroupId, &Group), &Vec<Slice>)| {
             slices.iter().map(|slice| of_slice(group, slice)).collect()
@@ -188,13 +187,11 @@ impl Scorer<'_> {
 }
 
 /// Sums per index what stands at its positions.
-fn gather(tables: &[Vec<u32>], sums: &[f64], size: usize) -> Vec<f64> {
-    let mut gathered = vec![0.0; size];
-    for (&index, sum) in tables.iter().flat_map(|table| table.iter().zip(sums)) {
-        if index != u32::MAX {
-            gathered[index as usize] += sum;
-        }
-    }
+fn gather(tree: &Tree, group: &Group, sums: &[f64]) -> Vec<f64> {
+    let mut gathered = vec![0.0; group.size];
+    tree.visit_positions(group.atom, 0, &mut |at, index| {
+        gathered[index as usize] += sums.get(at).copied().unwrap_or_default();
+    });
     gathered
 }
 

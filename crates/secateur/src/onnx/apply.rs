@@ -120,7 +120,7 @@ pub(crate) fn literal_edits(
                 file.initializer(index).ok().map(|tensor| tensor.name.clone())
             }
             TensorRef::Attribute { node, .. } => {
-                file.node(node).ok().and_then(|node| node.output.first().cloned())
+                file.node(node).ok().and_then(|node| node.output.first().map(str::to_string))
             }
         };
         (name.unwrap_or_default(), "value".to_string(), values)
@@ -185,8 +185,8 @@ fn parameter_edits(
 /// How many inputs of nodes read each name.
 fn readers(file: &OnnxFile) -> BTreeMap<&str, usize> {
     let mut readers = BTreeMap::new();
-    for name in file.all_nodes().flat_map(|node| &node.input) {
-        *readers.entry(name.as_str()).or_default() += 1;
+    for name in file.all_nodes().flat_map(|node| node.input.iter()) {
+        *readers.entry(name).or_default() += 1;
     }
     readers
 }

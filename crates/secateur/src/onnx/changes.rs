@@ -147,7 +147,7 @@ pub(super) fn collect_names<'a>(graph: &'a GraphProto, names: &mut BTreeSet<&'a 
     let sparse = graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref());
     names.extend(sparse.map(|tensor| tensor.name.as_str()));
     for node in &graph.node {
-        names.extend(node.output.iter().map(String::as_str));
+        names.extend(node.output.iter());
         for attribute in &node.attribute {
             let graphs = attribute.g.as_deref().into_iter().chain(&attribute.graphs);
             graphs.for_each(|graph| collect_names(graph, names));

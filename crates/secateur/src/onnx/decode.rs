@@ -212,7 +212,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
     /// # Errors
     /// When the input is computed from data.
     pub fn exprs(&mut self, slot: usize) -> Result<Vec<ExprId>> {
-        let name = self.node.input.get(slot).map(String::as_str).unwrap_or_default();
+        let name = self.node.input.get(slot).unwrap_or_default();
         let known = self.importer.known(name).map(|known| known.exprs.clone());
         self.importer.keep_whole(name);
         known.ok_or_else(|| Error::unsupported(format!("input {slot} is computed from data")))
@@ -220,7 +220,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
 
     /// Whether input `slot` is given and computed from data.
     pub fn is_computed(&self, slot: usize) -> bool {
-        let name = self.node.input.get(slot).map(String::as_str).unwrap_or_default();
+        let name = self.node.input.get(slot).unwrap_or_default();
         self.has(slot) && self.importer.known(name).is_none()
     }
 
@@ -282,7 +282,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
     /// # Errors
     /// When it cannot be read.
     pub fn stored(&self, slot: usize) -> Result<Option<TensorView>> {
-        let name = self.node.input.get(slot).map(String::as_str).unwrap_or_default();
+        let name = self.node.input.get(slot).unwrap_or_default();
         self.importer.stored(name)
     }
 
@@ -305,7 +305,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
 
     /// Whether input `slot` is known to be all zeros, whatever the sizes.
     pub fn is_zero(&mut self, slot: usize) -> bool {
-        let name = self.node.input.get(slot).map(String::as_str).unwrap_or_default();
+        let name = self.node.input.get(slot).unwrap_or_default();
         let Some(known) = self.importer.known(name).cloned() else { return false };
         let sizes = &self.importer.graph.sizes;
         let is_zero = |&expr: &ExprId| match sizes.get(expr) {
@@ -402,7 +402,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
             *bound = Some(value);
         }
         if let Some(name) = self.node.output.get(slot) {
-            self.importer.graph.values[value.index()].name.clone_from(name);
+            name.clone_into(&mut self.importer.graph.values[value.index()].name);
         }
     }
 
@@ -421,7 +421,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
     pub fn node_over(&mut self, count: usize, op: impl Into<Op>) -> Result<()> {
         let count = count.min(self.node.input.len());
         let inputs = (0..count).map(|slot| self.optional(slot)).collect::<Result<Vec<_>>>()?;
-        let names: Vec<&str> = self.node.output.iter().map(String::as_str).collect();
+        let names: Vec<&str> = self.node.output.iter().collect();
         let outputs = self.push(op.into(), inputs, &names)?;
         for (slot, value) in outputs.into_iter().enumerate() {
             self.bind(slot, value);
@@ -486,7 +486,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
         let mut names = Vec::new();
         for (name, bound) in self.node.output.iter().zip(self.bound) {
             match bound {
-                Some(value) if !name.is_empty() => names.push((name.as_str(), value)),
+                Some(value) if !name.is_empty() => names.push((name, value)),
                 None if !name.is_empty() && self.importer.is_read(name) => {
                     return Err(Error::unsupported(format!("the result `{name}`")));
                 }

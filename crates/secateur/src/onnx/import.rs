@@ -278,7 +278,7 @@ impl<'a> Importer<'a> {
             None => self.add_stored(name, at)?,
         };
         let uses = self.scope().uses.get(name).copied().unwrap_or_default();
-        let shared = (2..=MAX_SEPARATE_USES).contains(&uses);
+        let shared = (2..=MAX_SEPARATE_USES).contains(&uses.count);
         self.define(name, Binding { known, tensor: Some(tensor), shared, ..Binding::default() })
     }
 
@@ -436,7 +436,7 @@ impl<'a> Importer<'a> {
         if node.op_type != "Constant" || !is_standard(&node.domain) {
             return Ok(false);
         }
-        let ([name], Some(spelled)) = (node.output.as_slice(), node.attribute.first()) else {
+        let (Some(name), Some(spelled)) = (node.output.only(), node.attribute.first()) else {
             return Ok(false);
         };
         let formal = self.spelled(index, 0, spelled);
@@ -486,7 +486,7 @@ impl<'a> Importer<'a> {
         if let Some(parts) = self.parts_of_shape(node)? {
             return Ok(Some(parts));
         }
-        let one = |input: &String| match self.is_given(input) {
+        let one = |input: &'a str| match self.is_given(input) {
             false => Some(None),
             true => self.known(input).cloned().map(Some),
         };

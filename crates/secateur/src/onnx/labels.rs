@@ -17,7 +17,7 @@ mod tests;
 pub(super) fn add_labels(file: &OnnxFile, graph: &mut Graph) {
     let mut reader: HashMap<&str, &NodeProto> = HashMap::new();
     for node in &file.graph().node {
-        for name in &node.input {
+        for name in node.input.iter() {
             reader.entry(name).or_insert(node);
         }
     }

@@ -28,10 +28,10 @@ pub(super) fn order(
     // Per node: how many of the names that it reads are not made yet.
     let mut waiting: Vec<usize> = vec![0; nodes.len()];
     for (index, node) in nodes.iter().enumerate() {
-        let mut names: Vec<&str> = node.input.iter().map(String::as_str).collect();
-        let direct = names.len();
-        captured(node, &mut names);
-        for (position, name) in names.into_iter().enumerate() {
+        let mut inside = Vec::new();
+        captured(node, &mut inside);
+        let direct = node.input.len();
+        for (position, name) in node.input.iter().chain(inside).enumerate() {
             match maker.get(name) {
                 Some(&made) => {
                     readers[made as usize].push(index as u32);
@@ -91,13 +91,13 @@ pub(super) fn captured<'a>(node: &'a NodeProto, names: &mut Vec<&'a str>) {
 fn read_outside<'a>(graph: &'a GraphProto, names: &mut Vec<&'a str>) {
     let mut read: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
     for node in &graph.node {
-        read.extend(node.input.iter().map(String::as_str));
+        read.extend(node.input.iter());
         captured(node, &mut read);
     }
     let stored = graph.initializer.iter().map(|tensor| tensor.name.as_str());
     let sparse = graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref());
     let mut own: HashSet<&str> = stored.chain(sparse.map(|tensor| tensor.name.as_str())).collect();
     own.extend(graph.input.iter().map(|input| input.name.as_str()));
-    own.extend(graph.node.iter().flat_map(|node| &node.output).map(String::as_str));
+    own.extend(graph.node.iter().flat_map(|node| node.output.iter()));
     names.extend(read.into_iter().filter(|name| !name.is_empty() && !own.contains(name)));
 }

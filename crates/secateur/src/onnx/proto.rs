@@ -7,9 +7,12 @@
 
 #![allow(missing_docs)]
 
-use bytes::Bytes;
-use prost::Message;
+use bytes::{Buf, BufMut, Bytes};
+use prost::encoding::message::merge_repeated;
+use prost::encoding::{self, DecodeContext, WireType};
+use prost::{DecodeError, Message};
 
+use super::names::Names;
 use crate::DType;
 
 #[derive(Clone, PartialEq, Message)]
@@ -96,24 +99,72 @@ pub struct GraphProto {
     pub sparse_initializer: Vec<SparseTensorProto>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+/// A node. Decoded by hand for its [`Names`].
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeProto {
-    #[prost(string, repeated, tag = "1")]
-    pub input: Vec<String>,
-    #[prost(string, repeated, tag = "2")]
-    pub output: Vec<String>,
-    #[prost(string, tag = "3")]
+    pub input: Names,
+    pub output: Names,
     pub name: String,
-    #[prost(string, tag = "4")]
     pub op_type: String,
-    #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
-    #[prost(string, tag = "7")]
     pub domain: String,
-    #[prost(string, tag = "8")]
     pub overload: String,
-    #[prost(message, repeated, tag = "9")]
     pub metadata_props: Vec<MetadataProto>,
+}
+
+impl NodeProto {
+    fn strings(&self) -> [(u32, &String); 4] {
+        [(3, &self.name), (4, &self.op_type), (7, &self.domain), (8, &self.overload)]
+    }
+}
+
+impl Message for NodeProto {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        self.input.encode(1, buf);
+        self.output.encode(2, buf);
+        for (tag, text) in self.strings().into_iter().filter(|(_, text)| !text.is_empty()) {
+            encoding::string::encode(tag, text, buf);
+        }
+        encoding::message::encode_repeated(5, &self.attribute, buf);
+        encoding::message::encode_repeated(9, &self.metadata_props, buf);
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire: WireType,
+        buf: &mut impl Buf,
+        cx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        let (field, merged) = match tag {
+            1 => ("input", self.input.merge(wire, buf, cx)),
+            2 => ("output", self.output.merge(wire, buf, cx)),
+            3 => ("name", encoding::string::merge(wire, &mut self.name, buf, cx)),
+            4 => ("op_type", encoding::string::merge(wire, &mut self.op_type, buf, cx)),
+            5 => ("attribute", merge_repeated(wire, &mut self.attribute, buf, cx)),
+            7 => ("domain", encoding::string::merge(wire, &mut self.domain, buf, cx)),
+            8 => ("overload", encoding::string::merge(wire, &mut self.overload, buf, cx)),
+            9 => ("metadata_props", merge_repeated(wire, &mut self.metadata_props, buf, cx)),
+            _ => return encoding::skip_field(wire, tag, buf, cx),
+        };
+        merged.map_err(|mut error| {
+            error.push("NodeProto", field);
+            error
+        })
+    }
+
+    fn encoded_len(&self) -> usize {
+        let strings = self.strings().into_iter().filter(|(_, text)| !text.is_empty());
+        self.input.encoded_len(1)
+            + self.output.encoded_len(2)
+            + strings.map(|(tag, text)| encoding::string::encoded_len(tag, text)).sum::<usize>()
+            + encoding::message::encoded_len_repeated(5, &self.attribute)
+            + encoding::message::encoded_len_repeated(9, &self.metadata_props)
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
 }
 
 /// A key and a text; the same message as [`StringStringEntryProto`], with the text left in place.
@@ -329,6 +380,6 @@ pub const FLOAT: i32 = 1;
 pub(super) fn node_name(node: &NodeProto) -> String {
     match node.name.is_empty() {
         false => node.name.clone(),
-        true => node.output.first().cloned().unwrap_or_default(),
+        true => node.output.first().unwrap_or_default().to_string(),
     }
 }

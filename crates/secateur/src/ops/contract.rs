@@ -166,8 +166,8 @@ fn einsum(shapes: &Shapes<'_>, operands: &[Vec<char>], result: &[char]) -> Resul
     let mut known: Vec<(char, FactorId)> = Vec::new();
     for (letter, extent) in label_sizes(shapes, operands)? {
         let factor = match result.contains(&letter) {
-            true => r.free(letter, extent),
-            false => r.summed(letter, extent),
+            true => r.free(letter.to_string(), extent),
+            false => r.summed(letter.to_string(), extent),
         };
         known.push((letter, factor));
     }

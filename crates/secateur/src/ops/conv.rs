@@ -208,7 +208,7 @@ impl Operator for Conv {
     }
 
     fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
-        let groups = sizes.rule.results[0][1].0[0][0];
+        let Some(groups) = sizes.rule.results[0][1].factors().next() else { return Vec::new() };
         let want = vec![sizes.factor(groups)];
         vec![Fit::new(Place::Attribute(self.literal.0), [self.literal.1], want)]
     }
@@ -245,7 +245,7 @@ impl Operator for Deform {
         let mut r = self.conv.rule(&plain[..if bias.is_some() { 3 } else { 2 }])?;
         r.name = "deform_conv";
         if self.offset_groups != 1 {
-            for factor in r.factors.iter_mut().filter(|f| matches!(f.name.as_str(), "g" | "i")) {
+            for factor in r.factors.iter_mut().filter(|f| matches!(&*f.name, "g" | "i")) {
                 factor.kind = Kind::Fixed("groups of channels have offsets of their own");
             }
         }

@@ -33,13 +33,15 @@ impl Operator for Concat {
             let other = r.free(letter(index), extent);
             dims.push(other.into());
         }
-        let mut segments = vec![dims[along].0[0][0]];
+        let mut segments: Vec<FactorId> = dims[along].factors().collect();
         r.operand(Use::Data, dims.clone());
         for (index, shape) in shapes.iter().enumerate().skip(1) {
             let shape = shape.ok_or_else(|| Error::malformed("a missing operand"))?;
             agree("ranks to concatenate", shape.len(), first.len())?;
             for (i, (a, b)) in first.iter().zip(shape).enumerate().filter(|(i, _)| *i != along) {
-                agree(&format!("sizes of axis {i}"), a.size, b.size)?;
+                if a.size != b.size {
+                    agree(&format!("sizes of axis {i}"), a.size, b.size)?;
+                }
             }
             let segment = r.free(format!("{}{index}", letter(along)), shape[along]);
             segments.push(segment);
@@ -270,7 +272,7 @@ impl Cut {
             return [None, None];
         }
         let fixed = |f: FactorId| matches!(sizes.rule.factors[f.index()].kind, Kind::Fixed(_));
-        if matches!(dim.0.as_slice(), [one] if matches!(one[..], [factor] if fixed(factor))) {
+        if dim.as_factor().is_some_and(fixed) {
             return [Some(self.start.0), Some(self.end.0)];
         }
         let segments = sizes.segments(dim);

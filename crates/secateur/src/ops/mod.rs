@@ -26,6 +26,8 @@ pub mod rotary;
 mod tests;
 pub mod written;
 
+use std::borrow::Cow;
+
 use crate::graph::Extent;
 use crate::rule::{Dim, FactorId, Rule};
 use crate::size::ExprId;
@@ -217,10 +219,10 @@ impl NewSizes<'_> {
 
     /// The new sizes of the segments of an axis.
     pub fn segments(&self, dim: &Dim) -> Vec<i64> {
-        let product = |factors: &Vec<FactorId>| {
+        let product = |factors: &[FactorId]| {
             factors.iter().map(|&f| self.factor(f)).fold(1, i64::saturating_mul)
         };
-        dim.0.iter().map(product).collect()
+        dim.segments().map(product).collect()
     }
 }
 
@@ -259,10 +261,11 @@ pub(crate) fn axis(value: i64, rank: usize) -> Result<usize> {
 }
 
 /// A name for axis `index`, for printing.
-pub(crate) fn letter(index: usize) -> String {
-    match u8::try_from(index) {
-        Ok(index @ 0..26) => char::from(b'a' + index).to_string(),
-        _ => format!("x{index}"),
+pub(crate) fn letter(index: usize) -> Cow<'static, str> {
+    const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz";
+    match LETTERS.get(index..index + 1) {
+        Some(letter) => letter.into(),
+        None => format!("x{index}").into(),
     }
 }
 

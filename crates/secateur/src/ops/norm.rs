@@ -76,7 +76,9 @@ impl Operator for Norm {
         match self {
             Norm::Group { literal, channels, .. } => {
                 let dim = &sizes.rule.results[0][1];
-                let mut fits = vec![fit(*literal, sizes.factor(dim.0[0][0]))];
+                let groups = dim.factors().next().map(|groups| sizes.factor(groups));
+                let mut fits: Vec<Fit> =
+                    groups.map(|groups| fit(*literal, groups)).into_iter().collect();
                 fits.extend(channels.map(|channels| fit(channels, sizes.dim(dim))));
                 fits
             }

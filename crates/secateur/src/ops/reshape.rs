@@ -211,7 +211,7 @@ fn add_units(
         if extent.open > r.extent(dim).open {
             let factor = unit(r, extent.open);
             units.push(factor);
-            dim.0[0].insert(0, factor);
+            *dim = dim.under(factor);
         }
     }
     let mut units = units.into_iter();
@@ -220,7 +220,7 @@ fn add_units(
             let shared = units.next();
             let shared = shared.filter(|f| r.factors[f.index()].extent.open == extent.open);
             let factor = shared.unwrap_or_else(|| unit(r, extent.open));
-            dim.0[0].insert(0, factor);
+            *dim = dim.under(factor);
         }
     }
 }
@@ -345,7 +345,8 @@ impl Operator for Tile {
     }
 
     fn fits(&self, sizes: &NewSizes<'_>) -> Vec<Fit> {
-        let times = sizes.rule.results[0].iter().map(|dim| sizes.factor(dim.0[0][0])).collect();
+        let times = sizes.rule.results[0].iter();
+        let times = times.filter_map(|dim| dim.factors().next()).map(|f| sizes.factor(f)).collect();
         let (place, exprs) = &self.target;
         let mut fit = Fit::new(*place, exprs.iter().copied(), times);
         fit.whole = fit.whole.filter(|_| self.repeats.iter().all(|times| !times.is_open()));

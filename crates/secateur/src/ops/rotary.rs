@@ -50,7 +50,7 @@ impl Rotary {
         if rest > 0 {
             width.push(vec![r.free("rest", Extent { size: rest, ..data[3] })]);
         }
-        let mut dims: Vec<Dim> = vec![b.into(), t.into(), h.into(), Dim(width)];
+        let mut dims: Vec<Dim> = vec![b.into(), t.into(), h.into(), Dim::segmented(width)];
         if self.heads_first {
             dims.swap(1, 2);
         }

@@ -111,19 +111,23 @@ impl<'a> Ranking<'a> {
         if least > group.size {
             return Err(format!("--max-ratio leaves no multiple of {multiple} to keep"));
         }
-        let mut order: Vec<u32> = (0..group.size as u32).collect();
-        let rank = |&index: &u32| (Ordered(found[index as usize]), Reverse(index));
-        order.sort_unstable_by_key(rank);
+        let ranks = found.iter().zip(0..).map(|(&score, index)| (ordered(score), Reverse(index)));
+        let mut ranks: Vec<(i64, Reverse<u32>)> = ranks.collect();
+        ranks.sort_unstable();
+        let order = ranks.into_iter().map(|(_, Reverse(index))| index).collect();
         let most = keeps.get(&id).map_or(group.size, Vec::len);
         Ok((Member { group: id, size: group.size, least, most, order }, ratio))
     }
 
     fn order(&self, members: &[usize], scores: &Scores) -> Vec<usize> {
+        if let &[only] = members {
+            return vec![only; self.members[only].size];
+        }
         let mut order = Vec::new();
         for &member in members {
             let Member { group, order: indices, .. } = &self.members[member];
             let found = scores.get(*group).unwrap_or_default();
-            let scored = indices.iter().map(|&index| (Ordered(found[index as usize]), member));
+            let scored = indices.iter().map(|&index| (ordered(found[index as usize]), member));
             order.extend(scored);
         }
         order.sort();
@@ -243,22 +247,10 @@ impl Member {
     }
 }
 
-/// A score with a total order.
-#[derive(Clone, Copy, PartialEq)]
-struct Ordered(f64);
-
-impl Eq for Ordered {}
-
-impl PartialOrd for Ordered {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Ordered {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
-    }
+/// A number that compares as the score does by [`f64::total_cmp`].
+fn ordered(score: f64) -> i64 {
+    let bits = score.to_bits() as i64;
+    bits ^ ((bits >> 63) as u64 >> 1) as i64
 }
 
 /// The structure of a group, as far as a shared ranking asks for.

@@ -66,39 +66,44 @@ pub const KINDS: &[(&str, Change)] = &[
             node.domain = DOMAINS[random.below(DOMAINS.len())].to_string();
         });
     }),
-    ("missing input", |model, _, random| on_node(model, random, |node, _| drop(node.input.pop()))),
+    ("missing input", |model, _, random| {
+        on_node(model, random, |node, _| drop(node.input.edit(Vec::pop)))
+    }),
     ("omitted input", |model, _, random| {
         on_node(model, random, |node, random| {
-            random.pick_mut(&mut node.input).into_iter().for_each(String::clear);
+            node.input.edit(|names| random.pick_mut(names).into_iter().for_each(String::clear));
         });
     }),
     ("other input", |model, _, random| {
         let name = any_name(model, random);
         on_node(model, random, |node, random| {
-            set(random.pick_mut(&mut node.input), name);
+            node.input.edit(|names| set(random.pick_mut(names), name));
         });
     }),
     ("further input", |model, _, random| {
         let name = any_name(model, random);
-        on_node(model, random, |node, _| node.input.push(name));
+        on_node(model, random, |node, _| node.input.push(&name));
     }),
     ("dangling input", |model, _, random| {
         on_node(model, random, |node, random| {
-            random.pick_mut(&mut node.input).into_iter().for_each(|input| input.push('?'));
+            node.input
+                .edit(|names| random.pick_mut(names).into_iter().for_each(|name| name.push('?')));
         });
     }),
     ("node that reads itself", |model, _, random| {
-        on_node(model, random, |node, _| node.input.extend(node.output.first().cloned()));
+        on_node(model, random, |node, _| {
+            node.output.first().into_iter().for_each(|name| node.input.push(name));
+        });
     }),
     ("missing result", |model, _, random| {
-        on_node(model, random, |node, _| drop(node.output.pop()));
+        on_node(model, random, |node, _| drop(node.output.edit(Vec::pop)));
     }),
     ("further result", |model, _, random| {
-        on_node(model, random, |node, random| node.output.push(format!("new{}", random.next())));
+        on_node(model, random, |node, random| node.output.push(&format!("new{}", random.next())));
     }),
     ("result of that name", |model, _, random| {
         let name = any_name(model, random);
-        on_node(model, random, |node, _| node.output.push(name));
+        on_node(model, random, |node, _| node.output.push(&name));
     }),
     ("missing node", |model, _, random| {
         let nodes = &mut graph(model).node;
@@ -119,7 +124,8 @@ pub const KINDS: &[(&str, Change)] = &[
         let name = any_name(model, random);
         let count = 1 + random.below(3000);
         on_node(model, random, |node, _| {
-            (node.op_type, node.input) = ("Concat".to_string(), vec![name; count]);
+            (node.op_type, node.input) =
+                ("Concat".to_string(), vec![name; count].into_iter().collect());
         });
     }),
     ("number of an attribute", |model, _, random| on_attribute(model, random, change_attribute)),
@@ -214,11 +220,11 @@ fn on_tensor(
 /// A name of a value: of a result, an input or a stored tensor.
 fn any_name(model: &mut ModelProto, random: &mut Random) -> String {
     let graph = graph(model);
-    let results = graph.node.iter().flat_map(|node| &node.output);
-    let inputs = graph.input.iter().map(|input| &input.name);
-    let tensors = graph.initializer.iter().map(|tensor| &tensor.name);
-    let names: Vec<&String> = results.chain(inputs).chain(tensors).collect();
-    random.pick(&names).map(|name| (*name).clone()).unwrap_or_default()
+    let results = graph.node.iter().flat_map(|node| node.output.iter());
+    let inputs = graph.input.iter().map(|input| input.name.as_str());
+    let tensors = graph.initializer.iter().map(|tensor| tensor.name.as_str());
+    let names: Vec<&str> = results.chain(inputs).chain(tensors).collect();
+    random.pick(&names).map(ToString::to_string).unwrap_or_default()
 }
 
 fn shape_of(info: Option<&mut ValueInfoProto>) -> Option<&mut TensorShapeProto> {
@@ -375,7 +381,8 @@ fn add_sparse(model: &mut ModelProto, _: &Bases, random: &mut Random) {
 
 fn node(kind: &str, inputs: Vec<String>, output: String) -> NodeProto {
     let op_type = kind.to_string();
-    NodeProto { op_type, input: inputs, output: vec![output], ..NodeProto::default() }
+    let (input, output) = (inputs.into_iter().collect(), std::iter::once(output).collect());
+    NodeProto { op_type, input, output, ..NodeProto::default() }
 }
 
 /// Adds a node over names that are there, which others may come to read.
@@ -388,7 +395,7 @@ fn add_node(model: &mut ModelProto, _: &Bases, random: &mut Random) {
     made.attribute = (0..random.below(3)).map(|_| new_attribute(random)).collect();
     graph(model).node.push(made);
     on_node(model, random, |node, random| {
-        set(random.pick_mut(&mut node.input), name);
+        node.input.edit(|names| set(random.pick_mut(names), name));
     });
 }
 
@@ -398,17 +405,17 @@ fn add_chain(model: &mut ModelProto, _: &Bases, random: &mut Random) {
     let at = random.below(nodes.len());
     let Some(first) = nodes.get(at).filter(|node| node.output.len() == 1).cloned() else { return };
     let name = |index: usize| match index {
-        0 => first.output[0].clone(),
-        index => format!("{}~{index}", first.output[0]),
+        0 => first.output[0].to_string(),
+        index => format!("{}~{index}", &first.output[0]),
     };
     for index in 1..=count {
         let mut copy = first.clone();
-        (copy.input, copy.output) = (first.input.clone(), vec![name(index)]);
-        set(copy.input.first_mut(), name(index - 1));
+        copy.output = std::iter::once(name(index)).collect();
+        copy.input.edit(|names| set(names.first_mut(), name(index - 1)));
         nodes.push(copy);
     }
     on_node(model, random, |node, _| {
-        set(node.input.first_mut(), name(count));
+        node.input.edit(|names| set(names.first_mut(), name(count)));
     });
 }
 
@@ -427,7 +434,7 @@ fn add_doubling(model: &mut ModelProto, _: &Bases, random: &mut Random) {
         let next = format!("double{index}");
         let mut made = if splits {
             let mut split = node("Split", vec![last], format!("{next}a"));
-            split.output.push(format!("{next}b"));
+            split.output.push(&format!("{next}b"));
             graph(model).node.push(NodeProto { attribute: vec![axis.clone()], ..split });
             node("Add", vec![format!("{next}a"), format!("{next}b")], next.clone())
         } else {
@@ -440,7 +447,7 @@ fn add_doubling(model: &mut ModelProto, _: &Bases, random: &mut Random) {
         last = next;
     }
     on_node(model, random, |node, random| {
-        set(random.pick_mut(&mut node.input), last);
+        node.input.edit(|names| set(random.pick_mut(names), last));
     });
 }
 
@@ -536,7 +543,7 @@ fn nested(name: &str, depth: usize) -> AttributeProto {
 }
 
 fn subgraph(node: NodeProto) -> AttributeProto {
-    let output = vec![ValueInfoProto { name: node.output[0].clone(), r#type: None }];
+    let output = vec![ValueInfoProto { name: node.output[0].to_string(), r#type: None }];
     AttributeProto {
         name: "then_branch".to_string(),
         r#type: attribute_type::GRAPH,
@@ -561,8 +568,8 @@ fn add_function(model: &mut ModelProto, _: &Bases, random: &mut Random) {
     let function = FunctionProto {
         name,
         domain,
-        input: body.input.clone(),
-        output: body.output.clone(),
+        input: body.input.iter().map(str::to_string).collect(),
+        output: body.output.iter().map(str::to_string).collect(),
         node: vec![if random.one_in(4) { call } else { body }],
         opset_import: model.opset_import.clone(),
         ..FunctionProto::default()

@@ -126,7 +126,7 @@ fn function(head: &str, body: GraphProto) -> FunctionProto {
 }
 
 fn constant(tensor: TensorProto) -> NodeProto {
-    let output = vec![tensor.name.clone()];
+    let output = std::iter::once(&tensor.name).collect();
     let value = AttributeProto {
         name: "value".to_string(),
         r#type: attribute_type::TENSOR,
@@ -197,10 +197,7 @@ fn node(outputs: &str, text: &str, graphs: &Graphs) -> NodeProto {
     let (head, rest) = text.split_once('(').unwrap();
     let (inputs, attributes) = rest.split_once(')').unwrap();
     let (domain, op_type) = head.rsplit_once("::").unwrap_or(("", head));
-    let input = list(inputs)
-        .into_iter()
-        .map(|name| if name == "_" { "" } else { name }.to_string())
-        .collect();
+    let input = list(inputs).into_iter().map(|name| if name == "_" { "" } else { name }).collect();
     let mut attribute = Vec::new();
     let mut rest = attributes.trim();
     while let Some((name, value)) = rest.split_once('=') {
@@ -214,7 +211,7 @@ fn node(outputs: &str, text: &str, graphs: &Graphs) -> NodeProto {
     }
     NodeProto {
         input,
-        output: list(outputs).into_iter().map(str::to_string).collect(),
+        output: list(outputs).into_iter().collect(),
         op_type: op_type.to_string(),
         domain: domain.to_string(),
         attribute,

@@ -142,7 +142,7 @@ impl<'a> Importer<'a> {
         };
         let alike = sizes(&then).is_some_and(|shape| sizes(&otherwise) == Some(shape));
         let values = [then.value, otherwise.value];
-        let name = node.output[slot].as_str();
+        let name = &node.output[slot];
         let value = match values {
             [Some(a), Some(b)] if alike => {
                 let mut cx = Decoder::new(self, index, node);
@@ -176,7 +176,7 @@ impl<'a> Importer<'a> {
         inputs: [Option<ValueId>; 2],
         agreed: Option<Vec<Extent>>,
     ) -> ValueId {
-        let name = node.output[slot].clone();
+        let name = node.output[slot].to_string();
         let declared = self.scope().declared.get(name.as_str()).copied();
         let counted = |shape: &Vec<Extent>| shape.iter().any(|extent| extent.is_counted());
         let declared = declared.filter(|_| !agreed.as_ref().is_some_and(counted));

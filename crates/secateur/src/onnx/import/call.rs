@@ -130,7 +130,7 @@ impl<'a> Importer<'a> {
         let opset = standard_opset(function).unwrap_or(self.scope().opset);
         let mut scope = Scope::new(self.file, Kind::Function, body, opset);
         for (slot, name) in (0..).zip(&function.input) {
-            let actual = node.input.get(slot as usize).map(String::as_str).unwrap_or_default();
+            let actual = node.input.get(slot as usize).unwrap_or_default();
             let binding = self.actual(index, slot, actual)?;
             if scope.names.insert(name, binding).is_some() {
                 return Err(Error::malformed(format!("the name `{name}` is defined twice")));

@@ -42,7 +42,7 @@ impl<'a> Importer<'a> {
             return Ok(None);
         }
         let mut parts = Vec::new();
-        for name in &node.input {
+        for name in node.input.iter() {
             let part = match self.known(name).cloned() {
                 Some(known) => Some(known),
                 None => self.part(name)?,

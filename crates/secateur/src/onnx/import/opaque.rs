@@ -15,10 +15,10 @@ impl<'a> Importer<'a> {
         node: &'a NodeProto,
         why: Option<Error>,
     ) -> Result<()> {
-        let mut names: Vec<&'a str> = node.input.iter().map(String::as_str).collect();
-        captured(node, &mut names);
-        let mut inputs = Vec::new();
-        for (slot, name) in names.into_iter().enumerate() {
+        let mut inside: Vec<&'a str> = Vec::new();
+        captured(node, &mut inside);
+        let mut inputs = Vec::with_capacity(node.input.len() + inside.len());
+        for (slot, name) in node.input.iter().chain(inside).enumerate() {
             // What a graph inside reads and nothing makes is its own matter.
             if name.is_empty() || self.find(name).is_some() {
                 let user = (slot < node.input.len()).then_some((index, slot as u32));
@@ -30,11 +30,12 @@ impl<'a> Importer<'a> {
         }
         self.add_inside(index, node, &mut inputs)?;
         let mut outputs = Vec::new();
-        for name in &node.output {
-            let declared = self.scope().declared.get(name.as_str());
+        for name in node.output.iter() {
+            let declared = self.scope().declared.get(name);
             let shape = declared.and_then(|info| self.declared_shape(info));
             let origin = Origin::Node(NodeId::new(self.graph.nodes.len()));
-            let value = self.add_value(Value { name: name.clone(), dtype: None, shape, origin });
+            let value =
+                self.add_value(Value { name: name.to_string(), dtype: None, shape, origin });
             outputs.push(value);
             if !name.is_empty() {
                 self.define(name, Binding { value: Some(value), ..Binding::default() })?;

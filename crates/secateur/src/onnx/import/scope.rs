@@ -68,15 +68,21 @@ impl Kind {
     }
 }
 
+/// How nodes read a name.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Uses {
+    /// How many inputs do.
+    pub(super) count: u32,
+    /// Whether a node reads more than the shape.
+    pub(super) as_data: bool,
+}
+
 /// The names of one body.
 pub(super) struct Scope<'a> {
     pub(super) kind: Kind,
     pub(super) body: BodyId,
     pub(super) names: HashMap<&'a str, Binding>,
-    /// How many inputs of nodes read a name.
-    pub(super) uses: HashMap<&'a str, u32>,
-    /// Names of which a node reads more than the shape.
-    pub(super) data_uses: HashSet<&'a str>,
+    pub(super) uses: HashMap<&'a str, Uses>,
     pub(super) returned: HashSet<&'a str>,
     pub(super) declared: HashMap<&'a str, &'a ValueInfoProto>,
     pub(super) opset: i64,
@@ -101,7 +107,6 @@ impl<'a> Scope<'a> {
             body,
             names: HashMap::new(),
             uses: uses(file.nodes(body)),
-            data_uses: data_uses(file.nodes(body)),
             returned: returned.map(|info| info.name.as_str()).collect(),
             declared: declared.map(|info| (info.name.as_str(), info)).collect(),
             opset,
@@ -117,22 +122,17 @@ impl<'a> Scope<'a> {
     }
 }
 
-fn uses(nodes: &[NodeProto]) -> HashMap<&str, u32> {
-    let mut uses = HashMap::new();
-    for name in nodes.iter().flat_map(names) {
-        *uses.entry(name).or_default() += 1;
+fn uses(nodes: &[NodeProto]) -> HashMap<&str, Uses> {
+    let mut uses: HashMap<&str, Uses> = HashMap::new();
+    for node in nodes {
+        let only_shape = is_standard(&node.domain) && is_shape(&node.op_type);
+        let mut inside = Vec::new();
+        captured(node, &mut inside);
+        for name in node.input.iter().chain(inside) {
+            let uses = uses.entry(name).or_default();
+            uses.count = uses.count.saturating_add(1);
+            uses.as_data |= !only_shape;
+        }
     }
     uses
-}
-
-fn data_uses(nodes: &[NodeProto]) -> HashSet<&str> {
-    let only_shape = |node: &&NodeProto| is_standard(&node.domain) && is_shape(&node.op_type);
-    nodes.iter().filter(|node| !only_shape(node)).flat_map(names).collect()
-}
-
-/// What a node reads, the graphs in it counted.
-fn names(node: &NodeProto) -> Vec<&str> {
-    let mut names: Vec<&str> = node.input.iter().map(String::as_str).collect();
-    captured(node, &mut names);
-    names
 }

@@ -73,7 +73,7 @@ impl<'a> Importer<'a> {
     /// Whether a node reads more of a name than its shape, or its body returns it.
     pub(in crate::onnx) fn is_read_as_data(&self, name: &str) -> bool {
         let scope = self.scope();
-        scope.returned.contains(name) || scope.data_uses.contains(name)
+        scope.returned.contains(name) || scope.uses.get(name).is_some_and(|uses| uses.as_data)
     }
 
     /// The stored tensor behind a name.
