@@ -4,7 +4,8 @@ Knows nothing of groups and scores: it is told what is kept of every tensor, and
 module must make afterwards.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,8 @@ from secateur._secateur import SecateurError
 
 Keep = Sequence[Sequence[int] | None]
 Undo = Callable[[], None]
+Sort = tuple[str, str]
+MAX_SORTS = 8
 FREE = frozenset(("stride", "storage_offset", "train", "dropout_p"))
 
 
@@ -118,26 +121,58 @@ def follow(
     inputs: tuple[Sequence[Any], Mapping[str, Any]],
     *,
     exact: bool,
+    wrong: set[Sort],
 ) -> Trace:
     """Lets the module's attributes follow, and checks that it makes the wanted program.
+
+    An attribute may have the value of a size by chance: where the program is another one, sorts of
+    attributes are left as they are, one or two at a time. `wrong` remembers which.
 
     # Raises
     SecateurError: its code cannot follow; all is then as it was.
     """
     old_nodes = before.program["graph_module"]["graph"]["nodes"]
     new_nodes = wanted["graph_module"]["graph"]["nodes"]
+    first: Exception | None = None
     try:
         spelled = _attributes.spelled(old_nodes, new_nodes, before.calls)
         _set(_groups_of(old_nodes, new_nodes, before), done)
-        _set(spelled, done)
         for layer in module.modules():
             _set(_attributes.described(layer), done)
-        made = _retrace(module, inputs, before, new_nodes, old_nodes)
-        _compare(made, wanted, before, exact=exact)
-        return made
+        for left in _trials({_sort(attribute) for attribute in spelled}, wrong):
+            numbers = Cut()
+            followed = {at: number for at, number in spelled.items() if _sort(at) not in left}
+            _set(followed, numbers)
+            try:
+                made = _retrace(module, inputs, before, new_nodes, old_nodes)
+                _compare(made, wanted, before, exact=exact)
+            except SecateurError as error:
+                first = first or error
+                numbers.rollback()
+                continue
+            done.undo += numbers.undo
+            wrong.update(left)
+            return made
+        raise first or SecateurError("the module's code cannot follow")
     except Exception:
         done.rollback()
         raise
+
+
+def _sort(attribute: Attribute) -> Sort:
+    return type(attribute.module).__name__, attribute.name
+
+
+def _trials(sorts: set[Sort], wrong: set[Sort]) -> Iterator[set[Sort]]:
+    """What to leave as it is: what is known, nothing, then one or two sorts."""
+    known = sorts & wrong
+    if known:
+        yield known
+    yield set()
+    ordered = sorted(sorts)
+    if len(ordered) <= MAX_SORTS:
+        for count in (1, 2):
+            yield from map(set, itertools.combinations(ordered, count))
 
 
 def _set(attributes: Mapping[Attribute, int], done: Cut) -> None:

@@ -3,7 +3,7 @@
 Knows nothing of groups: it is told which arguments of which calls change.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,9 @@ class Attribute:
         return f"{type(self.module).__name__}.{self.name}{place}"
 
 
+Rule = Callable[[Attribute, int], int | None]
+
+
 def numbers(module: nn.Module) -> Iterator[tuple[Attribute, int]]:
     """All integers that a module holds, but for flags and what is PyTorch's own."""
     for name, value in module.__dict__.items():
@@ -71,18 +74,44 @@ def spelled(
     """The attributes that spell the arguments that change, and what they become.
 
     They are those of the innermost of the modules that the call is made in that has one of the
-    argument's value.
+    argument's value, and numbers of heads that divide it. What PyTorch's own layers say of
+    their tensors is left out.
     """
     found: dict[Attribute, int] = {}
     for old, new, call in zip(before, after, calls, strict=True):
         for was, becomes in changed_arguments(old, new):
-            for module in reversed(call.modules):
-                own = [at for at, value in numbers(module) if value == was and at.name not in OWN]
-                for attribute in own:
-                    found.setdefault(attribute, becomes)
-                if own:
-                    break
+            own = _innermost(call, _heads(was, becomes)) | _innermost(call, _equal(was, becomes))
+            for attribute, number in own.items():
+                found.setdefault(attribute, number)
     return found
+
+
+def _innermost(call: Call, becomes: Callable[[Attribute, int], int | None]) -> dict[Attribute, int]:
+    for module in reversed(call.modules):
+        known = {attribute.name for attribute in described(module)} | OWN
+        own = {
+            at: number
+            for at, value in numbers(module)
+            if at.name not in known and (number := becomes(at, value)) is not None
+        }
+        if own:
+            return own
+    return {}
+
+
+def _equal(was: int, becomes: int) -> Rule:
+    return lambda _attribute, value: becomes if value == was else None
+
+
+def _heads(was: int, becomes: int) -> Rule:
+    """Of a batch of heads, the heads."""
+
+    def rule(attribute: Attribute, value: int) -> int | None:
+        if "head" not in attribute.name or value < 2 or was % value or (value * becomes) % was:
+            return None
+        return value * becomes // was
+
+    return rule
 
 
 OWN = frozenset(
@@ -130,6 +159,12 @@ def _described(module: nn.Module) -> Iterator[tuple[str, Any]]:
             yield from (("num_embeddings", sizes[0]), ("embedding_dim", sizes[1]))
         case nn.PReLU():
             yield "num_parameters", sizes[0]
+        case nn.MultiheadAttention():
+            joint = module.in_proj_weight
+            keys = joint if joint is not None else module.k_proj_weight
+            values = joint if joint is not None else module.v_proj_weight
+            yield "embed_dim", module.out_proj.weight.shape[0]
+            yield from (("kdim", keys.shape[1]), ("vdim", values.shape[1]))
         case nn.RNNBase():
             yield from _recurrent(module)
         case _:

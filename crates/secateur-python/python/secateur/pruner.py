@@ -69,12 +69,11 @@ class Graph:
         kwargs: Mapping[str, Any] | None = None,
         *,
         optimizer: Optimizer | Sequence[Optimizer] = (),
-        scale_dropout: bool = False,
     ) -> None:
         self.module = module
         self.inputs = (_tuple(args), dict(kwargs or {}))
         self.optimizers = (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer)
-        self.scale_dropout = scale_dropout
+        self._wrong: set[tuple[str, str]] = set()
         self.refresh()
 
     def refresh(self) -> None:
@@ -157,6 +156,7 @@ class Graph:
             wanted,
             self.inputs,
             exact=all(exact[name] for name in named),
+            wrong=self._wrong,
         )
         return done, made
 
