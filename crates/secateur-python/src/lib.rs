@@ -38,6 +38,12 @@ fn known_operators() -> Vec<&'static str> {
     secateur::torch::known_operators()
 }
 
+/// Runs the `secateur` command; the first argument is its own name. Returns the exit status.
+#[pyfunction]
+fn main(py: Python<'_>, arguments: Vec<std::ffi::OsString>) -> u8 {
+    py.detach(|| secateur_cli::run(arguments))
+}
+
 #[pymodule]
 fn _secateur(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("SecateurError", module.py().get_type::<SecateurError>())?;
@@ -49,5 +55,6 @@ fn _secateur(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<model::Selection>()?;
     module.add_function(wrap_pyfunction!(criteria, module)?)?;
     module.add_function(wrap_pyfunction!(known_operators, module)?)?;
+    module.add_function(wrap_pyfunction!(main, module)?)?;
     Ok(())
 }
