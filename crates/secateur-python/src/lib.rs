@@ -3,9 +3,9 @@
 mod model;
 mod options;
 
+use pyo3::create_exception;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
-use pyo3::{create_exception, wrap_pyfunction};
 
 create_exception!(
     _secateur,
@@ -44,17 +44,13 @@ fn main(py: Python<'_>, arguments: Vec<std::ffi::OsString>) -> u8 {
     py.detach(|| secateur_cli::run(arguments))
 }
 
+/// The Rust half of the package.
 #[pymodule]
-fn _secateur(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add("SecateurError", module.py().get_type::<SecateurError>())?;
-    module.add_class::<model::Model>()?;
-    module.add_class::<model::Group>()?;
-    module.add_class::<model::Slice>()?;
-    module.add_class::<model::Footprint>()?;
-    module.add_class::<model::Entry>()?;
-    module.add_class::<model::Selection>()?;
-    module.add_function(wrap_pyfunction!(criteria, module)?)?;
-    module.add_function(wrap_pyfunction!(known_operators, module)?)?;
-    module.add_function(wrap_pyfunction!(main, module)?)?;
-    Ok(())
+mod _secateur {
+    #[pymodule_export]
+    use super::SecateurError;
+    #[pymodule_export]
+    use super::model::{Entry, Footprint, Group, Model, Selection, Slice, prune_file};
+    #[pymodule_export]
+    use super::{criteria, known_operators, main};
 }

@@ -1,6 +1,7 @@
 //! A traced module: its groups, what is selected of them, and what that means for its tensors.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -97,6 +98,41 @@ impl From<secateur::cost::Footprint> for Footprint {
     }
 }
 
+/// Prunes a model file: what `secateur prune` does.
+#[pyfunction]
+pub fn prune_file(
+    py: Python<'_>,
+    source: PathBuf,
+    output: PathBuf,
+    options: Options,
+) -> PyResult<Selection> {
+    let pruned = py.detach(|| -> Result<Selection> {
+        let model = secateur::Model::open(&source, &Default::default())?;
+        let selection = model.select(&options.select()?, &options.score()?)?;
+        model.write_pruned(&selection.keeps, &output, &mut |_| ())?;
+        Ok(Selection::new(&model, &selection))
+    });
+    pruned.map_err(raise)
+}
+
+impl Selection {
+    fn new(model: &secateur::Model, selection: &select::Selection) -> Self {
+        let name = |id: GroupId| model.groups().get(id).name.clone();
+        let entry = |entry: &select::Entry| Entry {
+            group: name(entry.group),
+            asked: entry.asked,
+            reached: entry.reached,
+            why: entry.why.clone(),
+        };
+        Selection {
+            keeps: selection.keeps.iter().map(|(&id, keep)| (name(id), keep.clone())).collect(),
+            entries: selection.entries.iter().map(entry).collect(),
+            before: selection.before.into(),
+            after: selection.after.into(),
+        }
+    }
+}
+
 #[pymethods]
 impl Group {
     /// Whether the pruned model computes what the original does with the removed slices zero.
@@ -187,21 +223,7 @@ impl Model {
     ) -> PyResult<Selection> {
         let provider = Provider { callback: statistics, graph: self.0.graph() };
         let selection = py.detach(|| self.selected(&options, &provider, scores.as_ref()));
-        let selection = selection.map_err(raise)?;
-        let groups = self.0.groups();
-        let name = |id: GroupId| groups.get(id).name.clone();
-        let entry = |entry: &select::Entry| Entry {
-            group: name(entry.group),
-            asked: entry.asked,
-            reached: entry.reached,
-            why: entry.why.clone(),
-        };
-        Ok(Selection {
-            keeps: selection.keeps.iter().map(|(&id, keep)| (name(id), keep.clone())).collect(),
-            entries: selection.entries.iter().map(entry).collect(),
-            before: selection.before.into(),
-            after: selection.after.into(),
-        })
+        selection.map(|selection| Selection::new(&self.0, &selection)).map_err(raise)
     }
 
     /// What is kept of every parameter that is cut: name, and per axis the positions or `None`.
