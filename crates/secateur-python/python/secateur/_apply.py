@@ -126,7 +126,7 @@ def follow(
     """Lets the module's attributes follow, and checks that it makes the wanted program.
 
     An attribute may have the value of a size by chance: where the program is another one, sorts of
-    attributes are left as they are, one or two at a time. `wrong` remembers which.
+    attributes are left as they are, one to three at a time. `wrong` remembers which.
 
     # Raises
     SecateurError: its code cannot follow; all is then as it was.
@@ -164,14 +164,14 @@ def _sort(attribute: Attribute) -> Sort:
 
 
 def _trials(sorts: set[Sort], wrong: set[Sort]) -> Iterator[set[Sort]]:
-    """What to leave as it is: what is known, nothing, then one or two sorts."""
+    """What to leave as it is: what is known, nothing, then one to three sorts."""
     known = sorts & wrong
     if known:
         yield known
     yield set()
     ordered = sorted(sorts)
     if len(ordered) <= MAX_SORTS:
-        for count in (1, 2):
+        for count in (1, 2, 3):
             yield from map(set, itertools.combinations(ordered, count))
 
 

@@ -7,20 +7,29 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from secateur._capture import Call
 
 Change = tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Attribute:
-    """A number, or a number in a sequence, of a module."""
+    """A number, or a number in a sequence, of a module or of its configuration."""
 
-    module: nn.Module
+    module: Any
     name: str
     index: int | None  # in a sequence
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Attribute) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[int, str, int | None]:
+        return id(self.module), self.name, self.index
 
     def get(self) -> int:
         value = self.module.__dict__[self.name]
@@ -42,8 +51,8 @@ class Attribute:
 Rule = Callable[[Attribute, int], int | None]
 
 
-def numbers(module: nn.Module) -> Iterator[tuple[Attribute, int]]:
-    """All integers that a module holds, but for flags and what is PyTorch's own."""
+def numbers(module: Any) -> Iterator[tuple[Attribute, int]]:
+    """All integers that a module and its configuration hold, but for flags and PyTorch's own."""
     for name, value in module.__dict__.items():
         if name.startswith("_") or name == "training":
             continue
@@ -53,6 +62,8 @@ def numbers(module: nn.Module) -> Iterator[tuple[Attribute, int]]:
             for index, one in enumerate(value):
                 if isinstance(one, int) and not isinstance(one, bool):
                     yield Attribute(module, name, index), one
+        elif name == "config" and isinstance(module, nn.Module) and hasattr(value, "__dict__"):
+            yield from numbers(value)
 
 
 def changed_arguments(before: dict[str, Any], after: dict[str, Any]) -> Iterator[Change]:
@@ -136,7 +147,7 @@ def described(module: nn.Module) -> dict[Attribute, int]:
 
 def _described(module: nn.Module) -> Iterator[tuple[str, Any]]:
     weight = getattr(module, "weight", None)
-    sizes = tuple(weight.shape) if weight is not None else ()
+    sizes = tuple(weight.shape) if isinstance(weight, Tensor) else ()
     match module:
         case nn.Linear():
             yield from (("out_features", sizes[0]), ("in_features", sizes[1]))

@@ -254,9 +254,20 @@ def tensors(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
+def _places(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by every name, once for every module that has them."""
+    return {
+        f"{prefix}{'.' if prefix else ''}{name}": tensor
+        for prefix, layer in module.named_modules()
+        for name, tensor in (*layer._parameters.items(), *layer._buffers.items())
+        if tensor is not None
+    }
+
+
 def _trace(
     module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, meta: bool
 ) -> Trace:
+    keys = {id(tensor): name for name, tensor in tensors(module).items()}
     stored = {name: _stand_in(tensor, meta=meta) for name, tensor in tensors(module).items()}
     given = pytree.tree_map_only(Tensor, lambda t: _stand_in(t, meta=meta), (tuple(args), kwargs))
     names, inputs, kept = {}, [], []
@@ -272,11 +283,20 @@ def _trace(
     first = dict(names)
     recorder = _Recorder(names, kept, modules, meta)
     recorder.values.update({names[id(tensor)]: _meta(tensor) for _, _, tensor in inputs})
-    with _quiet(), _entered(modules), torch.no_grad(), contextlib.ExitStack() as stack:
+    with (
+        _quiet(),
+        _kept(module),
+        _entered(modules),
+        torch.no_grad(),
+        contextlib.ExitStack() as stack,
+    ):
         if meta:
             stack.enter_context(torch.device("meta"))
         stack.enter_context(recorder)
-        out = torch.func.functional_call(module, stored, given[0], dict(given[1]))
+        places = {name: stored[keys[id(tensor)]] for name, tensor in _places(module).items()}
+        out = torch.func.functional_call(
+            module, places, given[0], dict(given[1]), tie_weights=False
+        )
     return Trace(_program(recorder, inputs, first, out), recorder.calls)
 
 
@@ -346,6 +366,19 @@ def _entered(modules: list[nn.Module]) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextlib.contextmanager
+def _kept(module: nn.Module) -> Iterator[None]:
+    """Takes back what the modules' code notes in them, such as positions for sizes met last."""
+    before = [(layer.__dict__, dict(layer.__dict__)) for layer in module.modules()]
+    try:
+        yield
+    finally:
+        for now, then in before:
+            for name in [name for name in now if name not in then]:
+                del now[name]
+            now.update(then)
 
 
 @contextlib.contextmanager
