@@ -8,15 +8,21 @@ print(pruner.report())
 """
 
 from secateur._secateur import SecateurError, criteria, known_operators
-from secateur.pruner import Graph, GroupHandle, Proposal, Pruner, graph
+from secateur.exported import prune_exported
+from secateur.pruner import Graph, GroupHandle, Options, Proposal, Pruner, graph
+from secateur.saving import load, save
 
 __all__ = [
     "Graph",
     "GroupHandle",
+    "Options",
     "Proposal",
     "Pruner",
     "SecateurError",
     "criteria",
     "graph",
     "known_operators",
+    "load",
+    "prune_exported",
+    "save",
 ]

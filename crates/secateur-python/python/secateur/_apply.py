@@ -5,6 +5,7 @@ module must make afterwards.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ class Cut:
     """What is done, and how it is undone."""
 
     undo: list[Undo] = field(default_factory=list)
+    changed: dict[Attribute, int | float] = field(default_factory=dict)
 
     def rollback(self) -> None:
         for step in reversed(self.undo):
@@ -122,6 +124,7 @@ def follow(
     *,
     exact: bool,
     wrong: set[Sort],
+    scale_dropout: bool,
 ) -> Trace:
     """Lets the module's attributes follow, and checks that it makes the wanted program.
 
@@ -136,13 +139,13 @@ def follow(
     first: Exception | None = None
     try:
         spelled = _attributes.spelled(old_nodes, new_nodes, before.calls)
-        _set(_groups_of(old_nodes, new_nodes, before), done)
+        set_attributes(_groups_of(old_nodes, new_nodes, before), done)
         for layer in module.modules():
-            _set(_attributes.described(layer), done)
+            set_attributes(_attributes.described(layer), done)
         for left in _trials({_sort(attribute) for attribute in spelled}, wrong):
             numbers = Cut()
             followed = {at: number for at, number in spelled.items() if _sort(at) not in left}
-            _set(followed, numbers)
+            set_attributes(followed, numbers)
             try:
                 made = _retrace(module, inputs, before, new_nodes, old_nodes)
                 _compare(made, wanted, before, exact=exact)
@@ -151,12 +154,30 @@ def follow(
                 numbers.rollback()
                 continue
             done.undo += numbers.undo
+            done.changed.update(numbers.changed)
+            if scale_dropout:
+                set_attributes(_dropout_rates(before, made), done)
             wrong.update(left)
             return made
         raise first or SecateurError("the module's code cannot follow")
     except Exception:
         done.rollback()
         raise
+
+
+def _dropout_rates(before: Trace, made: Trace) -> dict[Attribute, float]:
+    """Rates times the share of the units that is left, as TorchPruner has it."""
+    rates: dict[Attribute, float] = {}
+    for (module, old), (_, new) in zip(before.dropouts, made.dropouts, strict=True):
+        was, now = _elements(before, old), _elements(made, new)
+        if was != now:
+            rates[Attribute(module, "p", None)] = module.p * now / was
+    return rates
+
+
+def _elements(traced: Trace, name: str) -> int:
+    values = traced.program["graph_module"]["graph"]["tensor_values"]
+    return math.prod(size["as_int"] for size in values[name]["sizes"])
 
 
 def _sort(attribute: Attribute) -> Sort:
@@ -175,12 +196,14 @@ def _trials(sorts: set[Sort], wrong: set[Sort]) -> Iterator[set[Sort]]:
             yield from map(set, itertools.combinations(ordered, count))
 
 
-def _set(attributes: Mapping[Attribute, int], done: Cut) -> None:
+def set_attributes(attributes: Mapping[Attribute, int | float], done: Cut) -> None:
+    """Writes numbers into modules."""
     for attribute, number in attributes.items():
         old = attribute.get()
         if old != number:
             done.undo.append(lambda attribute=attribute, old=old: attribute.set(old))
             attribute.set(number)
+            done.changed[attribute] = number
 
 
 def _groups_of(

@@ -35,7 +35,7 @@ class Attribute:
         value = self.module.__dict__[self.name]
         return value if self.index is None else value[self.index]
 
-    def set(self, number: int) -> None:
+    def set(self, number: int | float) -> None:
         if self.index is None:
             self.module.__dict__[self.name] = number
             return

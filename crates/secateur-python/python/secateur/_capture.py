@@ -63,6 +63,7 @@ class Trace:
 
     program: dict[str, Any]
     calls: list[Call]
+    dropouts: list[tuple[nn.Module, str]]  # and the tensors that they are given
 
     def text(self) -> str:
         return json.dumps(self.program)
@@ -81,6 +82,7 @@ class _Recorder(TorchDispatchMode):
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
     constants: list[str] = field(default_factory=list)
     copies: dict[int, Tensor] = field(default_factory=dict)
+    dropouts: list[tuple[nn.Module, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -286,7 +288,7 @@ def _trace(
     with (
         _quiet(),
         _kept(module),
-        _entered(modules),
+        _entered(modules, recorder),
         torch.no_grad(),
         contextlib.ExitStack() as stack,
     ):
@@ -297,7 +299,7 @@ def _trace(
         out = torch.func.functional_call(
             module, places, given[0], dict(given[1]), tie_weights=False
         )
-    return Trace(_program(recorder, inputs, first, out), recorder.calls)
+    return Trace(_program(recorder, inputs, first, out), recorder.calls, recorder.dropouts)
 
 
 def _stand_in(tensor: Tensor, *, meta: bool) -> Tensor:
@@ -350,11 +352,14 @@ def _program(
 
 
 @contextlib.contextmanager
-def _entered(modules: list[nn.Module]) -> Iterator[None]:
-    """Keeps the stack of modules that are running."""
+def _entered(modules: list[nn.Module], recorder: _Recorder) -> Iterator[None]:
+    """Keeps the stack of modules that are running, and notes what dropouts are given."""
 
-    def enter(module: nn.Module, _args: object) -> None:
+    def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
         modules.append(module)
+        if isinstance(module, nn.modules.dropout._DropoutNd) and args:
+            name = recorder.names.get(id(args[0]))
+            recorder.dropouts += [(module, name)] if name else []
 
     def leave(_module: nn.Module, _args: object, _out: object) -> None:
         if modules:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from secateur._distributed import averaged
+
 Keep = Sequence[Sequence[int] | None]
 
 
@@ -41,7 +43,9 @@ class Statistics:
             return tensor.square()
         gathered = self.gathered.get(name)
         if gathered is not None:
-            return gathered.taylor if measure == "taylor" else tensor.square() * gathered.square()
+            if measure == "taylor":
+                return averaged(gathered.taylor)
+            return tensor.square() * averaged(gathered.square())
         gradient = self.stored[name].grad
         if gradient is None:
             raise ValueError("it has no gradient: call `loss.backward()` before")

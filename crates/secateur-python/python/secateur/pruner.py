@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from typing_extensions import Unpack
 
-from secateur import _apply
+from secateur import _apply, _distributed, _history
 from secateur._capture import Trace, tensors, trace
 from secateur._secateur import Footprint, Group, Model, SecateurError, Selection
 from secateur._statistics import Gathered, Statistics
@@ -69,10 +70,13 @@ class Graph:
         kwargs: Mapping[str, Any] | None = None,
         *,
         optimizer: Optimizer | Sequence[Optimizer] = (),
+        scale_dropout: bool = False,
     ) -> None:
-        self.module = module
+        self.wrapped = module
+        self.module = _distributed.unwrapped(module)
         self.inputs = (_tuple(args), dict(kwargs or {}))
         self.optimizers = (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer)
+        self.scale_dropout = scale_dropout
         self._wrong: set[tuple[str, str]] = set()
         self.refresh()
 
@@ -128,7 +132,14 @@ class Graph:
         # Raises
         SecateurError: the module's code cannot follow; then nothing has changed.
         """
-        if done := self._cut(keeps):
+        named = _distributed.agreed(keeps, self._trace.text())
+        slices = self._model.slices({name: list(keep) for name, keep in named.items()})
+        with _distributed.rebuilt(self.wrapped):
+            done = self._cut(named)
+        if done:
+            history = _history.of(self.module)
+            history.add(slices)
+            history.note(self.module, done[0].changed.items())
             self._trace = done[1]
             self._model = Model(self._trace.text())
 
@@ -157,6 +168,7 @@ class Graph:
             self.inputs,
             exact=all(exact[name] for name in named),
             wrong=self._wrong,
+            scale_dropout=self.scale_dropout,
         )
         return done, made
 
@@ -181,6 +193,59 @@ def graph(
     g.group("conv1.weight", axis=0).prune([2, 6, 9])
     """
     return Graph(module, args, kwargs, optimizer=optimizer)
+
+
+class Options(TypedDict, total=False):
+    """How much is removed, and where. Exactly one of the first four is given."""
+
+    ratio: float  # the fraction of the indices to remove
+    macs: float  # what remains: a number, or a fraction of what is there
+    params: float
+    size: float
+    criterion: str  # `secateur.criteria()` lists them
+    scope: str  # what is ranked together: "uniform", "global" or "isomorphic"
+    keep: Sequence[str]  # patterns of groups, parameters and layers that are never cut
+    ratio_for: Mapping[str, float]  # ratios for those that match a pattern
+    kinds: Sequence[str]  # kinds of groups that are cut
+    exact_only: bool
+    multiple_of: int
+    max_ratio: float  # the largest fraction that any group may lose
+    roles: Sequence[str]  # roles of the slices that count
+    aggregation: str  # across the slices of a group
+    normalization: str  # across the indices of a group
+    seed: int
+
+
+DEFAULTS: Mapping[str, Any] = {
+    "ratio": None,
+    "macs": None,
+    "params": None,
+    "size": None,
+    "criterion": "l2",
+    "scope": "uniform",
+    "keep": (),
+    "ratio_for": {},
+    "kinds": None,
+    "exact_only": False,
+    "multiple_of": 1,
+    "max_ratio": 1.0,
+    "steps": 1,
+    "schedule": "linear",
+    "roles": None,
+    "aggregation": "mean",
+    "normalization": None,
+    "seed": 0,
+}
+
+
+def options_of(options: Options) -> dict[str, Any]:
+    """The options of a step, as the core reads them."""
+    unknown = sorted(set(options) - set(Options.__annotations__))
+    if unknown:
+        raise TypeError(f"there is no option `{unknown[0]}`")
+    found = {**DEFAULTS, **options}
+    lists = {name: list(found[name]) for name in ("keep", "kinds", "roles") if found[name]}
+    return {**found, **lists, "keep": list(found["keep"]), "ratio_for": dict(found["ratio_for"])}
 
 
 class Proposal:
@@ -216,52 +281,18 @@ class Pruner:
         args: Sequence[Any] | Tensor,
         kwargs: Mapping[str, Any] | None = None,
         *,
-        ratio: float | None = None,
-        macs: float | None = None,
-        params: float | None = None,
-        size: float | None = None,
-        criterion: str = "l2",
-        scope: str = "uniform",
-        keep: Sequence[str] = (),
-        ratio_for: Mapping[str, float] | None = None,
-        kinds: Sequence[str] | None = None,
-        exact_only: bool = False,
-        multiple_of: int = 1,
-        max_ratio: float = 1.0,
         steps: int = 1,
-        schedule: str = "linear",
-        roles: Sequence[str] | None = None,
-        aggregation: str = "mean",
-        normalization: str | None = None,
-        seed: int = 0,
         optimizer: Optimizer | Sequence[Optimizer] = (),
         strict: bool = False,
+        scale_dropout: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        self.graph = Graph(module, args, kwargs, optimizer=optimizer)
+        self.options = options_of(options)
+        self.graph = Graph(module, args, kwargs, optimizer=optimizer, scale_dropout=scale_dropout)
         self.strict = strict
         self.left: dict[str, str] = {}
         self.steps = steps
         self.taken = 0
-        self.options: dict[str, Any] = {
-            "ratio": ratio,
-            "macs": macs,
-            "params": params,
-            "size": size,
-            "criterion": criterion,
-            "scope": scope,
-            "keep": list(keep),
-            "ratio_for": dict(ratio_for or {}),
-            "kinds": None if kinds is None else list(kinds),
-            "exact_only": exact_only,
-            "multiple_of": multiple_of,
-            "max_ratio": max_ratio,
-            "steps": 1,
-            "schedule": schedule,
-            "roles": None if roles is None else list(roles),
-            "aggregation": aggregation,
-            "normalization": normalization,
-            "seed": seed,
-        }
         self.first = self.graph.cost()
         self._gathered: dict[str, Gathered] = {}
 
