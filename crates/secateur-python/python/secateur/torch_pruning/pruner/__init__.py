@@ -1,0 +1,24 @@
+"""Pruners: a ratio, an importance, and steps."""
+
+from secateur.torch_pruning import function, importance
+from secateur.torch_pruning.function import BasePruningFunc
+from secateur.torch_pruning.pruner.base import (
+    BasePruner,
+    MagnitudePruner,
+    MetaPruner,
+    linear_scheduler,
+)
+from secateur.torch_pruning.pruner.sparse import BNScalePruner, GroupNormPruner, GrowingRegPruner
+
+__all__ = [
+    "BNScalePruner",
+    "BasePruner",
+    "BasePruningFunc",
+    "GroupNormPruner",
+    "GrowingRegPruner",
+    "MagnitudePruner",
+    "MetaPruner",
+    "function",
+    "importance",
+    "linear_scheduler",
+]
