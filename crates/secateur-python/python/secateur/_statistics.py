@@ -1,11 +1,10 @@
 """Sums over the elements of parameters, where the parameters are, for the core's criteria."""
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-
-from secateur._distributed import averaged
 
 Keep = Sequence[Sequence[int] | None]
 
@@ -43,9 +42,7 @@ class Statistics:
             return tensor.square()
         gathered = self.gathered.get(name)
         if gathered is not None:
-            if measure == "taylor":
-                return averaged(gathered.taylor)
-            return tensor.square() * averaged(gathered.square())
+            return gathered.taylor if measure == "taylor" else tensor.square() * gathered.square()
         gradient = self.stored[name].grad
         if gradient is None:
             raise ValueError("it has no gradient: call `loss.backward()` before")
@@ -78,6 +75,12 @@ class Gathered:
         self.taylor += (tensor.detach().float() * gradient).abs()
         self.squares += gradient.square()
         self.count += 1
+
+    def shared(self, average: Callable[[Tensor], Tensor]) -> "Gathered":
+        """What all ranks have gathered."""
+        made = copy.copy(self)
+        made.taylor, made.squares = average(self.taylor), average(self.squares)
+        return made
 
     def square(self) -> Tensor:
         """The mean of the squared gradients."""

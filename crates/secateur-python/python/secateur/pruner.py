@@ -301,7 +301,10 @@ class Pruner:
         return self.graph.module
 
     def _statistics(self) -> Statistics:
-        return Statistics(tensors(self.module), self._gathered)
+        # Ranks measure in any order, so what they share is exchanged before.
+        average = _distributed.averaged
+        gathered = {name: self._gathered[name].shared(average) for name in sorted(self._gathered)}
+        return Statistics(tensors(self.module), gathered)
 
     def scores(self) -> dict[str, list[float]]:
         """How much every index of every group matters, by the criterion."""

@@ -1,0 +1,309 @@
+"""Live modules: pruned in place, they compute what their masked copies do, and training goes on."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import secateur as sc
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+from secateur._capture import tensors
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models import resnet18
+
+import live
+import modelzoo
+
+SEED = 0
+SMALL = ("resnet18", "shufflenet_v2_x1_0_64", "bert_tiny", "llama_tiny", "vit_small_32")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(SEED)
+    torch.set_num_threads(1)
+
+
+class Net(nn.Module):
+    """A residual net with dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.norm = nn.BatchNorm2d(16)
+        self.inner = nn.Conv2d(16, 24, 3, padding=1)
+        self.outer = nn.Conv2d(24, 16, 3, padding=1)
+        self.drop = nn.Dropout(0.5)
+        self.fc = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.stem(x)))
+        x = x + self.outer(torch.relu(self.inner(x)))
+        return self.fc(self.drop(x.mean((2, 3))))
+
+
+class Spelled(nn.Module):
+    """Code that no attribute can change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(8, 12)
+        self.second = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).view(-1, 12))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_pruned_modules_equal_masked_ones(name: str) -> None:
+    record = live.run(name, 0.5)
+    assert record["status"] == "ok", record
+    assert record["left"] == 0, record["cause"]
+    assert record["after"]["parameters"] < 0.6 * record["before"]["parameters"]
+
+
+def test_a_group_of_resnet18_is_walked_through() -> None:
+    model = resnet18().eval()
+    x = torch.randn(1, 3, 64, 64)
+    graph = sc.graph(model, (x,))
+    group = graph.group("conv1.weight", axis=0)
+    text = str(group)
+    for coupled in ("bn1.running_mean:0", "layer1.0.conv1.weight:1", "layer1.1.bn2.bias:0"):
+        assert coupled in text
+    group.prune([2, 6, 9])
+    assert model.conv1.weight.shape[0] == model.conv1.out_channels == 61
+    assert model.layer1[0].conv1.in_channels == 61
+    assert model.bn1.num_features == 61
+    assert model(x).shape == (1, 1000)
+
+
+def test_pruning_is_a_cut_of_the_original() -> None:
+    model = Net().eval()
+    before = copy.deepcopy(model.state_dict())
+    sc.graph(model, torch.randn(1, 3, 8, 8)).group("stem.weight", 0).prune([0, 5])
+    kept = [index for index in range(16) if index not in (0, 5)]
+    assert torch.equal(model.stem.weight, before["stem.weight"][kept])
+    assert torch.equal(model.inner.weight, before["inner.weight"][:, kept])
+    assert torch.equal(model.norm.running_var, before["norm.running_var"][kept])
+
+
+def test_the_module_is_as_it_was_but_for_its_sizes() -> None:
+    model = Net().train()
+    parameters = dict(model.named_parameters())
+    seen = []
+    model.stem.register_forward_hook(lambda *_: seen.append(1))
+    state = torch.get_rng_state()
+    sc.Pruner(model, torch.randn(2, 3, 8, 8), ratio=0.5).step()
+    torch.set_rng_state(state)
+    assert model.training
+    assert model.norm.num_batches_tracked == 0
+    assert all(parameters[name] is now for name, now in model.named_parameters())
+    seen.clear()
+    model(torch.randn(2, 3, 8, 8))
+    assert seen == [1]
+
+
+def test_tracing_draws_no_random_numbers_and_computes_nothing() -> None:
+    model = Net().train()
+    state = torch.get_rng_state()
+    before = copy.deepcopy(model.state_dict())
+    sc.graph(model, torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)))
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-3),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, amsgrad=True),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.01, momentum=0.5, centered=True),
+    "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.01),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_step_after_pruning_is_that_of_a_model_built_small(name: str) -> None:
+    model = Net().train()
+    optimizer = OPTIMIZERS[name](list(model.parameters()))
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2, gamma=0.5)
+    x, y = torch.randn(8, 3, 8, 8), torch.randint(5, (8,))
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        torch.manual_seed(7)
+        optimizer.zero_grad()
+        functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+    for _ in range(3):
+        step(model, optimizer)
+        schedule.step()
+    sc.Pruner(model, x, ratio=0.5, optimizer=optimizer).step()
+    small = copy.deepcopy(model)
+    twin = OPTIMIZERS[name](list(small.parameters()))
+    twin.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for old, new in zip(optimizer.state.values(), twin.state.values(), strict=True):
+        assert {k for k in old} == {k for k in new}
+    step(model, optimizer)
+    step(small, twin)
+    for a, b in zip(model.parameters(), small.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-6, atol=1e-7)
+    for parameter, state in optimizer.state.items():
+        for value in state.values():
+            assert (
+                not isinstance(value, Tensor)
+                or value.dim() == 0
+                or (value.shape == parameter.shape)
+            )
+    schedule.step()
+
+
+def test_gradients_are_cut_with_their_parameters() -> None:
+    model = Net().train()
+    x = torch.randn(4, 3, 8, 8)
+    model(x).sum().backward()
+    gradient = model.inner.weight.grad.clone()
+    sc.graph(model, x).group("inner.weight", 0).prune(list(range(12)))
+    assert torch.equal(model.inner.weight.grad, gradient[12:])
+
+
+def test_code_that_cannot_follow_leaves_all_as_it_was() -> None:
+    model = Spelled()
+    before = copy.deepcopy(model.state_dict())
+    graph = sc.graph(model, torch.randn(2, 8))
+    with pytest.raises(sc.SecateurError, match=r"test_live\.py:\d+.*\n?.*keep"):
+        graph.group("first.weight", 0).prune([0])
+    assert model.first.out_features == 12
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    with pytest.raises(sc.SecateurError):
+        sc.Pruner(model, torch.randn(2, 8), ratio=0.5, strict=True).step()
+    assert model(torch.randn(2, 8)).shape == (2, 4)
+
+
+def test_what_code_cannot_follow_is_pruned_when_exported() -> None:
+    model = Spelled().eval()
+    x = torch.randn(2, 8)
+    pruned = sc.prune_exported(model, (x,), ratio=0.5)
+    assert pruned.first.weight.shape == (6, 8)
+    assert pruned(x).shape == (2, 4)
+    pruned(x).sum().backward()
+    assert pruned.first.weight.grad is not None
+    assert model.first.weight.shape == (12, 8)
+
+
+def test_dropout_keeps_its_strength_where_it_is_asked_for() -> None:
+    model = Net()
+    sc.Pruner(model, torch.randn(1, 3, 8, 8), ratio=0.5, scale_dropout=True).step()
+    assert model.drop.p == pytest.approx(0.25)
+
+
+def test_steps_end_where_one_step_does() -> None:
+    one, several = Net().eval(), Net().eval()
+    several.load_state_dict(one.state_dict())
+    x = torch.randn(1, 3, 8, 8)
+    sc.Pruner(one, x, ratio=0.5).step()
+    pruner = sc.Pruner(several, x, ratio=0.5, steps=4)
+    for _ in range(4):
+        pruner.step()
+    sizes = [[tuple(p.shape) for p in model.parameters()] for model in (one, several)]
+    assert sizes[0] == sizes[1]
+    with pytest.raises(sc.SecateurError, match="all 4 steps"):
+        pruner.step()
+
+
+def test_proposals_can_be_changed_before_they_are_applied() -> None:
+    model = Net().eval()
+    pruner = sc.Pruner(model, torch.randn(1, 3, 8, 8), ratio=0.5)
+    proposals = [one for one in pruner.propose() if one.group.name == "inner.weight:0"]
+    proposals[0].removed = [0, 1, 2]
+    pruner.step(proposals)
+    assert model.inner.out_channels == 21
+    assert model.stem.out_channels == 16
+
+
+def test_gradients_decide_where_the_criterion_wants_them() -> None:
+    model = Net().eval()
+    x = torch.randn(4, 3, 8, 8)
+    pruner = sc.Pruner(model, x, ratio=0.5, criterion="taylor")
+    with pytest.raises(sc.SecateurError, match="gradient"):
+        pruner.scores()
+    model(x).square().sum().backward()
+    inner = (model.inner.weight * model.inner.weight.grad).abs().sum((1, 2, 3))
+    outer = (model.outer.weight * model.outer.weight.grad).abs().sum((0, 2, 3))
+    wanted = inner + outer
+    found = torch.tensor(pruner.scores()["inner.weight:0"])
+    assert torch.allclose(found / found.mean(), wanted / wanted.mean(), rtol=1e-3)
+    pruner.accumulate()
+    pruner.accumulate()
+    again = torch.tensor(pruner.scores()["inner.weight:0"])
+    assert torch.allclose(found / found.mean(), again / again.mean(), rtol=1e-4)
+
+
+def test_saved_modules_are_cut_and_filled_again(tmp_path: Path) -> None:
+    model = Net().eval()
+    x = torch.randn(2, 3, 8, 8)
+    for _ in range(2):
+        sc.Pruner(model, x, ratio=0.3).step()
+    path = tmp_path / "small.safetensors"
+    sc.save(model, path)
+    loaded = sc.load(path, Net).eval()
+    assert loaded.inner.out_channels == model.inner.out_channels < 24
+    assert torch.equal(loaded(x), model(x))
+    sc.save(loaded, path)
+    assert torch.equal(sc.load(path, Net).eval()(x), model(x))
+    with pytest.raises(sc.SecateurError, match="does not fit"):
+        sc.load(path, Spelled)
+    path.write_bytes(b"no tensors")
+    with pytest.raises(sc.SecateurError, match="cannot be read"):
+        sc.load(path, Net)
+
+
+def test_heads_of_transformers_are_found_by_themselves() -> None:
+    model = next(model for model in modelzoo.MODELS if model.name == "bert_tiny")
+    module, example = model.build()
+    module.eval()
+    kinds = {group.kind for group in sc.graph(module, example).groups}
+    assert {"heads", "features", "head-width"} <= kinds
+
+
+def _rank(rank: int, folder: str) -> None:
+    place = f"file://{folder}/rendezvous"
+    dist.init_process_group("gloo", init_method=place, rank=rank, world_size=2)
+    torch.manual_seed(SEED)
+    model = Net().train()
+    parallel = nn.parallel.DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    torch.manual_seed(rank)
+    x, y = torch.randn(4, 3, 8, 8), torch.randint(5, (4,))
+
+    def step(pruner: sc.Pruner | None = None) -> None:
+        optimizer.zero_grad()
+        functional.cross_entropy(parallel(x), y).backward()
+        if pruner:
+            pruner.accumulate()
+        optimizer.step()
+
+    step()
+    pruner = sc.Pruner(parallel, x, ratio=0.5, criterion="taylor", optimizer=optimizer)
+    step(pruner)
+    pruner.step()
+    step()
+    torch.save([p.detach() for p in model.parameters()], f"{folder}/rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_ranks_make_the_same_plan(tmp_path: Path) -> None:
+    multiprocessing.spawn(_rank, (str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
+    assert first[0].shape[0] == 8
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_names_of_tensors_are_those_of_the_module() -> None:
+    model = Net()
+    names = set(tensors(model))
+    slices = {
+        s.parameter for g in sc.graph(model, torch.randn(1, 3, 8, 8)).groups for s in g.slices
+    }
+    assert slices <= names
