@@ -4,12 +4,9 @@ import copy
 from collections.abc import Callable
 
 import pytest
+import secateur as sc
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.utils import prune
-
-import secateur as sc
 from secateur import masks
 from secateur.masks import (
     load_masked,
@@ -21,6 +18,8 @@ from secateur.masks import (
     sparsity,
     unmask,
 )
+from torch import Tensor, nn
+from torch.nn.utils import prune
 
 torch.set_num_threads(1)
 
