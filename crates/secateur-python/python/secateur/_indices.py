@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from secateur._secateur import SecateurError
 from secateur.pruner import Graph, GroupHandle
 
 Places = dict[tuple[str, int], Tensor]
@@ -77,21 +76,3 @@ def _sizes(graph: Graph) -> Mapping[str, list[int]]:
             sizes = values[one["arg"]["name"]]["sizes"]
             found[one["parameter_name"]] = [size["as_int"] for size in sizes]
     return found
-
-
-def stored(module: nn.Module, name: str) -> Tensor:
-    """A parameter or buffer by its path, as the module's code reads it.
-
-    # Raises
-    SecateurError: there is none.
-    """
-    path, _, attribute = name.rpartition(".")
-    try:
-        tensor = getattr(module.get_submodule(path), attribute)
-    except AttributeError:
-        tensor = None
-    if not isinstance(tensor, Tensor):
-        raise SecateurError(
-            f"the module has no tensor `{name}`\nhint: `graph.refresh()` if it was changed"
-        )
-    return tensor
