@@ -1056,6 +1056,31 @@ def test_pruners_with_nothing_to_cut_say_so() -> None:
         pruner.step()
 
 
+class Spelled(nn.Module):
+    """Spells a number of channels where no attribute holds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 6, 1)
+        self.c = nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spelled = self.a(x).view(x.shape[0], 2 * 4, 32, 32)
+        return self.c(F.relu(self.b(spelled)))
+
+
+def test_what_the_code_spells_is_left_alone_and_reported() -> None:
+    model = Spelled().eval()
+    pruner = magnitude_pruner(model)
+    pruner.step()
+    assert (model.a.out_channels, model.b.out_channels) == (8, 3)
+    assert "left alone, as the code cannot follow: a.weight:0" in pruner.report()
+    group = pruner.DG.get_pruning_group(model.a, tp.prune_conv_out_channels, [0])
+    with pytest.raises(tp.SecateurError, match="in forward"):
+        group.prune()
+    assert tuple(model.a.weight.shape) == (8, 3, 1, 1)
+
+
 # Regularization
 
 

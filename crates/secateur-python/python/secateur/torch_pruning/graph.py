@@ -306,13 +306,14 @@ class DependencyGraph:
 
     def _owner(self, parameter: str) -> tuple[str, nn.Module]:
         """The layer that holds a parameter: the outermost customized one, or the innermost."""
+        layers = self.positions.layers
         path = parameter.split(".")
-        for end in range(len(path)):
+        for end in range(len(path)) if self.customized else ():
             name = ".".join(path[:end])
-            if self._customized(self.graph.module.get_submodule(name)):
-                return name, self.graph.module.get_submodule(name)
+            if self._customized(layers[name]):
+                return name, layers[name]
         name = ".".join(path[:-1])
-        return name, self.graph.module.get_submodule(name)
+        return name, layers[name]
 
     def _node(self, place: Place, role: str) -> tuple[Node, Any]:
         """The layer that an axis belongs to, and the function that prunes it there."""
@@ -373,7 +374,7 @@ class DependencyGraph:
         chosen: dict[str, set[int]] = {}
         while missing:
             name = min(lies, key=lambda name: _growth(lies[name], missing), default=None)
-            lie = lies.pop(name) if name else Lie("", [])
+            lie = lies.pop(name) if name else Lie("", [], False)
             found = _indices(lie, missing) if name else set()
             if not found:
                 raise SecateurError(self._why_not(place, min(missing)))

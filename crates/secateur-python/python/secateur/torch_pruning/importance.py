@@ -149,8 +149,17 @@ class LAMPImportance(GroupMagnitudeImportance):
 
 
 class FPGMImportance(GroupMagnitudeImportance):
-    """Distances to the other channels of a layer, in the `p` norm. He et al., "Filter Pruning via
-    Geometric Median", 2019."""
+    """Distances to the other channels of convolutions and linear layers, in the `p` norm. He et
+    al., "Filter Pruning via Geometric Median", 2019."""
+
+    def __init__(
+        self,
+        p: float = 2,
+        group_reduction: str | None = "mean",
+        normalizer: Normalizer = "mean",
+        bias: bool = False,
+    ) -> None:
+        super().__init__(p, group_reduction, normalizer, bias, (_ConvNd, nn.Linear))
 
     def elements(self, tensor: nn.Parameter) -> Tensor:
         return tensor.detach().float()

@@ -407,6 +407,8 @@ def _is_made_in(group: Group, layers: set[int]) -> bool:
 
 
 def _is_inside(outer: Lie, inner: Lie) -> bool:
+    if not (outer.is_product and inner.is_product):
+        return False
     pairs = zip(outer.indices, inner.indices, strict=True)
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
     return bool(both) and _stride(a for a, _ in both) > _stride(b for _, b in both)
