@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from secateur import attributions
 from secateur._evaluation import Batch, points
 from secateur.attributions import METHODS, attribute, group_scores, unit_scores
+from secateur.masks import mask
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
@@ -270,6 +271,41 @@ def test_in_place_code_after_the_point_does_not_spoil_what_is_kept() -> None:
             assert torch.allclose(batch.run(lambda value, _: value.clone()), expected, atol=1e-6)
             changed = batch.run(lambda value, _: torch.zeros_like(value))
             assert not torch.allclose(changed, expected, atol=1e-3)
+
+
+def test_values_from_before_the_point_are_fresh_for_every_run() -> None:
+    class Adding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(2, 2), nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = self.a(x)
+            out += self.b(x)
+            return out
+
+    module, inputs = Adding(), ((torch.randn(3, 2),), {})
+    batch = Batch(module, inputs, points(module, module.b, inputs, best=False))
+    with torch.no_grad():
+        for _ in range(3):
+            assert torch.equal(batch.run(lambda value, _: value), module(*inputs[0]))
+        assert torch.equal(batch.run(lambda value, _: 0 * value), module.a(*inputs[0]))
+    assert batch.skips
+
+
+def test_point_stays_where_a_value_is_returned() -> None:
+    class Returning(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            x = self.a(x)
+            return x, F.relu(x)
+
+    module, inputs = Returning(), ((torch.randn(3, 2),), {})
+    (point,) = points(module, module.a, inputs, best=True).each
+    assert point.name == "linear"
 
 
 @pytest.mark.parametrize(
@@ -564,6 +600,15 @@ def test_pruner_selects_by_attributions() -> None:
     assert list(selection.keeps[group]) == sorted(best)
     pruner.graph.apply(selection.keeps)
     assert module.a.out_channels == module.b.out_channels == 2
+
+
+def test_masked_layers_are_scored_by_their_masked_weights() -> None:
+    module, x = Forked(), torch.randn(1, 2, 3, 3)
+    mask(module, "c.weight", amount=4)
+    (name,) = (g.name for g in sc.Graph(module, (x,)).groups if g.size == 3)
+    scores = unit_scores(sc.Graph(module, (x,)), method="weight_norm")
+    expected = module.c.weight.detach().abs().sum((1, 2, 3))
+    assert torch.allclose(torch.tensor(scores[name]), expected) and expected.any()
 
 
 def test_group_is_scored_by_its_producers() -> None:

@@ -132,6 +132,15 @@ def test_custom_mask_is_a_tensor_or_a_callable() -> None:
     assert torch.equal(zero_positions(module, "fc3.bias"), hidden) and hidden.any()
 
 
+def test_masks_of_your_own_add_to_those_that_are_there() -> None:
+    module = lenet()
+    rows, columns = torch.ones(10, 84), torch.ones(10, 84)
+    rows[:5], columns[:, :42] = 0, 0
+    mask_with(module, {"fc3.weight": rows})
+    mask_with(module, {"fc3.weight": columns})
+    assert torch.equal(zero_positions(module, "fc3.weight"), rows * columns == 0)
+
+
 def test_own_importance_decides() -> None:
     module = lenet()
     mask(module, "fc3.weight", method=lambda weight: -weight, amount=10)

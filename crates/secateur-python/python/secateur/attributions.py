@@ -10,6 +10,7 @@ state of random number generators are as they were after.
 """
 
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -100,14 +101,17 @@ def group_scores(
     graph = graph_of(target)
     layers = {}
     for layer, units in scores.items():
-        name, found = _find(graph.module, layer)
-        layers[name] = (found, units)
+        name, one = _find(graph.module, layer)
+        layers[name] = (one, units)
     gathered = {}
     for group in graph.groups:
-        names = {one.parameter.rpartition(".")[0] for one in group.slices}
+        names = {_plain(part.parameter).rpartition(".")[0] for part in group.slices}
         if names.isdisjoint(layers):
             continue
-        made = _scored(group.size, places(graph, group), layers)
+        found = {
+            (_plain(name), axis): index for (name, axis), index in places(graph, group).items()
+        }
+        made = _scored(group.size, found, layers)
         if made is not None:
             gathered[group.name] = made
     return gathered
@@ -397,11 +401,8 @@ def _leading(tree: Any) -> int | None:
 
 
 _LAST = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.RNNBase, nn.MultiheadAttention)
-_SECOND = (
-    nn.modules.conv._ConvNd,
-    nn.modules.batchnorm._NormBase,
-    nn.GroupNorm,
-)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+_SECOND = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
 
 
 def _usual_axis(layer: nn.Module, value: Tensor) -> int:
@@ -426,14 +427,28 @@ def _weights(name: str, layer: nn.Module) -> tuple[str, int, Tensor]:
     return f"{prefix}weight", int(turned), weight
 
 
+def _plain(parameter: str) -> str:
+    """The name of a parameter without its parametrizations, like masks."""
+    return _PARAMETRIZED.sub(r"\1", parameter)
+
+
+_PARAMETRIZED = re.compile(r"\bparametrizations\.(\w+)\.original\d*$")
+
+
 def _producers(graph: Graph, group: GroupHandle) -> list[str]:
-    """Layers whose output units are the group's indices."""
+    """Layers whose output units are the group's indices.
+
+    A weight under a mask is read by the mask, which produces nothing: there, the layer tells.
+    """
     found = []
     for one in group.slices:
-        name = one.parameter.rpartition(".")[0]
-        if one.role == "producer" and name not in found:
-            parameter, axis, _ = _weights(name, graph.module.get_submodule(name))
-            if (parameter, axis) == (one.parameter, one.axis):
+        plain = _plain(one.parameter)
+        name = plain.rpartition(".")[0]
+        layer = graph.module.get_submodule(name)
+        masked = plain != one.parameter and not isinstance(layer, _NORMS)
+        if name not in found and (one.role == "producer" or masked):
+            parameter, axis, _ = _weights(name, layer)
+            if (parameter, axis) == (plain, one.axis):
                 found.append(name)
     return found
 
