@@ -348,6 +348,11 @@ struct Provider<'a> {
 }
 
 impl Statistics for Provider<'_> {
+    /// Python runs one thread at a time.
+    fn is_serial(&self) -> bool {
+        true
+    }
+
     fn sums(
         &self,
         measure: Measure,

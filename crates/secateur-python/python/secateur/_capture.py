@@ -29,6 +29,14 @@ from secateur._secateur import SecateurError
 SCHEMA = {"major": 8, "minor": 0}
 POSITIONAL = 1
 STRIDED = 7
+META = torch.device("meta")
+NORMS = frozenset(
+    (
+        torch.ops.aten.native_batch_norm.default,
+        torch.ops.aten.native_layer_norm.default,
+        torch.ops.aten.native_group_norm.default,
+    )
+)
 INNER = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 DTYPES = {
     torch.uint8: 1,
@@ -96,18 +104,22 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         if self.meta:
-            args, kwargs = self._on_meta(args, kwargs)
-        out = func(*args, **kwargs)
+            args, kwargs = self._on_meta(func, args, kwargs)
+        out = _norm(args[0]) if self.meta and func in NORMS else func(*args, **kwargs)
         self._note(func, args, kwargs, out)
         return out
 
     def _on_meta(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Constants that the code brings along, next to tensors without memory."""
-        leaves = pytree.tree_leaves((args, kwargs))
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        if all(t.is_meta for t in tensors) or not any(t.is_meta for t in tensors):
+        """New tensors, and constants that the code brings along, without memory."""
+        leaves = (args, kwargs) if kwargs else args
+        tensors = [leaf for leaf in pytree.tree_leaves(leaves) if isinstance(leaf, Tensor)]
+        if not tensors:
+            makes = any(argument.name == "device" for argument in func._schema.arguments)
+            return args, {**kwargs, "device": META} if makes else kwargs
+        real = [tensor for tensor in tensors if not tensor.is_meta]
+        if not real or len(real) == len(tensors):
             return args, kwargs
 
         def moved(leaf: object) -> object:
@@ -202,6 +214,14 @@ class _Recorder(TorchDispatchMode):
         return {"as_device": {"type": str(values)}}
 
 
+def _norm(data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the data's shape; PyTorch decomposes norms without memory in Python, which takes long.
+
+    The statistics beside it are read by no code that runs forward.
+    """
+    return torch.empty_like(data), data.new_empty(0), data.new_empty(0)
+
+
 def _float(value: float) -> float | str:
     finite = value - value == 0
     return value if finite else {"inf": "inf", "-inf": "-inf"}.get(str(value), "nan")
@@ -292,8 +312,6 @@ def _trace(
         torch.no_grad(),
         contextlib.ExitStack() as stack,
     ):
-        if meta:
-            stack.enter_context(torch.device("meta"))
         stack.enter_context(recorder)
         places = {name: stored[keys[id(tensor)]] for name, tensor in _places(module).items()}
         out = torch.func.functional_call(

@@ -27,6 +27,9 @@ class Statistics:
         with torch.no_grad():
             if measure == "distances":
                 return self._distances(name, axes[0], members or (), kept)
+            order = NORMS.get(measure)
+            if order is not None and not any(kept):
+                return _norms(self.stored[name].detach(), order, axes)
             values = self._values(measure, name)
             for axis, positions in enumerate(kept):
                 if positions is not None:
@@ -85,6 +88,22 @@ class Gathered:
     def square(self) -> Tensor:
         """The mean of the squared gradients."""
         return self.squares / max(self.count, 1)
+
+
+NORMS = {"magnitude": 1, "square": 2}
+
+
+def _norms(tensor: Tensor, order: int, axes: Sequence[int]) -> list[list[float]]:
+    """Sums of the powers of magnitudes, without a tensor of them."""
+    found = []
+    for axis in axes:
+        others = [other for other in range(tensor.dim()) if other != axis]
+        dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+        norms = (
+            torch.linalg.vector_norm(tensor, order, others, dtype=dtype) if others else tensor.abs()
+        )
+        found.append(norms.double().pow(order).tolist())
+    return found
 
 
 def _index(positions: Sequence[int], like: Tensor) -> Tensor:

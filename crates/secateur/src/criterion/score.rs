@@ -123,7 +123,10 @@ impl Scorer<'_> {
             let keyed = axes.iter().zip(sums).map(|(&axis, sums)| ((*param, axis), sums));
             Ok(keyed.collect::<Vec<_>>())
         };
-        let sums = wanted.par_iter().map(sum).collect::<Result<Vec<_>>>()?;
+        let sums = match statistics.is_serial() {
+            true => wanted.iter().map(sum).collect::<Result<Vec<_>>>()?,
+            false => wanted.par_iter().map(sum).collect::<Result<Vec<_>>>()?,
+        };
         let sums: BTreeMap<(ParamId, usize), Vec<f64>> = sums.into_iter().flatten().collect();
         let of_slice = |group: &Group, slice: &Slice| {
             let sums = sums.get(&(slice.param, slice.axis)).map(Vec::as_slice);

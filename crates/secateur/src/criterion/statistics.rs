@@ -35,6 +35,11 @@ impl Measure {
 /// Measures parameters, for criteria. Weights in a file do; so may a training engine or the hooks
 /// of a live model.
 pub trait Statistics: Sync {
+    /// Whether parameters are measured one after the other: by a provider that would wait for itself.
+    fn is_serial(&self) -> bool {
+        false
+    }
+
     /// For each of the axes, per position, the sum of the measure over all elements there that are
     /// kept on every axis. Positions that are not kept get zero.
     ///
