@@ -309,7 +309,7 @@ fn scaled(size: &Size, new: i64) -> Json {
 }
 
 /// `new / old` times an expression, as SymPy prints it (`srepr`).
-fn multiplied(expression: &str, old: i64, new: i64) -> Option<String> {
+pub(super) fn multiplied(expression: &str, old: i64, new: i64) -> Option<String> {
     if old == new {
         return Some(expression.to_string());
     }
@@ -345,7 +345,7 @@ fn integer(text: &str) -> Option<i64> {
 }
 
 /// The parts of a list between commas that stand outside of brackets.
-fn arguments(text: &str) -> Vec<&str> {
+pub(super) fn arguments(text: &str) -> Vec<&str> {
     let mut depth = 0;
     let outside = |c: char| {
         match c {

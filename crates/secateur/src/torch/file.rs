@@ -1,6 +1,6 @@
 //! A `.pt2` file: its archive, its program, and the tensors that it stores.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -75,11 +75,11 @@ impl TorchFile {
         if order.is_some_and(|order| order[..] != *b"little") {
             return Err(Error::unsupported("the weights are not little-endian"));
         }
-        let program = Program::parse(&text(&archive, program_entry)?)?;
+        let program = Program::parse(text(&archive, program_entry)?)?;
         let mut payloads = Vec::new();
         for (folder, suffix) in FOLDERS {
             if let Some(entry) = archive.find(&format!("{folder}{name}{suffix}")) {
-                payloads.push((entry, folder, Payloads::parse(&text(&archive, entry)?)?));
+                payloads.push((entry, folder, Payloads::parse(text(&archive, entry)?)?));
             }
         }
         let mut file = TorchFile {
@@ -90,25 +90,40 @@ impl TorchFile {
             stored: Vec::new(),
             names: HashMap::new(),
         };
+        let texts: Vec<usize> = payloads.iter().map(|(entry, ..)| *entry).collect();
         for (index, (entry, folder, list)) in payloads.into_iter().enumerate() {
-            file.add_stored(index, folder, &list)?;
+            file.add_stored(index, folder, &list, &texts)?;
             file.payloads.push((entry, list));
         }
         Ok(file)
     }
 
     /// Lists the stored tensors of a folder. One that is no dense tensor has no number.
-    fn add_stored(&mut self, list: usize, folder: &str, payloads: &Payloads) -> Result<()> {
+    fn add_stored(
+        &mut self,
+        list: usize,
+        folder: &str,
+        payloads: &Payloads,
+        texts: &[usize],
+    ) -> Result<()> {
         let mut by_path: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        let mut unread: HashSet<&str> = HashSet::new();
         for (name, payload) in &payloads.entries {
             let entry = self.archive.find(&format!("{folder}{}", payload.path));
             let Some(entry) = entry else {
                 let text = format!("`{name}` is in `{}`, which is missing", payload.path);
                 return Err(Error::malformed(text));
             };
-            let Some(meta) = &payload.meta else { continue };
+            if texts.contains(&entry) {
+                let text = format!("`{name}` is in `{}`, which is no tensor", payload.path);
+                return Err(Error::malformed(text));
+            }
             let size = self.archive.bytes(entry).len();
-            let Some(new) = stored(meta, entry, size) else { continue };
+            let new = payload.meta.as_ref().and_then(|meta| stored(meta, entry, size));
+            let Some(new) = new else {
+                unread.insert(&payload.path);
+                continue;
+            };
             let views = by_path.entry(&payload.path).or_default();
             let same = |&&view: &&u32| {
                 let old = &self.stored[view as usize];
@@ -126,7 +141,8 @@ impl TorchFile {
             self.stored[index as usize].names.push((list, name.clone()));
             self.names.insert(name.clone(), index);
         }
-        for views in by_path.values().filter(|views| views.len() > 1) {
+        let shared = |path: &str, views: &[u32]| views.len() > 1 || unread.contains(path);
+        for (_, views) in by_path.iter().filter(|(path, views)| shared(path, views)) {
             for &view in views {
                 self.stored[view as usize].shared = true;
             }
