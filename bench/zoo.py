@@ -22,11 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import torchexact
-
 import exact
 import journal
 import sandbox
+import torchexact
 import zootable
 from exact import Result
 from journal import Record

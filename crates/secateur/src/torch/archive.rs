@@ -66,7 +66,7 @@ impl Archive {
         })?;
         let (mut entries, mut names) = (Vec::new(), HashMap::new());
         for index in 0..zip.len() {
-            let entry = zip.by_index(index).map_err(broken)?;
+            let entry = zip.by_index_raw(index).map_err(broken)?;
             let name = entry.name().map_err(broken)?.into_owned();
             if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
                 return Err(Error::unsupported(format!("`{name}` is compressed or encrypted"))

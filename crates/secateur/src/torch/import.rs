@@ -531,7 +531,7 @@ impl<'a> Importer<'a> {
         outputs: Vec<ValueId>,
     ) {
         self.graph.nodes.push(Node {
-            name: node.name.clone(),
+            name: node.name.to_string(),
             kind: short(&node.target).to_string(),
             source: index,
             in_function: false,
@@ -651,7 +651,7 @@ impl<'a> Importer<'a> {
 
     /// A call that computes with sizes.
     fn add_number(&mut self, index: u32, node: &'a Call) -> Result<bool> {
-        let [Argument::Int(Int::Name(name))] = node.outputs.as_slice() else { return Ok(false) };
+        let [Argument::Int(Int::Name(name))] = &node.outputs[..] else { return Ok(false) };
         let Some(expr) = numbers::evaluate(self, index, node)? else { return Ok(false) };
         self.define(name, Binding::Number(expr))?;
         Ok(true)

@@ -53,14 +53,14 @@ pub(super) struct Graph {
 /// A call of an operator.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    pub(super) name: String,
+    pub(super) name: Box<str>,
     /// `torch.ops.aten.conv2d.default`, `_operator.mul`, …
-    pub(super) target: String,
+    pub(super) target: Box<str>,
     pub(super) target_span: Range<usize>,
-    pub(super) arguments: Vec<NamedArgument>,
-    pub(super) outputs: Vec<Argument>,
+    pub(super) arguments: Box<[NamedArgument]>,
+    pub(super) outputs: Box<[Argument]>,
     /// The line of the model's code that makes the call.
-    pub(super) line: Option<String>,
+    pub(super) line: Option<Box<str>>,
     /// Where one more argument would be written.
     pub(super) end: usize,
 }
@@ -295,7 +295,8 @@ impl<'a> Reader<'a> {
         }
         let mut graph = Graph::default();
         each(raw.nodes, |node| {
-            let node = self.node(read(node)?, depth)?;
+            let at = |error: Error| error.at(format!("call {} of the program", self.nodes.len()));
+            let node = read(node).map_err(at).and_then(|node| self.node(node, depth))?;
             graph.nodes.push(u32::try_from(self.nodes.len()).map_err(Error::malformed)?);
             self.nodes.push(node);
             Ok(())
@@ -303,7 +304,9 @@ impl<'a> Reader<'a> {
         graph.inputs = self.arguments(raw.inputs, usize::MAX, depth)?;
         graph.outputs = self.arguments(raw.outputs, usize::MAX, depth)?;
         each_field(raw.tensor_values, |name, meta| {
-            graph.tensors.insert(name.into_owned(), self.meta(read(meta)?)?);
+            let at = |error: Error| error.at(format!("the tensor `{name}`"));
+            let meta = read(meta).and_then(|meta| self.meta(meta)).map_err(at)?;
+            graph.tensors.insert(name.into_owned(), meta);
             Ok(())
         })?;
         if let Some(numbers) = raw.sym_int_values {
@@ -317,6 +320,12 @@ impl<'a> Reader<'a> {
     }
 
     fn node(&mut self, raw: RawNode<'a>, depth: usize) -> Result<Node> {
+        let target: Box<str> = read(raw.target)?;
+        let at = format!("`{}`, a call of `{target}`", raw.name.as_deref().unwrap_or_default());
+        self.call(raw, target, depth).map_err(|error| error.at(at))
+    }
+
+    fn call(&mut self, raw: RawNode<'a>, target: Box<str>, depth: usize) -> Result<Node> {
         let arguments = listed(raw.inputs, MAX_LIST, |one| {
             let one: RawNamed<'a> = read(one)?;
             Ok(NamedArgument {
@@ -334,12 +343,12 @@ impl<'a> Reader<'a> {
         });
         let trace = raw.metadata.and_then(|metadata| metadata.stack_trace);
         Ok(Node {
-            name: raw.name.or(first).unwrap_or_default(),
-            target: read(raw.target)?,
+            name: raw.name.or(first).unwrap_or_default().into(),
+            target,
             target_span: self.span(raw.target.get()),
-            arguments,
-            outputs,
-            line: trace.as_deref().and_then(last_line),
+            arguments: arguments.into(),
+            outputs: outputs.into(),
+            line: trace.as_deref().and_then(last_line).map(Into::into),
             end: self.span(raw.inputs.get()).end.saturating_sub(1),
         })
     }
@@ -380,12 +389,18 @@ impl<'a> Reader<'a> {
 
     fn meta(&self, raw: RawMeta<'a>) -> Result<Meta> {
         const STRIDED: i64 = 7;
+        let (strided, lists) = (raw.layout == STRIDED, [sizes(raw.sizes)?, sizes(raw.strides)?]);
+        let [sizes, strides] = lists;
+        if strided && sizes.len() != strides.len() {
+            let text = format!("a tensor of {} sizes and {} strides", sizes.len(), strides.len());
+            return Err(Error::malformed(text));
+        }
         Ok(Meta {
             dtype: dtype(raw.dtype),
-            sizes: sizes(raw.sizes)?,
-            strides: sizes(raw.strides)?,
+            sizes,
+            strides,
             offset: size(raw.storage_offset)?.value.unwrap_or(-1),
-            strided: raw.layout == STRIDED,
+            strided,
             spans: [raw.sizes, raw.strides, raw.storage_offset].map(|part| self.span(part.get())),
         })
     }
@@ -495,6 +510,7 @@ fn float(raw: &RawValue) -> Result<f64> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a program")]
 struct RawProgram<'a> {
     #[serde(borrow)]
     graph_module: RawModule<'a>,
@@ -525,6 +541,7 @@ struct RawSignature<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a graph")]
 struct RawGraph<'a> {
     #[serde(borrow)]
     inputs: &'a RawValue,
@@ -539,6 +556,7 @@ struct RawGraph<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a call")]
 struct RawNode<'a> {
     #[serde(borrow)]
     target: &'a RawValue,
@@ -558,6 +576,7 @@ struct RawMetadata {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an argument")]
 struct RawNamed<'a> {
     #[serde(borrow)]
     name: &'a RawValue,
@@ -566,17 +585,20 @@ struct RawNamed<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a name")]
 struct RawName {
     name: String,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a graph of a name")]
 struct RawGraphArgument<'a> {
     #[serde(borrow)]
     graph: RawGraph<'a>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an expression")]
 struct RawExpression<'a> {
     expr_str: String,
     #[serde(borrow, default)]
@@ -584,6 +606,7 @@ struct RawExpression<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "the description of a tensor")]
 struct RawMeta<'a> {
     dtype: i64,
     #[serde(borrow)]
@@ -596,6 +619,7 @@ struct RawMeta<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an input or output")]
 struct RawInput<'a> {
     #[serde(borrow, default)]
     arg: Option<&'a RawValue>,
@@ -608,6 +632,7 @@ struct RawInput<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an argument")]
 struct RawArgument {
     name: Option<String>,
     as_tensor: Option<RawName>,
@@ -615,17 +640,20 @@ struct RawArgument {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "the name of an integer")]
 struct RawInt {
     as_name: Option<String>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "descriptions of stored tensors")]
 struct RawPayloads<'a> {
     #[serde(borrow)]
     config: &'a RawValue,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "the description of a stored tensor")]
 struct RawPayload<'a> {
     path_name: String,
     #[serde(default)]

@@ -1626,6 +1626,8 @@ fn expressions_are_multiplied() {
     assert_eq!(check("Add(Integer(-1), Symbol('s0'))", 4, 2), "-");
     assert_eq!(check("Integer(8", 8, 4), "-");
     assert_eq!(check("Mul()", 8, 4), "-");
+    let deep = format!("{}Integer(8){}", "Max(".repeat(100_000), ")".repeat(100_000));
+    assert_eq!(check(&deep, 8, 4), "-");
     assert_eq!(check("Integer(8)", 0, 4), "-");
     assert_eq!(check(&format!("Integer({})", i64::MAX), 2, 4), "-");
 }

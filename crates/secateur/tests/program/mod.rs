@@ -59,13 +59,9 @@ pub fn json(text: &str) -> String {
 
 /// An archive as PyTorch writes it.
 pub fn pack(entries: &[Entry]) -> Vec<u8> {
-    pack_as(entries, CompressionMethod::Stored)
-}
-
-/// An archive of entries that are compressed, or not.
-pub fn pack_as(entries: &[Entry], method: CompressionMethod) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(method).with_alignment(64);
+    let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    let options = stored.with_alignment(64);
     for (name, content) in entries {
         zip.start_file(name.as_str(), options).unwrap();
         zip.write_all(content).unwrap();
@@ -329,7 +325,7 @@ struct Size {
 impl Size {
     fn times(&self, other: &Size) -> Size {
         let symbols = [&self.symbols[..], &other.symbols].concat();
-        Size { number: self.number * other.number, symbols }
+        Size { number: self.number.saturating_mul(other.number), symbols }
     }
 }
 
@@ -348,7 +344,7 @@ fn parse_size(text: &str) -> Size {
 }
 
 fn size(size: &Size) -> Json {
-    let value = size.symbols.iter().fold(size.number, |all, &(_, hint)| all * hint);
+    let value = size.symbols.iter().fold(size.number, |all, &(_, hint)| all.saturating_mul(hint));
     if size.symbols.is_empty() {
         return json!({ "as_int": value });
     }
