@@ -4,6 +4,7 @@
 //! ```sh
 //! cargo run --release --example mutate                  # a million
 //! cargo run --release --example mutate -- 1000 5000000  # a thousand, from that seed on
+//! cargo run --release --example mutate -- 1000 0 programs    # of PyTorch's programs only
 //! cargo run --release --example mutate -- target/mutants/5000007.onnx
 //! ```
 //!
@@ -18,7 +19,7 @@ mod mutate;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -40,20 +41,21 @@ const GIVE_UP: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [flag, first, end] = args.as_slice()
+    if let [flag, first, end, of] = args.as_slice()
         && flag == "--child"
     {
-        work(number(first), number(end));
+        work(number(first), number(end), of);
         return ExitCode::SUCCESS;
     }
     if let [path] = args.as_slice()
-        && path.ends_with(".onnx")
+        && Path::new(path).is_file()
     {
         return replay(path);
     }
     let count = args.first().map_or(1_000_000, |text| number(text));
     let first = args.get(1).map_or(0, |text| number(text));
-    let findings = watch(first, first + count);
+    let of = args.get(2).map_or("all", String::as_str);
+    let findings = watch(first, first + count, of);
     if findings == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -76,22 +78,25 @@ fn number(text: &str) -> u64 {
     text.parse().unwrap_or_else(|_| panic!("`{text}` is not a number"))
 }
 
-/// All fixtures, and the models of this repository without most of their weights.
-fn bases(folder: &Folder) -> Bases {
+/// Programs, all fixtures, and the models of this repository without most of their weights.
+fn bases(folder: &Folder, of: &str) -> Bases {
+    if of == "programs" {
+        return Bases::programs();
+    }
     let models = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models");
     let cut = ["fashion-cnn", "fashion-vit"].map(|name| {
         let out = folder.path(&format!("{name}.onnx"));
         mutate::run::cut_down(&models.join(format!("{name}.onnx")), &out);
         out
     });
-    Bases::all().with(&cut)
+    Bases::all().with(&cut).and(Bases::programs())
 }
 
 /// Runs mutants, and tells of each before (`> SEED`) and after (`= STAGE` or `! FINDING`).
-fn work(first: u64, end: u64) {
+fn work(first: u64, end: u64, of: &str) {
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let folder = Folder::new();
-    let bases = bases(&folder);
+    let bases = bases(&folder, of);
     let mut out = std::io::stdout().lock();
     for seed in first..end {
         writeln!(out, "> {seed}").unwrap();
@@ -141,11 +146,11 @@ fn busy() -> Option<Duration> {
 }
 
 /// Starts children until all seeds are done; returns the number of findings.
-fn watch(first: u64, end: u64) -> usize {
-    let mut tally = Tally::new(first, end);
+fn watch(first: u64, end: u64, of: &str) -> usize {
+    let mut tally = Tally::new(first, end, of);
     let mut next = first;
     while next < end {
-        let (mut child, lines) = start(next, end);
+        let (mut child, lines) = start(next, end, of);
         let outcome = follow(&lines, &mut tally);
         if let Err(how) = outcome {
             tally.find(how);
@@ -159,9 +164,9 @@ fn watch(first: u64, end: u64) -> usize {
     tally.findings
 }
 
-fn start(first: u64, end: u64) -> (Child, Receiver<String>) {
+fn start(first: u64, end: u64, of: &str) -> (Child, Receiver<String>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--child", &first.to_string(), &end.to_string()])
+        .args(["--child", &first.to_string(), &end.to_string(), of])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -205,7 +210,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn new(first: u64, end: u64) -> Self {
+    fn new(first: u64, end: u64, of: &str) -> Self {
         let now = Instant::now();
         Tally {
             first,
@@ -216,7 +221,7 @@ impl Tally {
             findings: 0,
             start: now,
             shown: now,
-            bases: bases(&Folder::new()),
+            bases: bases(&Folder::new(), of),
         }
     }
 
@@ -242,7 +247,8 @@ impl Tally {
         let folder = PathBuf::from("target/mutants");
         fs::create_dir_all(&folder).unwrap();
         let mutant = mutant(&self.bases, &mut Random::new(self.seed));
-        let path = folder.join(format!("{}.onnx", self.seed));
+        let kind = if mutant.bytes.starts_with(b"PK") { "pt2" } else { "onnx" };
+        let path = folder.join(format!("{}.{kind}", self.seed));
         fs::write(&path, mutant.bytes).unwrap();
         println!("seed {}: {what}: {}", self.seed, path.display());
     }

@@ -55,6 +55,10 @@ pub mod zero;
 #[cfg(test)]
 extern crate self as secateur;
 #[cfg(test)]
+#[path = "../tests/program/mod.rs"]
+#[allow(clippy::unwrap_used)]
+mod program;
+#[cfg(test)]
 #[path = "../tests/text/mod.rs"]
 mod text;
 

@@ -16,12 +16,13 @@ use mutate::allocator::{Counting, limit, peak};
 use mutate::bases::Bases;
 use mutate::random::Random;
 use mutate::run::{Folder, Stage};
-use mutate::{bytes, message, mutant};
+use mutate::{bytes, message, mutant, pack_once, programs};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 static BASES: LazyLock<Bases> = LazyLock::new(Bases::all);
+static PROGRAMS: LazyLock<Bases> = LazyLock::new(Bases::programs);
 
 /// One at a time, since memory is counted for all threads.
 static ONE: Mutex<()> = Mutex::new(());
@@ -37,12 +38,12 @@ fn survive(folder: &Folder, file: &[u8], origin: &str, random: &mut Random) -> S
     end.unwrap_or_else(|text| panic!("{origin}: {text}"))
 }
 
-fn survive_seeds(shard: u64) {
+fn survive_seeds(bases: &Bases, shard: u64) {
     let folder = Folder::new();
     let mut reached = Vec::new();
     for seed in shard * MUTANTS..(shard + 1) * MUTANTS {
         let mut random = Random::new(seed);
-        let mutant = mutant(&BASES, &mut random);
+        let mutant = mutant(bases, &mut random);
         let origin = format!("seed {seed}, {}", mutant.origin);
         reached.push(survive(&folder, &mutant.bytes, &origin, &mut random));
     }
@@ -54,21 +55,24 @@ fn survive_seeds(shard: u64) {
 }
 
 macro_rules! shards {
-    ($($name:ident = $number:literal)*) => {$(
+    ($($name:ident = $bases:ident $number:literal)*) => {$(
         #[test]
         fn $name() {
-            survive_seeds($number);
+            survive_seeds(&$bases, $number);
         }
     )*};
 }
 
 shards! {
-    mutants_0 = 0
-    mutants_1 = 1
-    mutants_2 = 2
-    mutants_3 = 3
-    mutants_4 = 4
-    mutants_5 = 5
+    mutants_0 = BASES 0
+    mutants_1 = BASES 1
+    mutants_2 = BASES 2
+    mutants_3 = BASES 3
+    mutants_4 = BASES 4
+    mutants_5 = BASES 5
+    programs_0 = PROGRAMS 0
+    programs_1 = PROGRAMS 1
+    programs_2 = PROGRAMS 2
 }
 
 #[test]
@@ -78,12 +82,30 @@ fn every_change_of_messages_is_survived() {
         let mut changed = 0;
         for seed in 0..12 {
             let mut random = Random::new(seed);
-            let base = BASES.pick(&mut random);
-            let mut model = base.model.clone();
+            let base = BASES.pick_model(&mut random);
+            let mut model = base.clone();
             change(&mut model, &BASES, &mut random);
-            changed += usize::from(model != base.model);
-            let origin = format!("{name}, seed {seed}, {}", base.name);
+            changed += usize::from(model != base);
+            let origin = format!("{name}, seed {seed}");
             survive(&folder, &model.encode_to_vec(), &origin, &mut random);
+        }
+        assert!(changed > 0, "{name} changes nothing");
+    }
+}
+
+#[test]
+fn every_change_of_programs_is_survived() {
+    let folder = Folder::new();
+    for &(name, change) in programs::KINDS {
+        let mut changed = 0;
+        for seed in 0..12 {
+            let mut random = Random::new(seed);
+            let base = PROGRAMS.pick_program(&mut random);
+            let mut entries = base.to_vec();
+            change(&mut entries, &PROGRAMS, &mut random);
+            changed += usize::from(entries != base);
+            let origin = format!("{name}, seed {seed}");
+            survive(&folder, &pack_once(entries), &origin, &mut random);
         }
         assert!(changed > 0, "{name} changes nothing");
     }
@@ -95,7 +117,8 @@ fn every_change_of_bytes_is_survived() {
     for &(name, change) in bytes::KINDS {
         for seed in 0..12 {
             let mut random = Random::new(seed);
-            let base = BASES.pick(&mut random);
+            let bases = if seed % 2 == 0 { &BASES } else { &PROGRAMS };
+            let base = bases.pick(&mut random);
             let mut file = base.bytes.clone();
             change(&mut file, &mut random);
             survive(&folder, &file, &format!("{name}, seed {seed}, {}", base.name), &mut random);

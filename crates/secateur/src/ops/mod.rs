@@ -23,7 +23,7 @@ pub mod reshape;
 pub mod resize;
 pub mod rotary;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod written;
 
 use std::borrow::Cow;

@@ -36,7 +36,7 @@ fn check_refused(line: &str, reason: Expect) {
 }
 
 /// The law of every rule: it spells the operands' shapes, and keeps its own notation.
-fn check_rule(graph: &Graph, node: &Node) {
+pub(crate) fn check_rule(graph: &Graph, node: &Node) {
     let rule = node.rule.as_ref().unwrap();
     let shapes: Vec<Option<&[Extent]>> =
         node.inputs.iter().map(|input| input.map(|value| graph.shape(value))).collect();
@@ -75,7 +75,7 @@ fn show(shape: &[Extent]) -> String {
     if sizes.is_empty() { "scalar".to_string() } else { sizes.join("x") }
 }
 
-fn describe(node: &Node) -> String {
+pub(crate) fn describe(node: &Node) -> String {
     let rule = node.rule.as_ref().unwrap();
     let sizes: Vec<String> =
         rule.factors.iter().map(|f| format!("{}={}", f.name, f.extent.size)).collect();

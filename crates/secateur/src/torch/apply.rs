@@ -275,7 +275,7 @@ fn graphs(program: &Program) -> Vec<&super::schema::Graph> {
 /// New sizes of a tensor, and the strides that follow from them.
 fn describe(edits: &mut TextEdits, meta: &Meta, sizes: &[i64]) {
     let old: Vec<i64> = meta.sizes.iter().map(|size| size.value.unwrap_or(-1)).collect();
-    if old == sizes || old.contains(&-1) {
+    if old == sizes || old.contains(&-1) || !meta.strided {
         return;
     }
     let list = |sizes: Vec<Json>| Json::Array(sizes).to_string();
@@ -309,7 +309,15 @@ fn scaled(size: &Size, new: i64) -> Json {
 }
 
 /// `new / old` times an expression, as SymPy prints it (`srepr`).
-fn multiplied(expression: &str, old: i64, new: i64) -> Option<String> {
+pub(super) fn multiplied(expression: &str, old: i64, new: i64) -> Option<String> {
+    const MAX_DEPTH: usize = 32;
+    multiplied_within(expression, old, new, MAX_DEPTH)
+}
+
+fn multiplied_within(expression: &str, old: i64, new: i64, depth: usize) -> Option<String> {
+    if depth == 0 {
+        return None;
+    }
     if old == new {
         return Some(expression.to_string());
     }
@@ -322,7 +330,8 @@ fn multiplied(expression: &str, old: i64, new: i64) -> Option<String> {
     match head {
         "Integer" => times(inner.parse().ok()?).map(|factor| format!("Integer({factor})")),
         "Min" | "Max" | "Add" => {
-            let parts = arguments(inner).into_iter().map(|part| multiplied(part, old, new));
+            let part = |part| multiplied_within(part, old, new, depth - 1);
+            let parts = arguments(inner).into_iter().map(part);
             Some(format!("{head}({})", parts.collect::<Option<Vec<_>>>()?.join(", ")))
         }
         "Mul" => {
@@ -345,7 +354,7 @@ fn integer(text: &str) -> Option<i64> {
 }
 
 /// The parts of a list between commas that stand outside of brackets.
-fn arguments(text: &str) -> Vec<&str> {
+pub(super) fn arguments(text: &str) -> Vec<&str> {
     let mut depth = 0;
     let outside = |c: char| {
         match c {
@@ -424,6 +433,6 @@ fn spell_ints(ints: &[Int]) -> Json {
 
 /// What a plan says of an edit: the call's name, and the argument.
 pub(crate) fn edit_names(file: &TorchFile, edit: &ArgumentEdit) -> (String, String) {
-    let node = file.program.node(edit.node).map(|node| node.name.clone()).unwrap_or_default();
+    let node = file.program.node(edit.node).map(|node| node.name.to_string()).unwrap_or_default();
     (node, format!("argument {}", edit.name))
 }

@@ -1,6 +1,7 @@
 //! The ZIP archive of a `.pt2` file: stored entries that are read in place, and written at
 //! addresses that PyTorch can map.
 
+use std::collections::HashMap;
 use std::io::{self, Cursor, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ pub(super) struct Archive {
     /// What stands before the name of every entry: the folder that all are in.
     root: String,
     entries: Vec<Entry>,
+    /// The entries by their name.
+    names: HashMap<String, usize>,
 }
 
 /// A file in an archive.
@@ -61,9 +64,9 @@ impl Archive {
             let text = format!("`{}` is an archive that cannot be read: {error}", path.display());
             Error::malformed(text).hint("save the model again with `torch.export.save`")
         })?;
-        let mut entries = Vec::new();
+        let (mut entries, mut names) = (Vec::new(), HashMap::new());
         for index in 0..zip.len() {
-            let entry = zip.by_index(index).map_err(broken)?;
+            let entry = zip.by_index_raw(index).map_err(broken)?;
             let name = entry.name().map_err(broken)?.into_owned();
             if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
                 return Err(Error::unsupported(format!("`{name}` is compressed or encrypted"))
@@ -75,11 +78,12 @@ impl Archive {
                 Some(start..start.checked_add(size)?).filter(|range| range.end <= bytes.len())
             });
             let range = range.ok_or_else(|| Error::malformed(format!("`{name}` is cut off")))?;
+            names.insert(name.clone(), index);
             entries.push(Entry { name, range });
         }
         let folder = entries.first().and_then(|entry| entry.name.split_once('/'));
         let root = folder.map_or(String::new(), |(folder, _)| format!("{folder}/"));
-        Ok(Archive { path: path.to_owned(), file, root, entries })
+        Ok(Archive { path: path.to_owned(), file, root, entries, names })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -92,8 +96,7 @@ impl Archive {
 
     /// The entry of this name in the archive's folder.
     pub(super) fn find(&self, name: &str) -> Option<usize> {
-        let is = |entry: &Entry| entry.name.strip_prefix(&self.root) == Some(name);
-        self.entries.iter().position(is)
+        self.names.get(&format!("{}{name}", self.root)).copied()
     }
 
     /// The entries below a folder of the archive's, by the rest of their name.

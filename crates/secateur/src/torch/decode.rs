@@ -295,7 +295,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
             outputs.push(self.importer.add_value(value));
         }
         self.importer.graph.nodes.push(Node {
-            name: self.call.name.clone(),
+            name: self.call.name.to_string(),
             kind: super::import::short(&self.call.target).to_string(),
             source: self.index,
             in_function: false,

@@ -1,6 +1,6 @@
 //! A `.pt2` file: its archive, its program, and the tensors that it stores.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::archive::Archive;
 use super::import::{Code, Imported, Parameter, Stored as Names, import};
-use super::schema::{Meta, Payloads, Program};
+use super::schema::{Meta, Payloads, Program, Size};
 use crate::disk::Mapped;
 use crate::tensor::{TensorView, byte_len};
 use crate::{DType, Error, Result};
@@ -75,11 +75,13 @@ impl TorchFile {
         if order.is_some_and(|order| order[..] != *b"little") {
             return Err(Error::unsupported("the weights are not little-endian"));
         }
-        let program = Program::parse(&text(&archive, program_entry)?)?;
+        let file = |error: Error| error.at(format!("`{}`", archive.path().display()));
+        let program = text(&archive, program_entry).and_then(Program::parse).map_err(file)?;
         let mut payloads = Vec::new();
         for (folder, suffix) in FOLDERS {
             if let Some(entry) = archive.find(&format!("{folder}{name}{suffix}")) {
-                payloads.push((entry, folder, Payloads::parse(&text(&archive, entry)?)?));
+                let list = text(&archive, entry).and_then(Payloads::parse).map_err(file)?;
+                payloads.push((entry, folder, list));
             }
         }
         let mut file = TorchFile {
@@ -90,25 +92,41 @@ impl TorchFile {
             stored: Vec::new(),
             names: HashMap::new(),
         };
+        let texts: Vec<usize> = payloads.iter().map(|(entry, ..)| *entry).collect();
         for (index, (entry, folder, list)) in payloads.into_iter().enumerate() {
-            file.add_stored(index, folder, &list)?;
+            file.add_stored(index, folder, &list, &texts)?;
             file.payloads.push((entry, list));
         }
         Ok(file)
     }
 
     /// Lists the stored tensors of a folder. One that is no dense tensor has no number.
-    fn add_stored(&mut self, list: usize, folder: &str, payloads: &Payloads) -> Result<()> {
+    fn add_stored(
+        &mut self,
+        list: usize,
+        folder: &str,
+        payloads: &Payloads,
+        texts: &[usize],
+    ) -> Result<()> {
         let mut by_path: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        let mut unread: HashSet<&str> = HashSet::new();
         for (name, payload) in &payloads.entries {
             let entry = self.archive.find(&format!("{folder}{}", payload.path));
             let Some(entry) = entry else {
                 let text = format!("`{name}` is in `{}`, which is missing", payload.path);
                 return Err(Error::malformed(text));
             };
-            let Some(meta) = &payload.meta else { continue };
+            if texts.contains(&entry) {
+                let text = format!("`{name}` is in `{}`, which is no tensor", payload.path);
+                return Err(Error::malformed(text));
+            }
             let size = self.archive.bytes(entry).len();
-            let Some(new) = stored(meta, entry, size) else { continue };
+            let at = |error: Error| error.at(format!("`{name}` in `{}`", payload.path));
+            let stored = payload.meta.as_ref().map(|meta| stored(meta, entry, size));
+            let Some(new) = stored.transpose().map_err(at)?.flatten() else {
+                unread.insert(&payload.path);
+                continue;
+            };
             let views = by_path.entry(&payload.path).or_default();
             let same = |&&view: &&u32| {
                 let old = &self.stored[view as usize];
@@ -126,7 +144,8 @@ impl TorchFile {
             self.stored[index as usize].names.push((list, name.clone()));
             self.names.insert(name.clone(), index);
         }
-        for views in by_path.values().filter(|views| views.len() > 1) {
+        let shared = |path: &str, views: &[u32]| views.len() > 1 || unread.contains(path);
+        for (_, views) in by_path.iter().filter(|(path, views)| shared(path, views)) {
             for &view in views {
                 self.stored[view as usize].shared = true;
             }
@@ -245,25 +264,48 @@ fn find_program(archive: &Archive) -> Result<(usize, String)> {
 }
 
 fn text(archive: &Archive, entry: usize) -> Result<String> {
-    String::from_utf8(archive.bytes(entry).to_vec()).map_err(Error::malformed)
+    let text = String::from_utf8(archive.bytes(entry).to_vec());
+    text.map_err(|error| Error::malformed(error.utf8_error()))
 }
 
 /// A tensor that fills a part of an entry without gaps; `None` for another.
-fn stored(meta: &Meta, entry: usize, size: usize) -> Option<Stored> {
-    let number =
-        |size: &super::schema::Size| usize::try_from(size.value.filter(|_| !size.is_open())?).ok();
-    let dims: Vec<usize> = meta.sizes.iter().map(number).collect::<Option<_>>()?;
-    let strides: Vec<usize> = meta.strides.iter().map(number).collect::<Option<_>>()?;
-    let dtype = meta.dtype?;
-    if dims.len() != strides.len() || !meta.strided {
-        return None;
+fn stored(meta: &Meta, entry: usize, size: usize) -> Result<Option<Stored>> {
+    let open = meta.sizes.iter().chain(&meta.strides).any(Size::is_open);
+    let Some(dtype) = meta.dtype.filter(|_| meta.strided && !open && size > 0) else {
+        return Ok(None);
+    };
+    let (dims, strides) = (numbers(&meta.sizes)?, numbers(&meta.strides)?);
+    let offset = usize::try_from(meta.offset).map_err(|_| negative())?;
+    let Some(width) = dtype.size() else { return Ok(None) };
+    let end = end(&dims, &strides, offset).and_then(|end| end.checked_mul(width));
+    if end.is_none_or(|end| end > size) {
+        return Err(Error::malformed(format!("its elements do not fit into {size} bytes")));
     }
-    let order = dense_order(&dims, &strides)?;
-    let len = byte_len(dtype, &dims).ok()?;
-    let start = usize::try_from(meta.offset).ok()?.checked_mul(dtype.size()?)?;
-    let range = start..start.checked_add(len)?;
-    let fits = range.end <= size;
-    fits.then(|| Stored { names: Vec::new(), entry, dtype, dims, order, range, shared: false })
+    let Some(order) = dense_order(&dims, &strides) else { return Ok(None) };
+    let len = byte_len(dtype, &dims)?;
+    let start = if len == 0 { 0 } else { offset * width };
+    let range = start..start + len;
+    Ok(Some(Stored { names: Vec::new(), entry, dtype, dims, order, range, shared: false }))
+}
+
+fn numbers(sizes: &[Size]) -> Result<Vec<usize>> {
+    let number = |size: &Size| size.value.and_then(|value| usize::try_from(value).ok());
+    sizes.iter().map(|size| number(size).ok_or_else(negative)).collect()
+}
+
+fn negative() -> Error {
+    Error::malformed("a negative size, stride or offset")
+}
+
+/// The number of elements up to and with the last one in memory.
+fn end(dims: &[usize], strides: &[usize], offset: usize) -> Option<usize> {
+    if dims.contains(&0) {
+        return Some(0);
+    }
+    let steps = dims.iter().zip(strides);
+    steps
+        .map(|(&size, &stride)| (size - 1).checked_mul(stride))
+        .try_fold(offset.checked_add(1)?, |end, step| end.checked_add(step?))
 }
 
 /// The axes from the outermost in memory to the innermost, if there are no gaps.

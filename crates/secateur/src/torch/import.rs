@@ -35,8 +35,12 @@ const TABLES: &[&[(&str, Decode)]] = &[
 
 /// Operators whose result may share the memory of their first operand.
 const VIEWS: &[&str] = &[
+    "_unsafe_view",
     "alias",
+    "alpha_dropout",
     "as_strided",
+    "atleast_1d",
+    "broadcast_to",
     "chunk",
     "contiguous",
     "detach",
@@ -44,12 +48,17 @@ const VIEWS: &[&str] = &[
     "dropout",
     "expand",
     "expand_as",
+    "feature_dropout",
     "flatten",
+    "lift_fresh",
+    "mT",
     "movedim",
     "narrow",
     "numpy_T",
     "permute",
+    "ravel",
     "reshape",
+    "reshape_as",
     "select",
     "slice",
     "split",
@@ -60,6 +69,7 @@ const VIEWS: &[&str] = &[
     "tensor_split",
     "to",
     "transpose",
+    "type_as",
     "unbind",
     "unflatten",
     "unfold",
@@ -110,8 +120,11 @@ struct Scope<'a> {
     names: HashMap<&'a str, Binding>,
     /// The last of the graph's calls that reads a name.
     last_use: HashMap<&'a str, usize>,
-    /// The tensors that share memory, by the first of them.
-    aliases: HashMap<ValueId, Vec<&'a str>>,
+    /// The call that is being read.
+    position: usize,
+    /// The last of the graph's calls that reads a piece of memory, by the tensor that it was made
+    /// as.
+    memory: HashMap<ValueId, usize>,
 }
 
 pub(super) struct Importer<'a> {
@@ -190,7 +203,8 @@ impl<'a> Scope<'a> {
         for name in graph.outputs.iter().flat_map(tensor_names) {
             last_use.insert(name, usize::MAX);
         }
-        Scope { graph, names: HashMap::new(), last_use, aliases: HashMap::new() }
+        let (names, memory) = (HashMap::new(), HashMap::new());
+        Scope { graph, names, last_use, position: 0, memory }
     }
 }
 
@@ -235,10 +249,28 @@ impl<'a> Importer<'a> {
     }
 
     fn define(&mut self, name: &'a str, binding: Binding) -> Result<()> {
+        if let Binding::Tensor(value) = binding {
+            self.note_reads(name, value);
+        }
         if self.scope_mut().names.insert(name, binding).is_some() {
             return Err(Error::malformed(format!("the name `{name}` is defined twice")));
         }
         Ok(())
+    }
+
+    /// The tensor whose memory a tensor shares.
+    fn root(&self, value: ValueId) -> ValueId {
+        self.roots.get(&value).copied().unwrap_or(value)
+    }
+
+    /// Notes when the memory of a tensor is read by a name.
+    fn note_reads(&mut self, name: &str, value: ValueId) {
+        let root = self.root(value);
+        let scope = self.scope_mut();
+        if let Some(&last) = scope.last_use.get(name) {
+            let known = scope.memory.entry(root).or_insert(last);
+            *known = last.max(*known);
+        }
     }
 
     /// Whether a call, or the caller of the graph, reads a name.
@@ -367,14 +399,15 @@ impl<'a> Importer<'a> {
         let graph = self.scope().graph;
         for (position, &index) in graph.nodes.iter().enumerate() {
             let node = self.program.node(index)?;
-            self.add_node(index, position, node).map_err(|error| {
+            self.scope_mut().position = position;
+            self.add_node(index, node).map_err(|error| {
                 error.at(format!("node `{}` (`{}`)", node.name, short(&node.target)))
             })?;
         }
         Ok(())
     }
 
-    fn add_node(&mut self, index: u32, position: usize, node: &'a Call) -> Result<()> {
+    fn add_node(&mut self, index: u32, node: &'a Call) -> Result<()> {
         if self.add_number(index, node)? || self.add_inside(node)? {
             return Ok(());
         }
@@ -399,12 +432,16 @@ impl<'a> Importer<'a> {
                 self.add_opaque(index, node, why)?;
             }
         }
-        self.follow_memory(index, position, node, in_place)
+        self.follow_memory(index, node, in_place)
     }
 
-    /// How a call is decoded, if its operator is known, and whether it writes its first operand.
+    /// How a call is decoded, if its operator is known, and whether it writes its first operand. One
+    /// that writes another operand is not known.
     fn decode(&self, target: &str) -> (Option<Decode>, bool) {
         let name = operator(target);
+        if overload(target).ends_with("out") {
+            return (None, false);
+        }
         let plain = name.strip_suffix('_').filter(|plain| !plain.ends_with('_'));
         let found = self.table.get(name).copied();
         match (found, plain) {
@@ -415,31 +452,21 @@ impl<'a> Importer<'a> {
 
     /// Notes what shares memory. A call that writes memory which something else reads later pins
     /// it: what is read there is not what was there.
-    fn follow_memory(
-        &mut self,
-        index: u32,
-        position: usize,
-        node: &'a Call,
-        in_place: bool,
-    ) -> Result<()> {
+    fn follow_memory(&mut self, index: u32, node: &'a Call, in_place: bool) -> Result<()> {
         let name = operator(&node.target);
         let views = name.split_once('.').is_some_and(|(_, name)| VIEWS.contains(&name));
         let first = node.arguments.first().map(|argument| tensor_names(&argument.value));
         let Some(&[first]) = first.as_deref().filter(|_| views || in_place) else { return Ok(()) };
         let value = self.tensor(first)?;
-        let root = self.roots.get(&value).copied().unwrap_or(value);
-        let results: Vec<&'a str> = node.outputs.iter().flat_map(tensor_names).collect();
-        let scope = self.scope_mut();
-        let aliases = scope.aliases.entry(root).or_insert_with(|| vec![first]);
-        if !aliases.contains(&first) {
-            aliases.push(first);
-        }
-        let later = |name: &&str| scope.last_use.get(name).is_some_and(|&last| last > position);
-        let pins = in_place && aliases.iter().any(later);
-        aliases.extend(&results);
-        for name in results {
+        let root = self.root(value);
+        let later = |scope: &Scope<'_>| scope.memory.get(&root) > Some(&scope.position);
+        let pins = in_place && self.scopes.iter().any(later);
+        for name in node.outputs.iter().flat_map(tensor_names) {
             let value = self.tensor(name)?;
-            self.roots.insert(value, root);
+            if value != root {
+                self.roots.insert(value, root);
+            }
+            self.note_reads(name, value);
         }
         if pins {
             self.push_opaque(index, node, vec![Some(root)], Vec::new());
@@ -504,7 +531,7 @@ impl<'a> Importer<'a> {
         outputs: Vec<ValueId>,
     ) {
         self.graph.nodes.push(Node {
-            name: node.name.clone(),
+            name: node.name.to_string(),
             kind: short(&node.target).to_string(),
             source: index,
             in_function: false,
@@ -566,6 +593,7 @@ impl<'a> Importer<'a> {
             Some(&Binding::Tensor(value)) => Ok(value),
             Some(&Binding::Stored(tensor)) => {
                 let value = self.stored(tensor, name);
+                self.note_reads(name, value);
                 if let Some(binding) = self.scope_mut().names.get_mut(name) {
                     *binding = Binding::Tensor(value);
                 }
@@ -623,7 +651,7 @@ impl<'a> Importer<'a> {
 
     /// A call that computes with sizes.
     fn add_number(&mut self, index: u32, node: &'a Call) -> Result<bool> {
-        let [Argument::Int(Int::Name(name))] = node.outputs.as_slice() else { return Ok(false) };
+        let [Argument::Int(Int::Name(name))] = &node.outputs[..] else { return Ok(false) };
         let Some(expr) = numbers::evaluate(self, index, node)? else { return Ok(false) };
         self.define(name, Binding::Number(expr))?;
         Ok(true)
@@ -652,10 +680,9 @@ impl<'a> Importer<'a> {
         }
         let taken: Vec<&'a str> = inner.inputs.iter().flat_map(names).collect();
         ops::agree("operands and inputs of the graph inside", given.len(), taken.len())?;
-        let mut scope = Scope::new(self.program, inner);
-        scope.names.extend(taken.into_iter().zip(given));
-        self.scopes.push(scope);
-        let made = self.add_nodes().and_then(|()| {
+        self.scopes.push(Scope::new(self.program, inner));
+        let bound = taken.into_iter().zip(given).try_for_each(|(name, it)| self.define(name, it));
+        let made = bound.and_then(|()| self.add_nodes()).and_then(|()| {
             let returned = inner.outputs.iter().flat_map(names);
             returned.map(|name| self.binding(name)).collect::<Result<Vec<Binding>>>()
         });

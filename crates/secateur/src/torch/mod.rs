@@ -11,6 +11,9 @@ mod import;
 mod live;
 mod numbers;
 mod schema;
+mod stream;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub(crate) use apply::{ArgumentEdit, argument_edits, edit_names, write_masked, write_pruned};

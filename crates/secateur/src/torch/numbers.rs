@@ -35,19 +35,19 @@ pub(super) fn evaluate(
     }
     let operands = operands(importer, index, node)?;
     match (name, operands.as_slice()) {
-        ("_operator.neg", &[a]) => Ok(Some(importer.graph.sizes.add(Expr::Unary(Unary::Neg, a)))),
+        ("_operator.neg", &[a]) => Ok(add(importer, Expr::Unary(Unary::Neg, a))),
         ("_operator.floordiv", &[a, b]) => {
             // Truncated as it is floored, where nothing is negative.
             let positive = |expr| importer.scalar(expr).is_some_and(|s| s.float() >= 0.0);
             if positive(a) && positive(b) {
-                return Ok(Some(importer.graph.sizes.add(Expr::Binary(Binary::Div, a, b))));
+                return Ok(add(importer, Expr::Binary(Binary::Div, a, b)));
             }
             Ok(None)
         }
         (name, &[a, b]) => match BINARY.iter().find(|entry| entry.0 == name) {
             Some(&(_, op)) => {
                 let exact = op != Binary::Div || divides(importer, a, b);
-                if exact { add_binary(importer, op, a, b) } else { Ok(None) }
+                Ok(if exact { add(importer, Expr::Binary(op, a, b)) } else { None })
             }
             None => Ok(None),
         },
@@ -55,15 +55,11 @@ pub(super) fn evaluate(
     }
 }
 
-fn add_binary(
-    importer: &mut Importer<'_>,
-    op: Binary,
-    a: ExprId,
-    b: ExprId,
-) -> Result<Option<ExprId>> {
-    let expr = importer.graph.sizes.add(Expr::Binary(op, a, b));
+/// An expression that is small enough, and has a value.
+fn add(importer: &mut Importer<'_>, expr: Expr) -> Option<ExprId> {
+    let expr = importer.graph.sizes.add(expr);
     let usable = !importer.graph.sizes.is_too_large(expr) && importer.scalar(expr).is_some();
-    Ok(usable.then_some(expr))
+    usable.then_some(expr)
 }
 
 fn divides(importer: &Importer<'_>, a: ExprId, b: ExprId) -> bool {
@@ -97,7 +93,10 @@ fn element_count(importer: &mut Importer<'_>, node: &Node) -> Result<Option<Expr
     let mut product = importer.graph.sizes.int(1);
     for axis in 0..importer.graph.shape(value).len() {
         let size = importer.graph.sizes.add(Expr::Dim(value, axis as u32));
-        product = importer.graph.sizes.add(Expr::Binary(Binary::Mul, product, size));
+        let Some(larger) = add(importer, Expr::Binary(Binary::Mul, product, size)) else {
+            return Ok(None);
+        };
+        product = larger;
     }
     Ok(Some(product))
 }

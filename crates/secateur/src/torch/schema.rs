@@ -2,12 +2,14 @@
 //! them (`torch/_export/serde/schema.py`, major version 8), and where in its text stands what
 //! pruning may change. Knows nothing of archives and operators.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::stream::{each, each_field, parse};
 use crate::graph::Open;
 use crate::{DType, Error, Result};
 
@@ -15,6 +17,10 @@ use crate::{DType, Error, Result};
 const MAJOR: i64 = 8;
 /// Graphs inside graphs.
 const MAX_DEPTH: usize = 16;
+/// The axes of a tensor, as in PyTorch.
+const MAX_RANK: usize = 64;
+/// The parts of a list in a call, and the arguments of one.
+const MAX_LIST: usize = 1 << 16;
 
 /// A program and its text.
 #[derive(Clone, Debug)]
@@ -47,14 +53,14 @@ pub(super) struct Graph {
 /// A call of an operator.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    pub(super) name: String,
+    pub(super) name: Box<str>,
     /// `torch.ops.aten.conv2d.default`, `_operator.mul`, …
-    pub(super) target: String,
+    pub(super) target: Box<str>,
     pub(super) target_span: Range<usize>,
-    pub(super) arguments: Vec<NamedArgument>,
-    pub(super) outputs: Vec<Argument>,
+    pub(super) arguments: Box<[NamedArgument]>,
+    pub(super) outputs: Box<[Argument]>,
     /// The line of the model's code that makes the call.
-    pub(super) line: Option<String>,
+    pub(super) line: Option<Box<str>>,
     /// Where one more argument would be written.
     pub(super) end: usize,
 }
@@ -201,8 +207,9 @@ impl Program {
     ///
     /// # Errors
     /// When the text is not one, or of a version that is not read.
-    pub fn parse(text: &str) -> Result<Self> {
-        let raw: RawProgram<'_> = parse(text)?;
+    pub fn parse(text: impl Into<String>) -> Result<Self> {
+        let text = text.into();
+        let raw: RawProgram<'_> = parse(&text)?;
         let version = raw.schema_version.major;
         if version != MAJOR {
             return Err(Error::unsupported(format!(
@@ -210,19 +217,14 @@ impl Program {
             ))
             .hint("save it again with a current PyTorch: `torch.export.save`"));
         }
-        let mut reader = Reader { text, nodes: Vec::new() };
+        let torch_version = raw.torch_version;
+        let mut reader = Reader { text: &text, nodes: Vec::new() };
         let graph = reader.graph(raw.graph_module.graph, 0)?;
+        let nodes = reader.nodes;
         let signature = raw.graph_module.signature;
-        let inputs = signature.input_specs.into_iter().map(input).collect::<Result<_>>()?;
-        let outputs = signature.output_specs.into_iter().map(output).collect::<Result<_>>()?;
-        Ok(Program {
-            text: text.to_string(),
-            nodes: reader.nodes,
-            graph,
-            inputs,
-            outputs,
-            torch_version: raw.torch_version,
-        })
+        let inputs = listed(signature.input_specs, usize::MAX, input)?;
+        let outputs = listed(signature.output_specs, usize::MAX, output)?;
+        Ok(Program { nodes, graph, inputs, outputs, torch_version, text })
     }
 
     pub(super) fn node(&self, index: u32) -> Result<&Node> {
@@ -238,21 +240,41 @@ impl Node {
 }
 
 impl Payloads {
-    pub(super) fn parse(text: &str) -> Result<Self> {
-        let raw: RawPayloads<'_> = parse(text)?;
-        let reader = Reader { text, nodes: Vec::new() };
+    pub(super) fn parse(text: String) -> Result<Self> {
+        let raw: RawPayloads<'_> = parse(&text)?;
+        let reader = Reader { text: &text, nodes: Vec::new() };
         let mut entries = BTreeMap::new();
-        for (name, payload) in raw.config {
+        each_field(raw.config, |name, payload| {
+            let payload: RawPayload<'_> = parse(payload.get())?;
             let meta = payload.tensor_meta.filter(|_| !payload.use_pickle);
             let meta = meta.map(|meta| reader.meta(meta)).transpose()?;
-            entries.insert(name, Payload { path: payload.path_name, meta });
-        }
-        Ok(Payloads { text: text.to_string(), entries })
+            entries.insert(name.into_owned(), Payload { path: payload.path_name, meta });
+            Ok(())
+        })?;
+        Ok(Payloads { text, entries })
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T> {
-    serde_json::from_str(text).map_err(Error::malformed)
+/// The parts of a list, of which there are at most so many.
+fn listed<'a, T>(
+    raw: &'a RawValue,
+    most: usize,
+    mut read: impl FnMut(&'a RawValue) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut list = Vec::new();
+    each(raw, |part| {
+        if list.len() == most {
+            return Err(Error::unsupported(format!("a list of more than {most} parts")));
+        }
+        list.push(read(part)?);
+        Ok(())
+    })?;
+    list.shrink_to_fit();
+    Ok(list)
+}
+
+fn read<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T> {
+    parse(raw.get())
 }
 
 struct Reader<'a> {
@@ -272,36 +294,48 @@ impl<'a> Reader<'a> {
             return Err(Error::unsupported("graphs are nested too deeply"));
         }
         let mut graph = Graph::default();
-        for node in raw.nodes {
-            let node = self.node(node, depth)?;
+        each(raw.nodes, |node| {
+            let at = |error: Error| error.at(format!("call {} of the program", self.nodes.len()));
+            let node = read(node).map_err(at).and_then(|node| self.node(node, depth))?;
             graph.nodes.push(u32::try_from(self.nodes.len()).map_err(Error::malformed)?);
             self.nodes.push(node);
-        }
-        graph.inputs = self.arguments(&raw.inputs, depth)?;
-        graph.outputs = self.arguments(&raw.outputs, depth)?;
-        for (name, meta) in raw.tensor_values {
-            graph.tensors.insert(name, self.meta(meta)?);
-        }
-        for (name, raw) in raw.sym_int_values {
-            let number = Number { size: size(raw)?, span: self.span(raw.get()) };
-            graph.numbers.insert(name, number);
+            Ok(())
+        })?;
+        graph.inputs = self.arguments(raw.inputs, usize::MAX, depth)?;
+        graph.outputs = self.arguments(raw.outputs, usize::MAX, depth)?;
+        each_field(raw.tensor_values, |name, meta| {
+            let at = |error: Error| error.at(format!("the tensor `{name}`"));
+            let meta = read(meta).and_then(|meta| self.meta(meta)).map_err(at)?;
+            graph.tensors.insert(name.into_owned(), meta);
+            Ok(())
+        })?;
+        if let Some(numbers) = raw.sym_int_values {
+            each_field(numbers, |name, raw| {
+                let number = Number { size: size(raw)?, span: self.span(raw.get()) };
+                graph.numbers.insert(name.into_owned(), number);
+                Ok(())
+            })?;
         }
         Ok(graph)
     }
 
     fn node(&mut self, raw: RawNode<'a>, depth: usize) -> Result<Node> {
-        let listed: Vec<RawNamed<'a>> = parse(raw.inputs.get())?;
-        let mut arguments = Vec::new();
-        for one in listed {
-            let value = self.argument(one.arg, depth)?;
-            arguments.push(NamedArgument {
-                name: parse(one.name.get())?,
+        let target: Box<str> = read(raw.target)?;
+        let at = format!("`{}`, a call of `{target}`", raw.name.as_deref().unwrap_or_default());
+        self.call(raw, target, depth).map_err(|error| error.at(at))
+    }
+
+    fn call(&mut self, raw: RawNode<'a>, target: Box<str>, depth: usize) -> Result<Node> {
+        let arguments = listed(raw.inputs, MAX_LIST, |one| {
+            let one: RawNamed<'a> = read(one)?;
+            Ok(NamedArgument {
+                name: read(one.name)?,
                 name_span: self.span(one.name.get()),
-                value,
+                value: self.argument(one.arg, depth)?,
                 span: self.span(one.arg.get()),
-            });
-        }
-        let outputs = self.arguments(&raw.outputs, depth)?;
+            })
+        })?;
+        let outputs = self.arguments(raw.outputs, MAX_LIST, depth)?;
         let first = outputs.iter().find_map(|output| match output {
             Argument::Tensor(name) | Argument::Int(Int::Name(name)) => Some(name.clone()),
             Argument::Tensors(names) => names.iter().flatten().next().cloned(),
@@ -309,96 +343,94 @@ impl<'a> Reader<'a> {
         });
         let trace = raw.metadata.and_then(|metadata| metadata.stack_trace);
         Ok(Node {
-            name: raw.name.or(first).unwrap_or_default(),
-            target: parse(raw.target.get())?,
+            name: raw.name.or(first).unwrap_or_default().into(),
+            target,
             target_span: self.span(raw.target.get()),
-            arguments,
-            outputs,
-            line: trace.as_deref().and_then(last_line),
+            arguments: arguments.into(),
+            outputs: outputs.into(),
+            line: trace.as_deref().and_then(last_line).map(Into::into),
             end: self.span(raw.inputs.get()).end.saturating_sub(1),
         })
     }
 
-    fn arguments(&mut self, raw: &[&'a RawValue], depth: usize) -> Result<Vec<Argument>> {
-        raw.iter().map(|raw| self.argument(raw, depth)).collect()
+    fn arguments(&mut self, raw: &'a RawValue, most: usize, depth: usize) -> Result<Vec<Argument>> {
+        listed(raw, most, |raw| self.argument(raw, depth))
     }
 
     fn argument(&mut self, raw: &'a RawValue, depth: usize) -> Result<Argument> {
         let Some((kind, value)) = variant(raw)? else { return Ok(Argument::None) };
-        let text = value.get();
-        let name = |named: RawName| named.name;
-        Ok(match kind.as_str() {
+        let number = |value| read(value).map(Int::Number);
+        Ok(match &*kind {
             "as_none" => Argument::None,
-            "as_tensor" => Argument::Tensor(name(parse(text)?)),
-            "as_tensors" => {
-                let names: Vec<RawName> = parse(text)?;
-                Argument::Tensors(names.into_iter().map(|named| Some(named.name)).collect())
-            }
-            "as_optional_tensors" => {
-                let listed: Vec<&RawValue> = parse(text)?;
-                let names = listed.into_iter().map(|raw| self.optional_tensor(raw));
-                Argument::Tensors(names.collect::<Result<_>>()?)
-            }
-            "as_optional_tensor" => match self.optional_tensor(value)? {
+            "as_tensor" => Argument::Tensor(read::<RawName>(value)?.name),
+            "as_tensors" => Argument::Tensors(listed(value, MAX_LIST, |named| {
+                read::<RawName>(named).map(|named| Some(named.name))
+            })?),
+            "as_optional_tensors" => Argument::Tensors(listed(value, MAX_LIST, optional_tensor)?),
+            "as_optional_tensor" => match optional_tensor(value)? {
                 Some(name) => Argument::Tensor(name),
                 None => Argument::None,
             },
-            "as_int" => Argument::Int(Int::Number(parse(text)?)),
-            "as_ints" => {
-                let numbers: Vec<i64> = parse(text)?;
-                Argument::Ints(numbers.into_iter().map(Int::Number).collect())
-            }
+            "as_int" => Argument::Int(number(value)?),
+            "as_ints" => Argument::Ints(listed(value, MAX_LIST, number)?),
             "as_sym_int" => Argument::Int(int(value)?),
-            "as_sym_ints" => {
-                let listed: Vec<&RawValue> = parse(text)?;
-                Argument::Ints(listed.into_iter().map(int).collect::<Result<_>>()?)
-            }
-            "as_float" => Argument::Float(float(parse(text)?)?),
-            "as_floats" => {
-                let floats: Vec<RawFloat> = parse(text)?;
-                Argument::Floats(floats.into_iter().map(float).collect::<Result<_>>()?)
-            }
-            "as_bool" => Argument::Bool(parse(text)?),
-            "as_string" => Argument::String(parse(text)?),
+            "as_sym_ints" => Argument::Ints(listed(value, MAX_LIST, int)?),
+            "as_float" => Argument::Float(float(value)?),
+            "as_floats" => Argument::Floats(listed(value, MAX_LIST, float)?),
+            "as_bool" => Argument::Bool(read(value)?),
+            "as_string" => Argument::String(read(value)?),
             "as_graph" => {
-                let raw: RawGraphArgument<'a> = parse(text)?;
+                let raw: RawGraphArgument<'a> = read(value)?;
                 Argument::Graph(Box::new(self.graph(raw.graph, depth + 1)?))
             }
             _ => Argument::Other,
         })
     }
 
-    fn optional_tensor(&self, raw: &RawValue) -> Result<Option<String>> {
-        let Some((kind, value)) = variant(raw)? else { return Ok(None) };
-        match kind.as_str() {
-            "as_tensor" => parse::<RawName>(value.get()).map(|named| Some(named.name)),
-            _ => Ok(None),
-        }
-    }
-
     fn meta(&self, raw: RawMeta<'a>) -> Result<Meta> {
         const STRIDED: i64 = 7;
+        let (strided, lists) = (raw.layout == STRIDED, [sizes(raw.sizes)?, sizes(raw.strides)?]);
+        let [sizes, strides] = lists;
+        if strided && sizes.len() != strides.len() {
+            let text = format!("a tensor of {} sizes and {} strides", sizes.len(), strides.len());
+            return Err(Error::malformed(text));
+        }
         Ok(Meta {
             dtype: dtype(raw.dtype),
-            sizes: sizes(raw.sizes)?,
-            strides: sizes(raw.strides)?,
+            sizes,
+            strides,
             offset: size(raw.storage_offset)?.value.unwrap_or(-1),
-            strided: raw.layout == STRIDED,
+            strided,
             spans: [raw.sizes, raw.strides, raw.storage_offset].map(|part| self.span(part.get())),
         })
     }
 }
 
 /// The one field of a union; `None` where all are null.
-fn variant(raw: &RawValue) -> Result<Option<(String, &RawValue)>> {
-    let fields: BTreeMap<String, &RawValue> = parse(raw.get())?;
-    Ok(fields.into_iter().find(|(_, value)| value.get() != "null"))
+fn variant(raw: &RawValue) -> Result<Option<(Cow<'_, str>, &RawValue)>> {
+    let mut found = None;
+    each_field(raw, |kind, value| {
+        if found.is_none() && value.get() != "null" {
+            found = Some((kind, value));
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn optional_tensor(raw: &RawValue) -> Result<Option<String>> {
+    match variant(raw)? {
+        Some((kind, value)) if kind == "as_tensor" => {
+            read::<RawName>(value).map(|named| Some(named.name))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn int(raw: &RawValue) -> Result<Int> {
     match variant(raw)? {
-        Some((kind, value)) if kind == "as_name" => parse(value.get()).map(Int::Name),
-        Some((_, value)) => parse(value.get()).map(Int::Number),
+        Some((kind, value)) if kind == "as_name" => read(value).map(Int::Name),
+        Some((_, value)) => read(value).map(Int::Number),
         None => Err(Error::malformed("an integer without a value")),
     }
 }
@@ -406,30 +438,29 @@ fn int(raw: &RawValue) -> Result<Int> {
 fn size(raw: &RawValue) -> Result<Size> {
     match variant(raw)? {
         Some((kind, value)) if kind == "as_expr" => {
-            let expression: RawExpression<'_> = parse(value.get())?;
+            let expression: RawExpression<'_> = read(value)?;
             let hint = expression.hint.map(variant).transpose()?.flatten();
             let value = hint.filter(|(kind, _)| kind == "as_int");
-            let value = value.map(|(_, value)| parse(value.get())).transpose()?;
+            let value = value.map(|(_, value)| read(value)).transpose()?;
             Ok(Size { value, expression: Some(expression.expr_str) })
         }
-        Some((_, value)) => Ok(Size { value: Some(parse(value.get())?), expression: None }),
+        Some((_, value)) => Ok(Size { value: Some(read(value)?), expression: None }),
         None => Err(Error::malformed("a size without a value")),
     }
 }
 
 fn sizes(raw: &RawValue) -> Result<Vec<Size>> {
-    let listed: Vec<&RawValue> = parse(raw.get())?;
-    listed.into_iter().map(size).collect()
+    listed(raw, MAX_RANK, size)
 }
 
 fn input(raw: &RawValue) -> Result<Input> {
     let Some((kind, value)) = variant(raw)? else {
         return Err(Error::malformed("an input without a kind"));
     };
-    let spec: RawInput<'_> = parse(value.get())?;
+    let spec: RawInput<'_> = read(value)?;
     let name = spec.arg.map(argument_name).transpose()?.flatten();
     let stored = spec.parameter_name.or(spec.buffer_name).or(spec.tensor_constant_name);
-    let from = match (kind.as_str(), stored) {
+    let from = match (&*kind, stored) {
         ("user_input", _) => Source::User,
         (_, Some(stored)) => Source::Stored(stored),
         _ => Source::Other,
@@ -441,7 +472,7 @@ fn output(raw: &RawValue) -> Result<Output> {
     let Some((kind, value)) = variant(raw)? else {
         return Err(Error::malformed("an output without a kind"));
     };
-    let spec: RawInput<'_> = parse(value.get())?;
+    let spec: RawInput<'_> = read(value)?;
     let name = spec.arg.map(argument_name).transpose()?.flatten().unwrap_or_default();
     let into = spec.buffer_name.or(spec.parameter_name);
     Ok(Output { name, into: into.filter(|_| kind.ends_with("_mutation")) })
@@ -449,16 +480,10 @@ fn output(raw: &RawValue) -> Result<Output> {
 
 /// The name in an argument, which may be spelled as a union or as a name alone.
 fn argument_name(raw: &RawValue) -> Result<Option<String>> {
-    let fields: BTreeMap<String, &RawValue> = parse(raw.get())?;
-    if let Some(name) = fields.get("name") {
-        return parse(name.get()).map(Some);
-    }
-    let named = |key: &str, field: &str| {
-        let inner: BTreeMap<String, &RawValue> =
-            fields.get(key).map(|raw| parse(raw.get())).transpose()?.unwrap_or_default();
-        inner.get(field).map(|name| parse::<String>(name.get())).transpose()
-    };
-    Ok(named("as_tensor", "name")?.or(named("as_sym_int", "as_name")?))
+    let argument: RawArgument = read(raw)?;
+    let tensor = argument.as_tensor.map(|named| named.name);
+    let number = argument.as_sym_int.and_then(|named| named.as_name);
+    Ok(argument.name.or(tensor).or(number))
 }
 
 /// The last line of a stack trace that names a file, and the code under it.
@@ -477,14 +502,15 @@ enum RawFloat {
     Word(String),
 }
 
-fn float(raw: RawFloat) -> Result<f64> {
-    match raw {
+fn float(raw: &RawValue) -> Result<f64> {
+    match read(raw)? {
         RawFloat::Number(value) => Ok(value),
         RawFloat::Word(word) => word.parse().map_err(Error::malformed),
     }
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a program")]
 struct RawProgram<'a> {
     #[serde(borrow)]
     graph_module: RawModule<'a>,
@@ -509,33 +535,35 @@ struct RawModule<'a> {
 #[derive(Deserialize)]
 struct RawSignature<'a> {
     #[serde(borrow)]
-    input_specs: Vec<&'a RawValue>,
+    input_specs: &'a RawValue,
     #[serde(borrow)]
-    output_specs: Vec<&'a RawValue>,
+    output_specs: &'a RawValue,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a graph")]
 struct RawGraph<'a> {
     #[serde(borrow)]
-    inputs: Vec<&'a RawValue>,
+    inputs: &'a RawValue,
     #[serde(borrow)]
-    outputs: Vec<&'a RawValue>,
+    outputs: &'a RawValue,
     #[serde(borrow)]
-    nodes: Vec<RawNode<'a>>,
+    nodes: &'a RawValue,
     #[serde(borrow)]
-    tensor_values: BTreeMap<String, RawMeta<'a>>,
+    tensor_values: &'a RawValue,
     #[serde(borrow, default)]
-    sym_int_values: BTreeMap<String, &'a RawValue>,
+    sym_int_values: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a call")]
 struct RawNode<'a> {
     #[serde(borrow)]
     target: &'a RawValue,
     #[serde(borrow)]
     inputs: &'a RawValue,
     #[serde(borrow)]
-    outputs: Vec<&'a RawValue>,
+    outputs: &'a RawValue,
     #[serde(default)]
     metadata: Option<RawMetadata>,
     #[serde(default)]
@@ -548,6 +576,7 @@ struct RawMetadata {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an argument")]
 struct RawNamed<'a> {
     #[serde(borrow)]
     name: &'a RawValue,
@@ -556,17 +585,20 @@ struct RawNamed<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a name")]
 struct RawName {
     name: String,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a graph of a name")]
 struct RawGraphArgument<'a> {
     #[serde(borrow)]
     graph: RawGraph<'a>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an expression")]
 struct RawExpression<'a> {
     expr_str: String,
     #[serde(borrow, default)]
@@ -574,6 +606,7 @@ struct RawExpression<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "the description of a tensor")]
 struct RawMeta<'a> {
     dtype: i64,
     #[serde(borrow)]
@@ -586,6 +619,7 @@ struct RawMeta<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an input or output")]
 struct RawInput<'a> {
     #[serde(borrow, default)]
     arg: Option<&'a RawValue>,
@@ -598,12 +632,28 @@ struct RawInput<'a> {
 }
 
 #[derive(Deserialize)]
-struct RawPayloads<'a> {
-    #[serde(borrow)]
-    config: BTreeMap<String, RawPayload<'a>>,
+#[serde(expecting = "an argument")]
+struct RawArgument {
+    name: Option<String>,
+    as_tensor: Option<RawName>,
+    as_sym_int: Option<RawInt>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "the name of an integer")]
+struct RawInt {
+    as_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "descriptions of stored tensors")]
+struct RawPayloads<'a> {
+    #[serde(borrow)]
+    config: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "the description of a stored tensor")]
 struct RawPayload<'a> {
     path_name: String,
     #[serde(default)]

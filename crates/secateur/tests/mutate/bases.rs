@@ -6,22 +6,39 @@ use std::path::{Path, PathBuf};
 use secateur::onnx::OnnxFile;
 use secateur::onnx::proto::ModelProto;
 
+use super::program::Entry;
+use super::programs::{TEXTS, archive};
 use super::random::Random;
 
 /// A model that is sound.
 pub struct Base {
     pub name: String,
     pub bytes: Vec<u8>,
-    pub model: ModelProto,
+    pub content: Content,
 }
 
-/// All of them, in the order of their names.
+/// What a base's bytes say.
+pub enum Content {
+    Onnx(Box<ModelProto>),
+    Program(Vec<Entry>),
+}
+
+/// ONNX models in the order of their names, and programs.
 pub struct Bases(Vec<Base>);
 
 impl Bases {
     /// The fixtures of these names.
     pub fn fixtures(names: &[&str]) -> Self {
         Self(names.iter().map(|name| Base::read(&folder().join(format!("{name}.onnx")))).collect())
+    }
+
+    /// Every program.
+    pub fn programs() -> Self {
+        let program = |&(name, text): &(&str, &str)| {
+            let (entries, bytes) = archive(text);
+            Base { name: name.to_string(), bytes, content: Content::Program(entries) }
+        };
+        Self(TEXTS.iter().map(program).collect())
     }
 
     /// Every fixture.
@@ -43,8 +60,33 @@ impl Bases {
         self
     }
 
+    /// Adds all of the others.
+    #[must_use]
+    pub fn and(mut self, others: Bases) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
     pub fn pick(&self, random: &mut Random) -> &Base {
         &self.0[random.below(self.0.len())]
+    }
+
+    /// An ONNX model; an empty one where there is none.
+    pub fn pick_model(&self, random: &mut Random) -> ModelProto {
+        let models = self.0.iter().filter_map(|base| match &base.content {
+            Content::Onnx(model) => Some(&**model),
+            Content::Program(_) => None,
+        });
+        random.pick(&models.collect::<Vec<_>>()).map(|&model| model.clone()).unwrap_or_default()
+    }
+
+    /// A program; an empty one where there is none.
+    pub fn pick_program(&self, random: &mut Random) -> &[Entry] {
+        let programs = self.0.iter().filter_map(|base| match &base.content {
+            Content::Onnx(_) => None,
+            Content::Program(entries) => Some(&entries[..]),
+        });
+        random.pick(&programs.collect::<Vec<_>>()).copied().unwrap_or_default()
     }
 
     pub fn len(&self) -> usize {
@@ -57,7 +99,8 @@ impl Base {
         let bytes = fs::read(path).unwrap();
         let file = OnnxFile::parse(bytes.clone().into(), path).unwrap();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        Self { name, bytes, model: file.proto().clone() }
+        let content = Content::Onnx(Box::new(file.proto().clone()));
+        Self { name, bytes, content }
     }
 }
 

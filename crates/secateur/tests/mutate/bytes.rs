@@ -1,5 +1,6 @@
 //! Changes of bytes: they mostly break the container.
 
+use super::programs;
 use super::random::Random;
 
 pub type Change = fn(&mut Vec<u8>, &mut Random);
@@ -18,6 +19,7 @@ pub const KINDS: &[(&str, Change)] = &[
     ("repeat a block", repeat),
     ("swap blocks", swap),
     ("change a length", |bytes, random| change_length(bytes, random)),
+    ("change an archive", |bytes, random| programs::change_fields(bytes, random)),
     ("nest groups", nest_groups),
     ("nest messages", nest_messages),
     ("insert a long number", |bytes, random| {

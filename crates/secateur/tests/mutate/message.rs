@@ -593,7 +593,7 @@ fn rename(model: &mut ModelProto, _: &Bases, random: &mut Random) {
 
 /// Adds the nodes and tensors of another model, or some of them.
 fn splice(model: &mut ModelProto, bases: &Bases, random: &mut Random) {
-    let other = bases.pick(random).model.graph.clone().unwrap_or_default();
+    let other = bases.pick_model(random).graph.unwrap_or_default();
     let graph = graph(model);
     match random.below(3) {
         0 => {
