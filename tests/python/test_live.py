@@ -212,6 +212,15 @@ def test_steps_end_where_one_step_does() -> None:
         pruner.step()
 
 
+def test_a_module_that_is_kept_keeps_what_it_makes_and_reads() -> None:
+    model = Net().eval()
+    sc.Pruner(model, torch.randn(1, 3, 8, 8), ratio=0.5, keep=["fc"]).step()
+    assert model.fc.in_features == 16
+    assert model.inner.out_channels == 12
+    with pytest.raises(sc.SecateurError, match="nothing"):
+        sc.Pruner(model, torch.randn(1, 3, 8, 8), ratio=0.5, keep=["nowhere"]).step()
+
+
 def test_proposals_can_be_changed_before_they_are_applied() -> None:
     model = Net().eval()
     pruner = sc.Pruner(model, torch.randn(1, 3, 8, 8), ratio=0.5)

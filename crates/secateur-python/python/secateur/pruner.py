@@ -323,7 +323,8 @@ class Pruner:
         """What the next step would keep; nothing is changed. `scores` replace the criterion's."""
         given = None if scores is None else {name: list(s) for name, s in scores.items()}
         options = {**self.options, **self._goal()}
-        options["keep"] = [*options["keep"], *map(_escaped, self.left)]
+        named = (_of_module(self.module, pattern) for pattern in options["keep"])
+        options["keep"] = [*named, *map(_escaped, self.left)]
         return self.graph._model.select(options, self._statistics(), given)
 
     def _goal(self) -> dict[str, Any]:
@@ -429,6 +430,12 @@ class Pruner:
         for why, names in _by_reason(self.left).items():
             lines.append(f"left alone, as the code cannot follow: {', '.join(names)}\n  {why}")
         return "\n".join(lines)
+
+
+def _of_module(module: nn.Module, pattern: str) -> str:
+    """Where a pattern is a module's name, all that is in it."""
+    names = {name for name, _ in module.named_modules()}
+    return f"{_escaped(pattern)}.*" if pattern in names else pattern
 
 
 def _escaped(name: str) -> str:
