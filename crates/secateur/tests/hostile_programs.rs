@@ -514,7 +514,7 @@ fn a_tensor_of_many_axes_is_refused() {
     let sizes = "{\"as_int\":1},".repeat(1_000_000);
     check(
         &replaced("\"sizes\":[", &format!("\"sizes\":[{sizes}")),
-        expect!["refused: `in.pt2`: a list of more than 64 parts"],
+        expect!["refused: `in.pt2`: the tensor `v`: a list of more than 64 parts"],
     );
 }
 

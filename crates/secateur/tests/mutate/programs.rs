@@ -259,7 +259,7 @@ pub const KINDS: &[(&str, Change)] = &[
             },
         );
     }),
-    ("token", change_token),
+    ("token", |entries, _, random| change_token(entries, random)),
     ("missing entry", |entries, _, random| {
         let at = random.below(entries.len());
         entries.remove(at);
@@ -453,7 +453,7 @@ fn add_chain(graph: &mut Json, length: usize, random: &mut Random) {
 }
 
 /// Changes the text of a document, which may be JSON no longer.
-fn change_token(entries: &mut Vec<Entry>, _: &Bases, random: &mut Random) {
+fn change_token(entries: &mut [Entry], random: &mut Random) {
     let documents = documents(entries);
     let Some((index, _)) = random.pick(&documents) else { return };
     let content = &mut entries[*index].1;

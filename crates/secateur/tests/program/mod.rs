@@ -95,7 +95,7 @@ impl Program {
         let main = lines.iter().take_while(|line| !is_graph(line)).count();
         let inner: Vec<(String, Json)> = lines[main..]
             .chunk_by(|_, line| !line.starts_with("graph "))
-            .map(|lines| inner_graph(lines))
+            .map(inner_graph)
             .collect();
         let mut program = Program::default();
         for line in &lines[..main] {
