@@ -159,6 +159,30 @@ def test_the_step_after_pruning_is_that_of_a_model_built_small(name: str) -> Non
     schedule.step()
 
 
+class Caching(nn.Module):
+    """Code that remembers what it made first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 12), nn.Linear(12, 4)
+        self.made: dict[str, Tensor] = {}
+        self.last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if "bias" not in self.made:
+            self.made["bias"] = torch.ones(4) * 2
+        self.last = self.second(self.first(x)) + self.made["bias"]
+        return self.last
+
+
+def test_what_code_notes_while_it_is_traced_is_forgotten() -> None:
+    model = Caching()
+    sc.Pruner(model, torch.randn(2, 8), ratio=0.5, strict=True).step()
+    assert model.made == {}
+    assert model.last is None
+    assert model.first.out_features == 6
+
+
 def test_gradients_are_cut_with_their_parameters() -> None:
     model = Net().train()
     x = torch.randn(4, 3, 8, 8)

@@ -395,9 +395,18 @@ def _entered(modules: list[nn.Module], recorder: _Recorder) -> Iterator[None]:
 def _kept(module: nn.Module) -> Iterator[None]:
     """Takes back what the modules' code notes in them, such as positions for sizes met last."""
     before = [(layer.__dict__, dict(layer.__dict__)) for layer in module.modules()]
+    caches = [
+        (value, dict(value))
+        for _, attributes in before
+        for name, value in attributes.items()
+        if type(value) is dict and not name.startswith("_")
+    ]
     try:
         yield
     finally:
+        for cache, then in caches:
+            cache.clear()
+            cache.update(then)
         for now, then in before:
             for name in [name for name in now if name not in then]:
                 del now[name]
