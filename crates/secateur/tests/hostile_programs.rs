@@ -369,13 +369,13 @@ fn arguments_of_another_type_are_refused_or_make_the_call_opaque() {
     check(
         &replaced("\"as_int\":6", "\"as_int\":6.5"),
         expect![
-            "refused: `in.pt2`: invalid type: floating point `6.5`, expected i64 at line 1 column 3"
+            "refused: `in.pt2`: the tensor `v`: invalid type: floating point `6.5`, expected i64 at line 1 column 3"
         ],
     );
     check(
         &replaced("\"as_int\":6", "\"as_int\":99999999999999999999"),
         expect![
-            "refused: `in.pt2`: invalid type: floating point `1e+20`, expected i64 at line 1 column 20"
+            "refused: `in.pt2`: the tensor `v`: invalid type: floating point `1e+20`, expected i64 at line 1 column 20"
         ],
     );
     check(
