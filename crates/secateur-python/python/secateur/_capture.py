@@ -310,9 +310,8 @@ def _trace(
         _kept(module),
         _entered(modules, recorder),
         torch.no_grad(),
-        contextlib.ExitStack() as stack,
+        recorder,
     ):
-        stack.enter_context(recorder)
         places = {name: stored[keys[id(tensor)]] for name, tensor in _places(module).items()}
         out = torch.func.functional_call(
             module, places, given[0], dict(given[1]), tie_weights=False

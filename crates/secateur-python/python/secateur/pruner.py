@@ -132,16 +132,16 @@ class Graph:
         # Raises
         SecateurError: the module's code cannot follow; then nothing has changed.
         """
-        named = _distributed.agreed(keeps, self._trace.text())
-        slices = self._model.slices({name: list(keep) for name, keep in named.items()})
+        named = _distributed.agreed(keeps, self._trace.text)
         with _distributed.rebuilt(self.wrapped):
             done = self._cut(named)
         if done:
+            cut, made, slices = done
             history = _history.of(self.module)
             history.add(slices)
-            history.note(self.module, done[0].changed.items())
-            self._trace = done[1]
-            self._model = Model(self._trace.text())
+            history.note(self.module, cut.changed.items())
+            self._trace = made
+            self._model = Model(made.text())
 
     def check(self, keeps: Keeps) -> None:
         """Whether the module's code follows; nothing is changed.
@@ -152,7 +152,7 @@ class Graph:
         if done := self._cut(keeps):
             done[0].rollback()
 
-    def _cut(self, keeps: Keeps) -> tuple[_apply.Cut, Trace] | None:
+    def _cut(self, keeps: Keeps) -> tuple[_apply.Cut, Trace, list[tuple[str, _apply.Keep]]] | None:
         named = {name: list(keep) for name, keep in keeps.items()}
         slices = self._model.slices(named)
         if not slices:
@@ -170,7 +170,7 @@ class Graph:
             wrong=self._wrong,
             scale_dropout=self.scale_dropout,
         )
-        return done, made
+        return done, made, slices
 
     def __str__(self) -> str:
         groups = self.groups
