@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::DType;
 use crate::ops::Op;
 use crate::rule::Rule;
-use crate::size::{Expr, ExprId, Sizes};
+use crate::size::{Expr, ExprId, Patches, Scalar, Sizes};
 use crate::zero::Zeros;
+use crate::{DType, Error, Result};
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
@@ -239,6 +239,55 @@ impl Graph {
     pub fn most(&self, extent: Extent) -> usize {
         let most = self.counts.get(&extent.size).filter(|_| extent.is_counted());
         most.copied().unwrap_or(extent.size)
+    }
+
+    /// The present value of an expression.
+    pub(crate) fn scalar(&self, expr: ExprId) -> Option<Scalar> {
+        let dim =
+            |value: ValueId, axis: u32| Some(self.shape(value).get(axis as usize)?.size as i64);
+        self.sizes.eval(expr, &dim, &Patches::new())
+    }
+
+    /// Adds a value; a shape that the rules cannot count with is as good as none.
+    pub(crate) fn add_value(&mut self, mut value: Value) -> ValueId {
+        value.shape = value.shape.filter(|shape| is_countable(shape));
+        let id = ValueId::new(self.values.len());
+        self.values.push(value);
+        id
+    }
+
+    /// The rule of an operator over operands of known shapes; `None` for an opaque one.
+    ///
+    /// # Errors
+    /// When the operands' shapes do not fit the operator.
+    pub(crate) fn rule(&self, op: &Op, inputs: &[Option<ValueId>]) -> Result<Option<Rule>> {
+        let shapes: Vec<Option<&[Extent]>> =
+            inputs.iter().map(|input| input.map(|value| self.shape(value))).collect();
+        let rule = op.operator().map(|operator| operator.rule(&shapes)).transpose()?;
+        if let Some(rule) = &rule {
+            rule.check(&shapes).map_err(Error::malformed)?;
+        }
+        Ok(rule)
+    }
+
+    /// Adds a node and the values that its rule makes, which have these names or none.
+    ///
+    /// # Errors
+    /// When a result is too large.
+    pub(crate) fn add_node(&mut self, node: Node, names: &[&str]) -> Result<Vec<ValueId>> {
+        let results = node.rule.as_ref().map(Rule::result_shapes).unwrap_or_default();
+        if !results.iter().all(|shape| is_countable(shape)) {
+            return Err(Error::unsupported("a result that is too large"));
+        }
+        let origin = Origin::Node(NodeId::new(self.nodes.len()));
+        let mut outputs = Vec::new();
+        for (slot, shape) in results.into_iter().enumerate() {
+            let name = names.get(slot).copied().unwrap_or_default().to_string();
+            let origin = origin.clone();
+            outputs.push(self.add_value(Value { name, dtype: None, shape: Some(shape), origin }));
+        }
+        self.nodes.push(Node { outputs: outputs.clone(), ..node });
+        Ok(outputs)
     }
 
     /// All node ids, in order.

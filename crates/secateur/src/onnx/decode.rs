@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use super::import::{Formal, Importer};
 use super::proto::{AttributeProto, NodeProto, attribute_type};
-use crate::graph::{Extent, Node, NodeId, Open, Origin, Value, ValueId, is_countable};
+use crate::graph::{Extent, Node, Open, Origin, ValueId};
 use crate::ops::Op;
 use crate::size::{Expr, ExprId, Literal, Scalar};
 use crate::tensor::TensorView;
@@ -332,7 +332,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
     }
 
     fn scalar(&self, expr: ExprId) -> Option<Scalar> {
-        self.importer.scalar(expr)
+        self.importer.graph.scalar(expr)
     }
 
     /// What may become of the values of expressions.
@@ -443,38 +443,19 @@ impl<'d, 'a> Decoder<'d, 'a> {
         for value in inputs.iter().flatten() {
             self.shape(*value)?;
         }
-        let graph = &self.importer.graph;
-        let shapes: Vec<Option<&[Extent]>> =
-            inputs.iter().map(|input| input.map(|value| graph.shape(value))).collect();
-        let rule = op.operator().map(|operator| operator.rule(&shapes)).transpose();
+        let rule = self.importer.graph.rule(&op, &inputs);
         let rule = rule.map_err(|error| self.mismatch(error.to_string()))?;
-        if let Some(rule) = &rule {
-            rule.check(&shapes).map_err(|text| self.mismatch(text))?;
-        }
-        let id = NodeId::new(graph.nodes.len());
-        let results = rule.as_ref().map(|rule| rule.result_shapes()).unwrap_or_default();
-        if !results.iter().all(|shape| is_countable(shape)) {
-            return Err(Error::unsupported("a result that is too large"));
-        }
-        let mut outputs = Vec::new();
-        for (slot, shape) in results.into_iter().enumerate() {
-            let name = names.get(slot).copied().unwrap_or_default().to_string();
-            let origin = Origin::Node(id);
-            let value = Value { name, dtype: None, shape: Some(shape), origin };
-            outputs.push(self.importer.add_value(value));
-        }
-        let (name, in_function) = (self.importer.node_name(self.node), self.importer.in_function());
-        self.importer.graph.nodes.push(Node {
-            name,
+        let node = Node {
+            name: self.importer.node_name(self.node),
             kind: self.node.op_type.clone(),
             source: self.index,
-            in_function,
+            in_function: self.importer.in_function(),
             op,
             rule,
             inputs,
-            outputs: outputs.clone(),
-        });
-        Ok(outputs)
+            outputs: Vec::new(),
+        };
+        self.importer.graph.add_node(node, names)
     }
 
     /// The source's names for the values that were bound, once the node is `decoded`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::proto::NodeProto;
 use crate::DType;
 use crate::graph::{Graph, Open, ValueId};
-use crate::size::{Binary, Expr, ExprId, Patches, Scalar, Unary};
+use crate::size::{Binary, Expr, ExprId, Scalar, Unary};
 
 /// A small tensor of which every element is an expression.
 #[derive(Clone, Debug)]
@@ -166,17 +166,10 @@ impl Evaluator<'_> {
         self.inputs.get(slot)?.as_deref()
     }
 
-    fn scalar(&self, expr: ExprId) -> Option<Scalar> {
-        let graph = &*self.graph;
-        let dim =
-            |value: ValueId, axis: u32| Some(graph.shape(value).get(axis as usize)?.size as i64);
-        graph.sizes.eval(expr, &dim, &Patches::new())
-    }
-
     /// The present values of an input that decides on positions; its literals are then frozen.
     fn ints(&mut self, slot: usize) -> Option<Vec<i64>> {
         let exprs = self.input(slot)?.exprs.clone();
-        let values = exprs.iter().map(|&expr| self.scalar(expr)?.int()).collect();
+        let values = exprs.iter().map(|&expr| self.graph.scalar(expr)?.int()).collect();
         self.frozen.extend(exprs);
         values
     }
@@ -385,7 +378,7 @@ impl Evaluator<'_> {
     fn range(&mut self) -> Option<Known> {
         let dtype = self.input(0)?.dtype;
         let bound = |slot| match self.input(slot)?.exprs[..] {
-            [expr] => self.scalar(expr)?.int(),
+            [expr] => self.graph.scalar(expr)?.int(),
             _ => None,
         };
         let (start, limit, step) = (bound(0)?, bound(1)?, bound(2)?);
@@ -459,7 +452,7 @@ impl Evaluator<'_> {
     /// A shape of at most as many elements as are evaluated.
     fn target(&mut self, slot: usize) -> Option<Vec<usize>> {
         let exprs = self.input(slot)?.exprs.clone();
-        let size = |&expr: &ExprId| usize::try_from(self.scalar(expr)?.int()?).ok();
+        let size = |&expr: &ExprId| usize::try_from(self.graph.scalar(expr)?.int()?).ok();
         let dims: Vec<usize> = exprs.iter().map(size).collect::<Option<_>>()?;
         count(&dims)?;
         self.frozen.extend(exprs);

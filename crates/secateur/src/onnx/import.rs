@@ -265,7 +265,7 @@ impl<'a> Importer<'a> {
                 shape: shape.collect(),
                 origin: Origin::Input,
             };
-            let value = self.add_value(value);
+            let value = self.graph.add_value(value);
             self.define(&values.name, Binding { value: Some(value), ..Binding::default() })?;
         }
         Ok(())
@@ -332,7 +332,7 @@ impl<'a> Importer<'a> {
         for input in inputs {
             let shape = shapes.shape(input)?;
             let info = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
-            let value = self.add_value(Value {
+            let value = self.graph.add_value(Value {
                 name: input.name.clone(),
                 dtype: info.and_then(|info| dtype(info.elem_type)),
                 shape,

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::import::{Code, Importer, operator, overload};
 use super::schema::{Argument, Int, Node as Call};
-use crate::graph::{Extent, Node, NodeId, Open, Origin, Value, ValueId, is_countable};
+use crate::graph::{Extent, Node, Open, ValueId};
 use crate::ops::Op;
 use crate::size::{ExprId, Literal, Scalar};
 use crate::{DType, Error, Result};
@@ -175,7 +175,7 @@ impl<'d, 'a> Decoder<'d, 'a> {
     /// When it is not defined.
     pub fn eval(&self, expr: ExprId) -> Result<(i64, Open)> {
         let undefined = || Error::unsupported("a size is not defined");
-        let value = self.importer.scalar(expr).and_then(Scalar::int).ok_or_else(undefined)?;
+        let value = self.importer.graph.scalar(expr).and_then(Scalar::int).ok_or_else(undefined)?;
         Ok((value, self.importer.graph.open([expr])))
     }
 
@@ -273,28 +273,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
         inputs: Vec<Option<ValueId>>,
     ) -> Result<Vec<ValueId>> {
         let op = op.into();
-        let graph = &self.importer.graph;
         for value in inputs.iter().flatten() {
             self.shape(*value)?;
         }
-        let shapes: Vec<Option<&[Extent]>> =
-            inputs.iter().map(|input| input.map(|value| graph.shape(value))).collect();
-        let rule = op.operator().map(|operator| operator.rule(&shapes)).transpose()?;
-        if let Some(rule) = &rule {
-            rule.check(&shapes).map_err(Error::malformed)?;
-        }
-        let id = NodeId::new(graph.nodes.len());
-        let results = rule.as_ref().map(|rule| rule.result_shapes()).unwrap_or_default();
-        if !results.iter().all(|shape| is_countable(shape)) {
-            return Err(Error::unsupported("a result that is too large"));
-        }
-        let mut outputs = Vec::new();
-        for shape in results {
-            let origin = Origin::Node(id);
-            let value = Value { name: String::new(), dtype: None, shape: Some(shape), origin };
-            outputs.push(self.importer.add_value(value));
-        }
-        self.importer.graph.nodes.push(Node {
+        let rule = self.importer.graph.rule(&op, &inputs)?;
+        let node = Node {
             name: self.call.name.to_string(),
             kind: super::import::short(&self.call.target).to_string(),
             source: self.index,
@@ -302,9 +285,9 @@ impl<'d, 'a> Decoder<'d, 'a> {
             op,
             rule,
             inputs,
-            outputs: outputs.clone(),
-        });
-        Ok(outputs)
+            outputs: Vec::new(),
+        };
+        self.importer.graph.add_node(node, &[])
     }
 
     /// Adds a node that makes all results of the call.

@@ -10,7 +10,8 @@ use crate::graph::{
 };
 use crate::ops::elementwise::{Elementwise, Zeros};
 use crate::ops::{self, Op, Operator};
-use crate::size::{Expr, ExprId, Literal, Patches, Scalar};
+use crate::rule::Rule;
+use crate::size::{Expr, ExprId, Literal, Scalar};
 use crate::zero;
 use crate::{DType, Error, Result};
 
@@ -292,13 +293,6 @@ impl<'a> Importer<'a> {
         self.declared(name)?.sizes.iter().map(extent).collect()
     }
 
-    pub(super) fn add_value(&mut self, mut value: Value) -> ValueId {
-        value.shape = value.shape.filter(|shape| is_countable(shape));
-        let id = ValueId::new(self.graph.values.len());
-        self.graph.values.push(value);
-        id
-    }
-
     /// A tensor that something outside gives.
     fn given(&mut self, name: &str) -> ValueId {
         let value = Value {
@@ -307,7 +301,7 @@ impl<'a> Importer<'a> {
             shape: self.declared_shape(name),
             origin: Origin::Input,
         };
-        self.add_value(value)
+        self.graph.add_value(value)
     }
 
     fn add_inputs(&mut self) -> Result<()> {
@@ -342,7 +336,7 @@ impl<'a> Importer<'a> {
     pub(super) fn open_number(&mut self, name: &str, size: &schema::Size) -> ExprId {
         let known = size.value.and_then(|value| usize::try_from(value).ok());
         let shape = known.map(|size| vec![Extent { size, open: Open::Symbolic }]);
-        let value = self.add_value(Value {
+        let value = self.graph.add_value(Value {
             name: name.to_string(),
             dtype: None,
             shape,
@@ -383,14 +377,25 @@ impl<'a> Importer<'a> {
         let op = Elementwise { zeros: Zeros::AllKept, results: 0 };
         let rule = op.rule(&shapes).ok().filter(|rule| rule.check(&shapes).is_ok());
         let op = if rule.is_some() { Op::Elementwise(op) } else { Op::Opaque };
+        self.push_own(name, "write", (op, rule), &inputs);
+    }
+
+    /// A node that no call of the program stands for.
+    fn push_own(
+        &mut self,
+        name: &str,
+        kind: &str,
+        (op, rule): (Op, Option<Rule>),
+        inputs: &[ValueId],
+    ) {
         self.graph.nodes.push(Node {
             name: name.to_string(),
-            kind: "write".to_string(),
+            kind: kind.to_string(),
             source: u32::MAX,
             in_function: false,
             op,
             rule,
-            inputs: inputs.map(Some).to_vec(),
+            inputs: inputs.iter().copied().map(Some).collect(),
             outputs: Vec::new(),
         });
     }
@@ -412,7 +417,7 @@ impl<'a> Importer<'a> {
             return Ok(());
         }
         let (decode, in_place) = self.decode(&node.target);
-        let before = (self.graph.nodes.len(), self.graph.values.len());
+        let before = self.graph.nodes.len();
         let outcome = match decode {
             None => Err(None),
             Some(decode) => {
@@ -428,7 +433,7 @@ impl<'a> Importer<'a> {
                 }
             }
             Err(why) => {
-                self.graph.nodes.truncate(before.0);
+                self.graph.nodes.truncate(before);
                 self.add_opaque(index, node, why)?;
             }
         }
@@ -574,15 +579,6 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// The present value of an expression.
-    pub(super) fn scalar(&self, expr: ExprId) -> Option<Scalar> {
-        let graph = &self.graph;
-        let dim = |value: ValueId, axis: u32| {
-            graph.shape(value).get(axis as usize).map(|extent| extent.size as i64)
-        };
-        graph.sizes.eval(expr, &dim, &Patches::new())
-    }
-
     pub(super) fn freeze(&mut self, exprs: &[ExprId]) {
         self.graph.frozen.extend(exprs);
     }
@@ -615,7 +611,7 @@ impl<'a> Importer<'a> {
             return self.given(name);
         }
         let param = ParamId::new(self.graph.params.len());
-        let value = self.add_value(Value {
+        let value = self.graph.add_value(Value {
             name: name.to_string(),
             dtype: Some(stored.dtype),
             shape: Some(shape),
@@ -635,16 +631,7 @@ impl<'a> Importer<'a> {
             let warning =
                 format!("`{}` shares memory with another weight: left whole", stored.name);
             self.graph.warnings.push(warning);
-            self.graph.nodes.push(Node {
-                name: stored.name.clone(),
-                kind: "shared memory".to_string(),
-                source: u32::MAX,
-                in_function: false,
-                op: Op::Opaque,
-                rule: None,
-                inputs: vec![Some(value)],
-                outputs: Vec::new(),
-            });
+            self.push_own(&stored.name, "shared memory", (Op::Opaque, None), &[value]);
         }
         value
     }

@@ -38,7 +38,7 @@ pub(super) fn evaluate(
         ("_operator.neg", &[a]) => Ok(add(importer, Expr::Unary(Unary::Neg, a))),
         ("_operator.floordiv", &[a, b]) => {
             // Truncated as it is floored, where nothing is negative.
-            let positive = |expr| importer.scalar(expr).is_some_and(|s| s.float() >= 0.0);
+            let positive = |expr| importer.graph.scalar(expr).is_some_and(|s| s.float() >= 0.0);
             if positive(a) && positive(b) {
                 return Ok(add(importer, Expr::Binary(Binary::Div, a, b)));
             }
@@ -58,12 +58,12 @@ pub(super) fn evaluate(
 /// An expression that is small enough, and has a value.
 fn add(importer: &mut Importer<'_>, expr: Expr) -> Option<ExprId> {
     let expr = importer.graph.sizes.add(expr);
-    let usable = !importer.graph.sizes.is_too_large(expr) && importer.scalar(expr).is_some();
+    let usable = !importer.graph.sizes.is_too_large(expr) && importer.graph.scalar(expr).is_some();
     usable.then_some(expr)
 }
 
 fn divides(importer: &Importer<'_>, a: ExprId, b: ExprId) -> bool {
-    let int = |expr| importer.scalar(expr).and_then(Scalar::int);
+    let int = |expr| importer.graph.scalar(expr).and_then(Scalar::int);
     matches!((int(a), int(b)), (Some(a), Some(b)) if b != 0 && a % b == 0)
 }
 

@@ -83,7 +83,7 @@ impl<'a> Importer<'a> {
         if self.graph.is_open([expr]) {
             return None;
         }
-        let condition = self.scalar(expr)?;
+        let condition = self.graph.scalar(expr)?;
         self.freeze(&[expr]);
         Some(usize::from(condition.float() == 0.0))
     }
@@ -182,7 +182,7 @@ impl<'a> Importer<'a> {
         let declared = declared.filter(|_| !agreed.as_ref().is_some_and(counted));
         let shape = declared.and_then(|info| self.declared_shape(info)).or(agreed);
         let origin = Origin::Node(NodeId::new(self.graph.nodes.len()));
-        let value = self.add_value(Value { name, dtype: None, shape, origin });
+        let value = self.graph.add_value(Value { name, dtype: None, shape, origin });
         self.warn(node, Some(Error::unsupported("its branches make different shapes")));
         self.graph.nodes.push(Node {
             name: self.node_name(node),

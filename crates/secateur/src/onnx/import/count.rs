@@ -79,7 +79,7 @@ impl<'a> Importer<'a> {
     fn counted_value(&mut self, name: &str) -> ValueId {
         let shape = Some(vec![self.count(&[])]);
         let name = name.to_string();
-        self.add_value(Value { name, dtype: None, shape, origin: Origin::Input })
+        self.graph.add_value(Value { name, dtype: None, shape, origin: Origin::Input })
     }
 
     /// Whether an input of a node is of a size that is counted, or is computed from such sizes.

@@ -35,7 +35,7 @@ impl<'a> Importer<'a> {
             let shape = declared.and_then(|info| self.declared_shape(info));
             let origin = Origin::Node(NodeId::new(self.graph.nodes.len()));
             let value =
-                self.add_value(Value { name: name.to_string(), dtype: None, shape, origin });
+                self.graph.add_value(Value { name: name.to_string(), dtype: None, shape, origin });
             outputs.push(value);
             if !name.is_empty() {
                 self.define(name, Binding { value: Some(value), ..Binding::default() })?;

@@ -7,19 +7,12 @@ use super::{Importer, unmade};
 use crate::graph::{Extent, Origin, Param, ParamId, Value, ValueId, is_countable};
 use crate::onnx::eval::Known;
 use crate::ops;
-use crate::size::{Expr, ExprId, Patches, Scalar};
+use crate::size::{Expr, ExprId};
 use crate::tensor::{TensorView, element_count};
 use crate::zero::{self, Spread, Zero};
 use crate::{DType, Error, Result};
 
 impl<'a> Importer<'a> {
-    pub(in crate::onnx) fn add_value(&mut self, mut value: Value) -> ValueId {
-        value.shape = value.shape.filter(|shape| is_countable(shape));
-        let id = ValueId::new(self.graph.values.len());
-        self.graph.values.push(value);
-        id
-    }
-
     /// What a name stands for here.
     pub(super) fn find(&self, name: &str) -> Option<&Binding> {
         self.scopes[self.scope_of(name)?].names.get(name)
@@ -82,15 +75,6 @@ impl<'a> Importer<'a> {
         tensor.map(|tensor| self.file.resolve(self.tensors[tensor as usize])).transpose()
     }
 
-    /// The present value of an expression.
-    pub(in crate::onnx) fn scalar(&self, expr: ExprId) -> Option<Scalar> {
-        let graph = &self.graph;
-        let dim = |value: ValueId, axis: u32| {
-            graph.shape(value).get(axis as usize).map(|extent| extent.size as i64)
-        };
-        graph.sizes.eval(expr, &dim, &Patches::new())
-    }
-
     /// What stands for zero where a value is the zero point.
     pub(in crate::onnx) fn zero(&self, value: ValueId, axis: usize, block: usize) -> Result<Zero> {
         let value = zero::unmoved(&self.graph, value);
@@ -145,7 +129,7 @@ impl<'a> Importer<'a> {
                 self.params.insert(tensor, value);
                 value
             }
-            (None, Some(known)) => self.add_value(Value {
+            (None, Some(known)) => self.graph.add_value(Value {
                 name: name.to_string(),
                 dtype: Some(known.dtype),
                 shape: Some(
@@ -177,7 +161,7 @@ impl<'a> Importer<'a> {
         if !is_countable(&shape) {
             let name = stored.name.to_string();
             let value = Value { name, dtype: None, shape: None, origin: Origin::Input };
-            return Ok((self.add_value(value), None));
+            return Ok((self.graph.add_value(value), None));
         }
         let copies = self.copies.entry(tensor).or_insert(0);
         *copies += 1;
@@ -195,7 +179,7 @@ impl<'a> Importer<'a> {
             shape: Some(shape),
             origin: Origin::Param(param),
         };
-        let value = self.add_value(value);
+        let value = self.graph.add_value(value);
         self.graph.params.push(Param {
             label: name.clone(),
             name,
