@@ -18,6 +18,9 @@ use crate::raise;
 /// Kept indices by group name.
 type NamedKeeps = BTreeMap<String, Vec<u32>>;
 
+/// A parameter, an axis, and an index or none for each position.
+type Place = (String, usize, Vec<Option<u32>>);
+
 /// A traced module, analyzed.
 #[pyclass(frozen, module = "secateur._secateur")]
 pub struct Model(secateur::Model);
@@ -226,6 +229,20 @@ impl Model {
         selection.map(|selection| Selection::new(&self.0, &selection)).map_err(raise)
     }
 
+    /// Every parameter axis that carries a group, and the group's index at each of its positions.
+    fn places(&self, group: &str) -> PyResult<Vec<Place>> {
+        let by_name = self.by_name();
+        let id = *by_name.get(group).ok_or_else(|| raise(no_group(group)))?;
+        let group = self.0.groups().get(id);
+        let place = |slice: &secateur::group::Slice| {
+            let tree = &self.0.groups().trees(slice.param)[slice.axis];
+            let mut indices = vec![None; tree.size()];
+            tree.visit_positions(group.atom, 0, &mut |at, index| indices[at] = Some(index));
+            (self.0.graph().param(slice.param).name.clone(), slice.axis, indices)
+        };
+        Ok(group.slices.iter().map(place).collect())
+    }
+
     /// What is kept of every parameter that is cut: name, and per axis the positions or `None`.
     fn slices(&self, keeps: NamedKeeps) -> PyResult<Vec<(String, Keep)>> {
         let changes = self.keeps(&keeps).and_then(|keeps| self.0.changes(&keeps));
@@ -287,14 +304,17 @@ impl Model {
         })
     }
 
+    fn by_name(&self) -> BTreeMap<&str, GroupId> {
+        self.0.groups().iter().map(|(id, group)| (group.name.as_str(), id)).collect()
+    }
+
     fn keeps(&self, named: &NamedKeeps) -> Result<Keeps> {
         let groups = self.0.groups();
-        let by_name: BTreeMap<&str, GroupId> =
-            groups.iter().map(|(id, group)| (group.name.as_str(), id)).collect();
+        let by_name = self.by_name();
         let mut keeps = Keeps::new();
         for (name, keep) in named {
             let id = by_name.get(name.as_str());
-            let id = *id.ok_or_else(|| Error::argument(format!("there is no group `{name}`")))?;
+            let id = *id.ok_or_else(|| no_group(name))?;
             let size = groups.get(id).size;
             let mut keep = keep.clone();
             keep.sort_unstable();
@@ -324,6 +344,10 @@ impl Model {
         };
         select::select(graph, groups, &self.0.cost(), &mut scorer, &options.select()?)
     }
+}
+
+fn no_group(name: &str) -> Error {
+    Error::argument(format!("there is no group `{name}`"))
 }
 
 /// Scores that the caller computed.

@@ -114,6 +114,10 @@ class Model:
         """
         The dimensions that can be cut.
         """
+    def places(self, /, group: str) -> list[tuple[str, int, list[int | None]]]:
+        """
+        Every parameter axis that carries a group, and the group's index at each of its positions.
+        """
     def plan(self, /, keeps: dict[str, SupportsGetItem[int, SupportsIndex]]) -> str:
         """
         The plan that keeps these indices, as JSON.
