@@ -1,7 +1,7 @@
 //! Results of which a size is counted from data: places where something is not zero, what is kept
 //! of many, what differs. Their size is made up, and nothing is cut along it.
 
-use super::written::Written;
+use super::written::{Written, fixed};
 use super::{agree, axis, letter, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
@@ -25,12 +25,6 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
 
 fn searched(r: &mut Rule, prefix: &str, shape: &[Extent]) -> Vec<Dim> {
     fixed(r, prefix, shape, SEARCHED)
-}
-
-/// Fixed axes named `prefix0`, `prefix1`, …
-fn fixed(r: &mut Rule, prefix: &str, shape: &[Extent], reason: &'static str) -> Vec<Dim> {
-    let axes = shape.iter().enumerate();
-    axes.map(|(i, &extent)| r.fixed(format!("{prefix}{i}"), extent, reason).into()).collect()
 }
 
 fn counted(cx: &mut Decoder<'_, '_>, r: &mut Rule, among: &[Extent]) -> Dim {

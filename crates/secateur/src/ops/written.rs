@@ -57,7 +57,12 @@ const POSITIONS: &str = "it is read at computed positions";
 const MADE: &str = "its size is spelled";
 
 /// Fixed axes named `prefix0`, `prefix1`, …
-fn fixed(r: &mut Rule, prefix: &str, shape: &[Extent], reason: &'static str) -> Vec<Dim> {
+pub(super) fn fixed(
+    r: &mut Rule,
+    prefix: &str,
+    shape: &[Extent],
+    reason: &'static str,
+) -> Vec<Dim> {
     let axes = shape.iter().enumerate();
     axes.map(|(i, &extent)| r.fixed(format!("{prefix}{i}"), extent, reason).into()).collect()
 }

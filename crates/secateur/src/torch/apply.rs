@@ -181,18 +181,10 @@ fn write(
         entries.insert(*entry, edits.apply(&payloads.text)?);
     }
     entries.extend(program.map(|program| (file.program_entry, program)));
-    let writers: BTreeMap<usize, Writer<'_>> = entries
-        .iter()
-        .map(|(&entry, text)| (entry, Writer::Text(text)))
-        .chain(
-            tensors
-                .iter()
-                .map(|(&entry, (cut, stored))| (entry, Writer::Tensor(file, cut, stored))),
-        )
-        .collect();
-    let closures: BTreeMap<usize, (u64, Box<Fill<'_>>)> =
-        writers.into_iter().map(|(entry, writer)| (entry, writer.content())).collect();
-    let content = |entry: usize| match closures.get(&entry) {
+    let texts = entries.iter().map(|(&entry, text)| (entry, text_content(text)));
+    let tensors = tensors.iter().map(|(&entry, (cut, at))| (entry, tensor_content(file, cut, at)));
+    let contents: BTreeMap<usize, (u64, Box<Fill<'_>>)> = texts.chain(tensors).collect();
+    let content = |entry: usize| match contents.get(&entry) {
         Some((len, fill)) => Content::New(*len, fill),
         None => Content::Same,
     };
@@ -201,29 +193,22 @@ fn write(
 
 type Fill<'a> = dyn Fn(&mut dyn Write) -> io::Result<()> + 'a;
 
-/// What an entry of the new archive holds.
-enum Writer<'a> {
-    Text(&'a str),
-    Tensor(&'a TorchFile, &'a Cut, &'a Stored),
+fn text_content(text: &str) -> (u64, Box<Fill<'_>>) {
+    (text.len() as u64, Box::new(move |sink| sink.write_all(text.as_bytes())))
 }
 
-impl<'a> Writer<'a> {
-    fn content(self) -> (u64, Box<Fill<'a>>) {
-        match self {
-            Writer::Text(text) => {
-                (text.len() as u64, Box::new(move |sink| sink.write_all(text.as_bytes())))
-            }
-            Writer::Tensor(file, cut, stored) => {
-                let fill = move |sink: &mut dyn Write| {
-                    let data = file.raw(stored);
-                    cut.write(&data, sink)?;
-                    file.archive.release(&data);
-                    Ok(())
-                };
-                (cut.byte_len() as u64, Box::new(fill))
-            }
-        }
-    }
+fn tensor_content<'a>(
+    file: &'a TorchFile,
+    cut: &'a Cut,
+    stored: &'a Stored,
+) -> (u64, Box<Fill<'a>>) {
+    let fill = move |sink: &mut dyn Write| {
+        let data = file.raw(stored);
+        cut.write(&data, sink)?;
+        file.archive.release(&data);
+        Ok(())
+    };
+    (cut.byte_len() as u64, Box::new(fill))
 }
 
 /// The program's text with new sizes.

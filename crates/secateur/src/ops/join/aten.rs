@@ -185,10 +185,6 @@ fn decode_narrow(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let (first, open) = cx.eval(start)?;
     let (count, unknown) = cx.eval(length)?;
     let size = shape[along].size;
-    let whole = first == 0 && count == size as i64;
-    if first != 0 && !whole {
-        cx.freeze(&[start, length]);
-    }
     let cut = Cut {
         axis: along,
         start: bound(first, size),
@@ -201,6 +197,7 @@ fn decode_narrow(cx: &mut Decoder<'_, '_>) -> Result<()> {
         let places = [Place::Attribute("start"), Place::Attribute("length")];
         return cx.node(Slice { cuts: vec![cut], places }, &[data]);
     }
+    cx.freeze(&[start, length]);
     let mut r = Rule::new("narrow");
     let (mut dims, mut result): (Vec<Dim>, Vec<Dim>) = (Vec::new(), Vec::new());
     for (index, &extent) in shape.iter().enumerate() {
