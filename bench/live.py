@@ -48,7 +48,7 @@ def check(
     selection = step(pruner)
     error = effect = 0.0
     if selection:
-        mask(masked, secateur.Graph(masked, example)._model.slices(selection.keeps))
+        mask(masked, secateur.Graph(masked, example)._model.changes(selection.keeps).slices())
         wanted, got = outputs(masked, example), outputs(pruned, example)
         if not exact.same_shapes(wanted, got, usual):
             problems.append("does not keep the output shapes")

@@ -5,9 +5,10 @@
     python bench/livespeed.py --only resnet --json live.json
 
 Each side runs in a process of its own, from the call to the pruned module: `Pruner(…, ratio=0.5)`
-and `step()` here, `MagnitudePruner(…)` and `step()` there. `core` is what is left of ours without
-the two traces and without cutting tensors: analysis, scoring, selection, and the sizes that follow.
-`rest` is what is left of theirs without the forward pass that it traces.
+and `step()` here, `MagnitudePruner(…)` and `step()` there; the least of three runs on fresh models.
+`core` is what is left of ours without the two traces and without cutting tensors: analysis,
+scoring, selection, and the sizes that follow. `rest` is what is left of theirs without the forward
+pass that it traces.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +71,17 @@ def ours(name: str) -> dict[str, float]:
 
         setattr(module, function, wrapper)
 
-    timed(pruner, "trace", "trace")
-    timed(_apply, "trace", "trace")
-    timed(_apply, "cut", "cut")
-    start = time.process_time()
-    secateur.Pruner(model, example, ratio=0.5).step()
-    total = time.process_time() - start
+    places = ((pruner, "trace"), (_apply, "trace"), (_apply, "cut"))
+    plain = [getattr(*place) for place in places]
+    for module, function in places:
+        timed(module, function, function)
+    try:
+        start = time.process_time()
+        secateur.Pruner(model, example, ratio=0.5).step()
+        total = time.process_time() - start
+    finally:
+        for place, function in zip(places, plain, strict=True):
+            setattr(*place, function)
     return {"total": total, "core": total - spent["trace"] - spent["cut"]}
 
 
@@ -108,18 +115,20 @@ SIDES = {"ours": ours, "peers": peers}
 
 
 def measure(name: str, side: str) -> dict[str, float] | str:
-    """The least of several runs, or what stopped them."""
-    found = []
-    for _ in range(RUNS):
-        command = [sys.executable, __file__, "--side", side, name]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
-        except subprocess.TimeoutExpired:
-            return f"more than {LIMIT} s"
-        if done.returncode:
-            lines = done.stderr.strip().splitlines()
-            return lines[-1][:90] if lines else "failed"
-        found.append(json.loads(done.stdout.splitlines()[-1]))
+    """What one side took, or what stopped it."""
+    command = [sys.executable, __file__, "--side", side, name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        return f"more than {LIMIT} s"
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        return lines[-1][:90] if lines else "failed"
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def least(name: str, side: Callable[[str], dict[str, float]]) -> dict[str, float]:
+    found = [side(name) for _ in range(RUNS)]
     return {key: min(one[key] for one in found) for key in found[0]}
 
 
@@ -139,7 +148,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.side:
         torch.set_num_threads(1)
-        print(json.dumps(SIDES[arguments.side](arguments.name)))
+        print(json.dumps(least(arguments.name, SIDES[arguments.side])))
         return 0
     rows, results, totals, cores = [], {}, [], []
     for name in (name for name in MODELS if arguments.only in name):

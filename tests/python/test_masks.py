@@ -364,7 +364,7 @@ def test_groups_of_a_masked_module_reach_its_masks() -> None:
     mask(module, "0.weight", amount=0.5)
     graph = sc.Graph(module, (x,))
     (group,) = graph.groups
-    cut = dict(graph._model.slices({group.name: [0, 3]}))
+    cut = dict(graph._model.changes({group.name: [0, 3]}).slices())
     assert cut["0.parametrizations.weight.0.keep"] == [[0, 3], None, None, None]
     assert cut["0.parametrizations.weight.original"] == [[0, 3], None, None, None]
 

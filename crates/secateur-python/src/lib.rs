@@ -50,7 +50,7 @@ mod _secateur {
     #[pymodule_export]
     use super::SecateurError;
     #[pymodule_export]
-    use super::model::{Entry, Footprint, Group, Model, Selection, Slice, prune_file};
+    use super::model::{Changes, Entry, Footprint, Group, Model, Selection, Slice, prune_file};
     #[pymodule_export]
     use super::{criteria, known_operators, main};
 }

@@ -1,15 +1,16 @@
 //! A traced module: its groups, what is selected of them, and what that means for its tensors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
+use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use secateur::criterion::{self, Measure, Scores, Statistics};
+use secateur::criterion::{self, Measure, Scores, Statistic, Statistics, Weights};
 use secateur::graph::{Graph, ParamId};
 use secateur::group::{GroupId, Keeps};
 use secateur::plan::Plan;
-use secateur::tensor::Keep;
+use secateur::tensor::{Keep, TensorView};
 use secateur::{Error, Result, select};
 
 use crate::options::Options;
@@ -136,6 +137,40 @@ impl Selection {
     }
 }
 
+/// What keeping indices of groups means for tensors and for the module's code.
+#[pyclass(frozen, module = "secateur._secateur")]
+pub struct Changes {
+    model: Py<Model>,
+    changes: secateur::Changes,
+    /// Whether all groups that are cut are exact.
+    exact: bool,
+}
+
+#[pymethods]
+impl Changes {
+    /// What is kept of every parameter that is cut: name, and per axis the positions or `None`.
+    fn slices(&self) -> Vec<(String, Keep)> {
+        let graph = self.model.get().0.graph();
+        let params = self.changes.params.iter();
+        params.map(|(&id, keep)| (graph.param(id).name.clone(), keep.clone())).collect()
+    }
+
+    /// The integers that calls are given and that follow: the index of the call, the argument, what
+    /// it is and what it becomes.
+    fn numbers(&self) -> Vec<(usize, String, i64, i64)> {
+        let numbers = self.model.get().0.renumbered(&self.changes);
+        numbers.into_iter().map(|n| (n.call, n.argument, n.was, n.becomes)).collect()
+    }
+
+    /// The model of `program`, the trace of the same code once its tensors are cut. Raises where the
+    /// code has not followed.
+    fn followed(&self, py: Python<'_>, program: &str) -> PyResult<Model> {
+        let model = &self.model.get().0;
+        let followed = py.detach(|| model.followed(&self.changes, program, self.exact));
+        followed.map(Model).map_err(raise)
+    }
+}
+
 #[pymethods]
 impl Group {
     /// Whether the pruned model computes what the original does with the removed slices zero.
@@ -200,7 +235,7 @@ impl Model {
         options: Options,
         statistics: Py<PyAny>,
     ) -> PyResult<BTreeMap<String, Vec<f64>>> {
-        let provider = Provider { callback: statistics, graph: self.0.graph() };
+        let provider = Provider::new(py, statistics, self.0.graph(), &options)?;
         let scores = py.detach(|| {
             let options = options.score()?;
             criterion::score(self.0.graph(), self.0.groups(), &provider, &options, None)
@@ -224,7 +259,7 @@ impl Model {
         statistics: Py<PyAny>,
         scores: Option<BTreeMap<String, Vec<f64>>>,
     ) -> PyResult<Selection> {
-        let provider = Provider { callback: statistics, graph: self.0.graph() };
+        let provider = Provider::new(py, statistics, self.0.graph(), &options)?;
         let selection = py.detach(|| self.selected(&options, &provider, scores.as_ref()));
         selection.map(|selection| Selection::new(&self.0, &selection)).map_err(raise)
     }
@@ -243,21 +278,16 @@ impl Model {
         Ok(group.slices.iter().map(place).collect())
     }
 
-    /// What is kept of every parameter that is cut: name, and per axis the positions or `None`.
-    fn slices(&self, keeps: NamedKeeps) -> PyResult<Vec<(String, Keep)>> {
-        let changes = self.keeps(&keeps).and_then(|keeps| self.0.changes(&keeps));
-        let changes = changes.map_err(raise)?;
-        let named = changes
-            .params
-            .iter()
-            .map(|(&id, keep)| (self.0.graph().param(id).name.clone(), keep.clone()));
-        Ok(named.collect())
-    }
-
-    /// The program once sizes are what the kept indices make them.
-    fn edited(&self, py: Python<'_>, keeps: NamedKeeps) -> PyResult<String> {
-        let keeps = self.keeps(&keeps).map_err(raise)?;
-        py.detach(|| self.0.edited_program(&keeps)).map_err(raise)
+    /// What keeping these indices of groups means for tensors and for the module's code.
+    fn changes(slf: Py<Self>, py: Python<'_>, keeps: NamedKeeps) -> PyResult<Changes> {
+        let model = &slf.get().0;
+        let changed = py.detach(|| {
+            let keeps = slf.get().keeps(&keeps)?;
+            let exact = keeps.keys().all(|&id| model.groups().get(id).is_exact());
+            Ok((model.changes(&keeps)?, exact))
+        });
+        let (changes, exact) = changed.map_err(raise)?;
+        Ok(Changes { model: slf, changes, exact })
     }
 
     /// The plan that keeps these indices, as JSON.
@@ -365,16 +395,68 @@ fn given(groups: &secateur::group::Groups, named: &BTreeMap<String, Vec<f64>>) -
     Ok(Scores::new(scores.collect::<Result<_>>()?, "no score is given for it"))
 }
 
-/// Statistics that Python computes.
+/// Statistics of weights that lie in memory, and else what Python computes.
 struct Provider<'a> {
     callback: Py<PyAny>,
     graph: &'a Graph,
+    memory: Memory,
+}
+
+/// Weights in the memory of this process, where nothing else is asked for.
+struct Memory(HashMap<ParamId, TensorView>);
+
+impl Weights for Memory {
+    fn view(&self, param: ParamId) -> Result<TensorView> {
+        let view = self.0.get(&param).cloned();
+        view.ok_or_else(|| Error::argument("the weights are not in memory"))
+    }
+}
+
+/// The bytes of a buffer, which is not written while they are read.
+struct Bytes(PyBuffer<u8>);
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        let (start, len) = (self.0.buf_ptr().cast::<u8>(), self.0.len_bytes());
+        if len == 0 {
+            return &[];
+        }
+        // SAFETY: the buffer is contiguous, of `len` bytes, and held by `self`; whoever prunes a
+        // module does not train it at the same time.
+        unsafe { std::slice::from_raw_parts(start, len) }
+    }
+}
+
+impl<'a> Provider<'a> {
+    fn new(
+        py: Python<'_>,
+        callback: Py<PyAny>,
+        graph: &'a Graph,
+        options: &Options,
+    ) -> PyResult<Self> {
+        let mut memory = HashMap::new();
+        let statistic = options.score().map_err(raise)?.criterion.statistic;
+        let of_weights = !matches!(statistic, Statistic::Sum(Measure::Taylor | Measure::Fisher));
+        for id in graph.param_ids().filter(|_| of_weights) {
+            let param = graph.param(id);
+            let found = callback.call_method1(py, "memory", (&param.name,))?;
+            let Some(buffer) = found.extract::<Option<PyBuffer<u8>>>(py)? else { continue };
+            if !buffer.is_c_contiguous() {
+                continue;
+            }
+            let data = bytes::Bytes::from_owner(Bytes(buffer));
+            let dims = param.shape.clone();
+            let view = TensorView::new(param.dtype, dims, data).map_err(raise)?;
+            memory.insert(id, view);
+        }
+        Ok(Self { callback, graph, memory: Memory(memory) })
+    }
 }
 
 impl Statistics for Provider<'_> {
     /// Python runs one thread at a time.
     fn is_serial(&self) -> bool {
-        true
+        self.graph.param_ids().any(|id| !self.memory.0.contains_key(&id))
     }
 
     fn sums(
@@ -384,6 +466,9 @@ impl Statistics for Provider<'_> {
         axes: &[usize],
         kept: &Keep,
     ) -> Result<Vec<Vec<f64>>> {
+        if self.memory.0.contains_key(&param) {
+            return self.memory.sums(measure, param, axes, kept);
+        }
         let name = self.graph.param(param).name.as_str();
         let called = Python::attach(|py| -> PyResult<Vec<Vec<f64>>> {
             let arguments = (measure.name(), name, axes.to_vec(), kept.clone());
@@ -399,6 +484,9 @@ impl Statistics for Provider<'_> {
         members: &[Vec<u32>],
         kept: &Keep,
     ) -> Result<Vec<f64>> {
+        if self.memory.0.contains_key(&param) {
+            return self.memory.distances(param, axis, members, kept);
+        }
         let name = self.graph.param(param).name.as_str();
         let called = Python::attach(|py| -> PyResult<Vec<f64>> {
             let options = PyDict::new(py);

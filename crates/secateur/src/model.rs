@@ -30,7 +30,7 @@ use crate::plan::{GroupPlan, ModelId, NodePlan, Plan, SlicePlan, VERSION};
 use crate::refit::{self, Refit, refit};
 use crate::select::{self, SelectOptions, Selection};
 use crate::tensor::{Keep, TensorView};
-use crate::torch::{self, Program, TorchFile, TorchWeights};
+use crate::torch::{self, Program, Renumbered, TorchFile, TorchWeights};
 use crate::{Error, Result};
 
 /// A model file that was read and analyzed.
@@ -134,7 +134,10 @@ impl Model {
     /// # Errors
     /// When the text is not one.
     pub fn from_program(text: &str) -> Result<Self> {
-        let program = Program::parse(text)?;
+        Model::of_program(Program::parse(text)?)
+    }
+
+    fn of_program(program: Program) -> Result<Self> {
         let imported = program.import()?;
         Model::of(Source::Program(program, imported), &Hints::new())
     }
@@ -357,18 +360,26 @@ impl Model {
         Ok(keeps)
     }
 
-    /// The text of a PyTorch program once sizes are what `keeps` make them.
+    /// The integers that the calls of a traced program are given, and that follow `changes`.
+    pub fn renumbered(&self, changes: &Changes) -> Vec<Renumbered> {
+        match &self.source {
+            Source::Program(program, imported) => program.renumbered(imported, changes),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The model of `program`, the trace of the same code once tensors are cut as `changes` say.
+    /// Numbers that are no integers have to follow where `exact`.
     ///
     /// # Errors
-    /// As [`Model::changes`], or when this is no program.
-    pub fn edited_program(&self, keeps: &Keeps) -> Result<String> {
-        let changes = self.changes(keeps)?;
-        match &self.source {
-            Source::Program(program, imported) => {
-                program.edited(imported, &self.analysis, &changes)
-            }
-            _ => Err(Error::argument("this is no program without a file")),
-        }
+    /// When the code has not followed; the error names its line.
+    pub fn followed(&self, changes: &Changes, program: &str, exact: bool) -> Result<Self> {
+        let Source::Program(before, imported) = &self.source else {
+            return Err(Error::argument("this is no traced program"));
+        };
+        let program = Program::parse(program)?;
+        before.check(imported, &self.analysis, changes, &program, exact)?;
+        Model::of_program(program)
     }
 
     /// Writes the model without what `keeps` leaves out.

@@ -5,7 +5,6 @@ module must make afterwards.
 """
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,14 +15,14 @@ from torch.optim import Optimizer
 
 from secateur import _attributes
 from secateur._attributes import Attribute
-from secateur._capture import Trace, tensors, trace
-from secateur._secateur import SecateurError
+from secateur._capture import Call, Trace, tensors, trace
+from secateur._secateur import Changes, Model, SecateurError
 
 Keep = Sequence[Sequence[int] | None]
 Undo = Callable[[], None]
 Sort = tuple[str, str]
+Number = tuple[Call, str, int, int]
 MAX_SORTS = 8
-FREE = frozenset(("stride", "storage_offset", "train", "dropout_p"))
 
 
 @dataclass
@@ -119,14 +118,13 @@ def follow(
     module: nn.Module,
     done: Cut,
     before: Trace,
-    wanted: Mapping[str, Any],
+    changes: Changes,
     inputs: tuple[Sequence[Any], Mapping[str, Any]],
     *,
-    exact: bool,
     wrong: set[Sort],
     scale_dropout: bool,
-) -> Trace:
-    """Lets the module's attributes follow, and checks that it makes the wanted program.
+) -> tuple[Trace, Model]:
+    """Lets the module's attributes follow, and checks that it makes the program that it should.
 
     An attribute may have the value of a size by chance: where the program is another one, sorts of
     attributes are left as they are, one to three at a time. `wrong` remembers which.
@@ -134,31 +132,32 @@ def follow(
     # Raises
     SecateurError: its code cannot follow; all is then as it was.
     """
-    old_nodes = before.program["graph_module"]["graph"]["nodes"]
-    new_nodes = wanted["graph_module"]["graph"]["nodes"]
     first: Exception | None = None
     try:
-        spelled = _attributes.spelled(old_nodes, new_nodes, before.calls)
-        set_attributes(_groups_of(old_nodes, new_nodes, before), done)
+        numbers = [
+            (before.calls[call], name, was, now) for call, name, was, now in changes.numbers()
+        ]
+        spelled = _attributes.spelled(numbers)
+        set_attributes(_groups_of(numbers), done)
         for layer in module.modules():
             set_attributes(_attributes.described(layer), done)
         for left in _trials({_sort(attribute) for attribute in spelled}, wrong):
-            numbers = Cut()
+            tried = Cut()
             followed = {at: number for at, number in spelled.items() if _sort(at) not in left}
-            set_attributes(followed, numbers)
+            set_attributes(followed, tried)
             try:
-                made = _retrace(module, inputs, before, new_nodes, old_nodes)
-                _compare(made, wanted, before, exact=exact)
+                made = _retrace(module, inputs, numbers)
+                model = changes.followed(made.text)
             except SecateurError as error:
                 first = first or error
-                numbers.rollback()
+                tried.rollback()
                 continue
-            done.undo += numbers.undo
-            done.changed.update(numbers.changed)
+            done.undo += tried.undo
+            done.changed.update(tried.changed)
             if scale_dropout:
                 set_attributes(_dropout_rates(before, made), done)
             wrong.update(left)
-            return made
+            return made, model
         raise first or SecateurError("the module's code cannot follow")
     except Exception:
         done.rollback()
@@ -168,16 +167,10 @@ def follow(
 def _dropout_rates(before: Trace, made: Trace) -> dict[Attribute, float]:
     """Rates times the share of the units that is left, as TorchPruner has it."""
     rates: dict[Attribute, float] = {}
-    for (module, old), (_, new) in zip(before.dropouts, made.dropouts, strict=True):
-        was, now = _elements(before, old), _elements(made, new)
+    for (module, was), (_, now) in zip(before.dropouts, made.dropouts, strict=True):
         if was != now:
             rates[Attribute(module, "p", None)] = module.p * now / was
     return rates
-
-
-def _elements(traced: Trace, name: str) -> int:
-    values = traced.program["graph_module"]["graph"]["tensor_values"]
-    return math.prod(size["as_int"] for size in values[name]["sizes"])
 
 
 def _sort(attribute: Attribute) -> Sort:
@@ -206,117 +199,29 @@ def set_attributes(attributes: Mapping[Attribute, int | float], done: Cut) -> No
             done.changed[attribute] = number
 
 
-def _groups_of(
-    before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], traced: Trace
-) -> dict[Attribute, int]:
+def _groups_of(numbers: Iterable[Number]) -> dict[Attribute, int]:
     """Numbers of groups: those of the innermost module that has such an attribute."""
     found = {}
-    for old, new, call in zip(before, after, traced.calls, strict=True):
-        for name, attribute in (("groups", "groups"), ("group", "num_groups")):
-            was, becomes = _int(old, name), _int(new, name)
-            if was is None or was == becomes:
-                continue
-            for module in reversed(call.modules):
-                if module.__dict__.get(attribute) == was:
-                    found[Attribute(module, attribute, None)] = becomes
-                    break
+    for call, name, was, becomes in numbers:
+        attribute = {"groups": "groups", "group": "num_groups"}.get(name)
+        for module in reversed(call.modules if attribute else ()):
+            if module.__dict__.get(attribute) == was:
+                found[Attribute(module, attribute, None)] = becomes
+                break
     return found
-
-
-def _int(node: dict[str, Any], name: str) -> int | None:
-    for argument in node["inputs"]:
-        if argument["name"] == name:
-            return argument["arg"].get("as_int")
-    return None
 
 
 def _retrace(
     module: nn.Module,
     inputs: tuple[Sequence[Any], Mapping[str, Any]],
-    before: Trace,
-    new_nodes: Sequence[dict[str, Any]],
-    old_nodes: Sequence[dict[str, Any]],
+    numbers: Sequence[Number],
 ) -> Trace:
     try:
         return trace(module, *inputs)
     except SecateurError as error:
-        line = _first_changed(before, old_nodes, new_nodes)
+        line = numbers[0][0].line if numbers else "a call with sizes of its own"
         raise SecateurError(
             f"the module's code does not run on the pruned tensors: {error.__cause__ or error}\n"
             f"hint: sizes are spelled near {line}; keep what they spell (`keep=[...]`), or prune "
             "the exported program: `secateur.prune_exported(...)`"
         ) from error
-
-
-def _first_changed(
-    before: Trace, old_nodes: Sequence[dict[str, Any]], new_nodes: Sequence[dict[str, Any]]
-) -> str:
-    for old, new, call in zip(old_nodes, new_nodes, before.calls, strict=True):
-        if any(True for _ in _attributes.changed_arguments(old, new)):
-            return call.line
-    return "a call with sizes of its own"
-
-
-def _compare(made: Trace, wanted: Mapping[str, Any], before: Trace, *, exact: bool) -> None:
-    new, old = made.program["graph_module"]["graph"], wanted["graph_module"]["graph"]
-    read = {name for node in new["nodes"] for name in _read(node)}
-    read.update(output["as_tensor"]["name"] for output in new["outputs"])
-    if len(new["nodes"]) != len(old["nodes"]):
-        raise _differs("the module makes other calls than before", before, 0)
-    for index, (got, want) in enumerate(zip(new["nodes"], old["nodes"], strict=True)):
-        if got["target"] != want["target"]:
-            raise _differs(f"`{want['target']}` became `{got['target']}`", before, index)
-        for name in read.intersection(_names(want)):
-            sizes = [[s["as_int"] for s in g["tensor_values"][name]["sizes"]] for g in (new, old)]
-            if sizes[0] != sizes[1]:
-                text = f"`{want['target']}` makes sizes {sizes[0]}, and {sizes[1]} are needed"
-                raise _differs(text, before, index)
-        for argument in _other_arguments(got, want, exact=exact):
-            text = f"the argument `{argument}` of `{want['target']}` does not follow"
-            raise _differs(text, before, index)
-
-
-def _names(node: Mapping[str, Any]) -> list[str]:
-    names = []
-    for output in node["outputs"]:
-        if "as_tensor" in output:
-            names.append(output["as_tensor"]["name"])
-        names += [one["name"] for one in output.get("as_tensors", ())]
-    return names
-
-
-def _read(node: Mapping[str, Any]) -> list[str]:
-    names = []
-    for argument in node["inputs"]:
-        value = argument["arg"]
-        if "as_tensor" in value:
-            names.append(value["as_tensor"]["name"])
-        listed = value.get("as_optional_tensors", ())
-        names += [one["as_tensor"]["name"] for one in listed if "as_tensor" in one]
-    return names
-
-
-def _other_arguments(got: Mapping[str, Any], want: Mapping[str, Any], *, exact: bool) -> list[str]:
-    """Numbers that are not what they have to be; large ones mean "to the end"."""
-    other = []
-    large = 1 << 31
-    for a, b in zip(got["inputs"], want["inputs"], strict=True):
-        if a["arg"] == b["arg"] or a["name"] in FREE:
-            continue
-        kind, value = next(iter(a["arg"].items()))
-        wanted = b["arg"].get(kind)
-        if kind == "as_int" and a["name"] == "end" and value >= large:
-            continue
-        counts = kind in ("as_int", "as_ints") or (kind == "as_float" and exact)
-        if counts and value != wanted:
-            other.append(a["name"])
-    return other
-
-
-def _differs(text: str, before: Trace, index: int) -> SecateurError:
-    line = before.calls[index].line if index < len(before.calls) else ""
-    return SecateurError(
-        f"{line}: {text}\n"
-        "hint: keep the groups around it (`keep=[...]`), or prune the exported program: "
-        "`secateur.prune_exported(...)`"
-    )

@@ -3,15 +3,13 @@
 Knows nothing of groups: it is told which arguments of which calls change.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from secateur._capture import Call
-
-Change = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,34 +64,18 @@ def numbers(module: Any) -> Iterator[tuple[Attribute, int]]:
             yield from numbers(value)
 
 
-def changed_arguments(before: dict[str, Any], after: dict[str, Any]) -> Iterator[Change]:
-    """The integers of a call that change: what they were, and what they become."""
-    for old, new in zip(before["inputs"], after["inputs"], strict=True):
-        if old["arg"] == new["arg"]:
-            continue
-        (was,), (becomes,) = old["arg"].values(), new["arg"].values()
-        if isinstance(was, int) and isinstance(becomes, int):
-            yield was, becomes
-        elif isinstance(was, list) and isinstance(becomes, list):
-            pairs = zip(was, becomes, strict=True)
-            yield from ((a, b) for a, b in pairs if isinstance(a, int) and a != b)
-
-
-def spelled(
-    before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], calls: Sequence[Call]
-) -> dict[Attribute, int]:
-    """The attributes that spell the arguments that change, and what they become.
+def spelled(changed: Iterable[tuple[Call, str, int, int]]) -> dict[Attribute, int]:
+    """The attributes that spell arguments that change, and what they become.
 
     They are those of the innermost of the modules that the call is made in that has one of the
     argument's value, and numbers of heads that divide it. What PyTorch's own layers say of
     their tensors is left out.
     """
     found: dict[Attribute, int] = {}
-    for old, new, call in zip(before, after, calls, strict=True):
-        for was, becomes in changed_arguments(old, new):
-            own = _innermost(call, _heads(was, becomes)) | _innermost(call, _equal(was, becomes))
-            for attribute, number in own.items():
-                found.setdefault(attribute, number)
+    for call, _, was, becomes in changed:
+        own = _innermost(call, _heads(was, becomes)) | _innermost(call, _equal(was, becomes))
+        for attribute, number in own.items():
+            found.setdefault(attribute, number)
     return found
 
 

@@ -6,6 +6,7 @@ random number generators are as they were. Knows nothing of groups.
 """
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -27,6 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from secateur._secateur import SecateurError
 
 SCHEMA = {"major": 8, "minor": 0}
+NONE = '{"as_none":true}'
 POSITIONAL = 1
 STRIDED = 7
 META = torch.device("meta")
@@ -69,12 +71,9 @@ class Call:
 class Trace:
     """The calls of one run."""
 
-    program: dict[str, Any]
+    text: str  # the program, in the JSON of a `.pt2` file
     calls: list[Call]
-    dropouts: list[tuple[nn.Module, str]]  # and the tensors that they are given
-
-    def text(self) -> str:
-        return json.dumps(self.program)
+    dropouts: list[tuple[nn.Module, int]]  # and the elements that they are given
 
 
 @dataclass
@@ -85,12 +84,12 @@ class _Recorder(TorchDispatchMode):
     kept: list[Tensor]  # so that no identity is used twice
     modules: list[nn.Module]
     meta: bool
-    nodes: list[dict[str, Any]] = field(default_factory=list)
+    nodes: list[str] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
-    values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    values: list[str] = field(default_factory=list)
     constants: list[str] = field(default_factory=list)
     copies: dict[int, Tensor] = field(default_factory=dict)
-    dropouts: list[tuple[nn.Module, str]] = field(default_factory=list)
+    dropouts: list[tuple[nn.Module, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -116,8 +115,7 @@ class _Recorder(TorchDispatchMode):
         leaves = (args, kwargs) if kwargs else args
         tensors = [leaf for leaf in pytree.tree_leaves(leaves) if isinstance(leaf, Tensor)]
         if not tensors:
-            makes = any(argument.name == "device" for argument in func._schema.arguments)
-            return args, {**kwargs, "device": META} if makes else kwargs
+            return args, {**kwargs, "device": META} if _makes(func) else kwargs
         real = [tensor for tensor in tensors if not tensor.is_meta]
         if not real or len(real) == len(tensors):
             return args, kwargs
@@ -140,78 +138,85 @@ class _Recorder(TorchDispatchMode):
         outputs = [leaf for leaf in pytree.tree_leaves(out) if isinstance(leaf, Tensor)]
         if schema is None or not outputs:
             return
-        given = [
-            (argument.name, value) for argument, value in zip(schema.arguments, args, strict=False)
-        ]
-        given += list(kwargs.items())
+        given = [*zip(_names(func), args, strict=False), *kwargs.items()]
         inputs = [
-            {"name": name, "arg": self._argument(value), "kind": POSITIONAL}
+            f'{{"name":"{name}","arg":{self._argument(value)},"kind":{POSITIONAL}}}'
             for name, value in given
         ]
         line = _line()
         made = [self._output(value) for value in (out if isinstance(out, tuple) else (out,))]
+        name = f"{schema.name.split('::')[-1]}_{len(self.nodes)}"
         self.nodes.append(
-            {
-                "target": f"torch.ops.{func}",
-                "inputs": inputs,
-                "outputs": made,
-                "metadata": {"stack_trace": f"File {line}"},
-                "name": f"{schema.name.split('::')[-1]}_{len(self.nodes)}",
-            }
+            f'{{"target":"torch.ops.{func}","inputs":[{",".join(inputs)}],'
+            f'"outputs":[{",".join(made)}],"name":"{name}",'
+            f'"metadata":{{"stack_trace":{json.dumps(f"File {line}")}}}}}'
         )
         self.calls.append(Call(line, tuple(self.modules)))
 
-    def _output(self, value: object) -> dict[str, Any]:
+    def _output(self, value: object) -> str:
         if isinstance(value, Tensor):
-            return {"as_tensor": {"name": self._define(value)}}
+            return f'{{"as_tensor":{{"name":"{self.define(value)}"}}}}'
         if isinstance(value, (list, tuple)):
-            return {"as_tensors": [{"name": self._define(one)} for one in value]}
-        return {"as_none": True}
+            names = ",".join(f'{{"name":"{self.define(one)}"}}' for one in value)
+            return f'{{"as_tensors":[{names}]}}'
+        return NONE
 
-    def _define(self, tensor: Tensor) -> str:
+    def define(self, tensor: Tensor) -> str:
         """A new name, also for a tensor that was written in place."""
         name = f"v{len(self.values)}"
         self.names[id(tensor)] = name
         self.kept.append(tensor)
-        self.values[name] = _meta(tensor)
+        self.values.append(f'"{name}":{_meta(tensor)}')
         return name
 
     def name(self, tensor: Tensor) -> str:
         known = self.names.get(id(tensor))
         if known is None:
-            known = self._define(tensor)
+            known = self.define(tensor)
             self.constants.append(known)
         return known
 
-    def _argument(self, value: Any) -> dict[str, Any]:
-        if value is None:
-            return {"as_none": True}
+    def _argument(self, value: Any) -> str:
         if isinstance(value, Tensor):
-            return {"as_tensor": {"name": self.name(value)}}
+            return f'{{"as_tensor":{{"name":"{self.name(value)}"}}}}'
+        if value is None:
+            return NONE
         if isinstance(value, bool):
-            return {"as_bool": value}
+            return f'{{"as_bool":{"true" if value else "false"}}}'
         if isinstance(value, int):
-            return {"as_int": value}
+            return f'{{"as_int":{int(value)}}}'
         if isinstance(value, float):
-            return {"as_float": _float(value)}
+            return f'{{"as_float":{_float(value)}}}'
         if isinstance(value, str):
-            return {"as_string": value}
+            return f'{{"as_string":{json.dumps(value)}}}'
         if isinstance(value, (list, tuple)):
             return self._list(value)
-        return {"as_device": {"type": str(value)}}
+        return f'{{"as_device":{{"type":{json.dumps(str(value))}}}}}'
 
-    def _list(self, values: Sequence[Any]) -> dict[str, Any]:
+    def _list(self, values: Sequence[Any]) -> str:
         if any(isinstance(value, Tensor) for value in values):
-            optional = [
-                {"as_none": True} if value is None else {"as_tensor": {"name": self.name(value)}}
+            optional = (
+                NONE if value is None else f'{{"as_tensor":{{"name":"{self.name(value)}"}}}}'
                 for value in values
-            ]
-            return {"as_optional_tensors": optional}
+            )
+            return f'{{"as_optional_tensors":[{",".join(optional)}]}}'
         if all(isinstance(value, int) for value in values):
-            return {"as_ints": [int(value) for value in values]}
+            return f'{{"as_ints":[{",".join(str(int(value)) for value in values)}]}}'
         if all(isinstance(value, (int, float)) for value in values):
-            return {"as_floats": [_float(float(value)) for value in values]}
-        return {"as_device": {"type": str(values)}}
+            return f'{{"as_floats":[{",".join(_float(float(value)) for value in values)}]}}'
+        return f'{{"as_device":{{"type":{json.dumps(str(values))}}}}}'
+
+
+@functools.cache
+def _names(func: Any) -> tuple[str, ...]:
+    """The names of an operator's arguments."""
+    return tuple(argument.name for argument in func._schema.arguments)
+
+
+@functools.cache
+def _makes(func: Any) -> bool:
+    """Whether an operator can be told where its result lies."""
+    return "device" in _names(func)
 
 
 def _norm(data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -222,24 +227,23 @@ def _norm(data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(data), data.new_empty(0), data.new_empty(0)
 
 
-def _float(value: float) -> float | str:
+def _float(value: float) -> str:
     finite = value - value == 0
-    return value if finite else {"inf": "inf", "-inf": "-inf"}.get(str(value), "nan")
+    return repr(value) if finite else {"inf": '"inf"', "-inf": '"-inf"'}.get(str(value), '"nan"')
 
 
-def _sizes(sizes: Sequence[int]) -> list[dict[str, int]]:
-    return [{"as_int": int(size)} for size in sizes]
+def _sizes(sizes: Sequence[int]) -> str:
+    return ",".join(f'{{"as_int":{int(size)}}}' for size in sizes)
 
 
-def _meta(tensor: Tensor) -> dict[str, Any]:
+def _meta(tensor: Tensor) -> str:
     plain = tensor.layout == torch.strided
-    return {
-        "dtype": DTYPES.get(tensor.dtype, 0),
-        "sizes": _sizes(tensor.shape),
-        "strides": _sizes(tensor.stride()) if plain else [],
-        "storage_offset": {"as_int": 0},
-        "layout": STRIDED if plain else 0,
-    }
+    strides = _sizes(tensor.stride()) if plain else ""
+    return (
+        f'{{"dtype":{DTYPES.get(tensor.dtype, 0)},"sizes":[{_sizes(tensor.shape)}],'
+        f'"strides":[{strides}],"storage_offset":{{"as_int":0}},'
+        f'"layout":{STRIDED if plain else 0}}}'
+    )
 
 
 def _line() -> str:
@@ -289,22 +293,22 @@ def _places(module: nn.Module) -> dict[str, Tensor]:
 def _trace(
     module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, meta: bool
 ) -> Trace:
-    keys = {id(tensor): name for name, tensor in tensors(module).items()}
-    stored = {name: _stand_in(tensor, meta=meta) for name, tensor in tensors(module).items()}
+    originals = tensors(module)
+    keys = {id(tensor): name for name, tensor in originals.items()}
+    stored = {name: _stand_in(tensor, meta=meta) for name, tensor in originals.items()}
     given = pytree.tree_map_only(Tensor, lambda t: _stand_in(t, meta=meta), (tuple(args), kwargs))
-    names, inputs, kept = {}, [], []
-    for key, tensor in stored.items():
-        names[id(tensor)] = f"p{len(names)}"
-        inputs.append(("parameter", key, tensor))
-    for leaf in pytree.tree_leaves(given):
-        if isinstance(leaf, Tensor) and id(leaf) not in names:
-            names[id(leaf)] = f"p{len(names)}"
-            inputs.append(("user_input", "", leaf))
-    kept += [tensor for _, _, tensor in inputs]
     modules: list[nn.Module] = []
-    first = dict(names)
-    recorder = _Recorder(names, kept, modules, meta)
-    recorder.values.update({names[id(tensor)]: _meta(tensor) for _, _, tensor in inputs})
+    recorder = _Recorder({}, [], modules, meta)
+    specs = [
+        f'{{"parameter":{{"arg":{{"name":"{recorder.define(tensor)}"}},'
+        f'"parameter_name":{json.dumps(name)}}}}}'
+        for name, tensor in stored.items()
+    ]
+    specs += [
+        f'{{"user_input":{{"arg":{{"as_tensor":{{"name":"{recorder.define(leaf)}"}}}}}}}}'
+        for leaf in pytree.tree_leaves(given)
+        if isinstance(leaf, Tensor) and id(leaf) not in recorder.names
+    ]
     with (
         _quiet(),
         _kept(module),
@@ -316,7 +320,7 @@ def _trace(
         out = torch.func.functional_call(
             module, places, given[0], dict(given[1]), tie_weights=False
         )
-    return Trace(_program(recorder, inputs, first, out), recorder.calls, recorder.dropouts)
+    return Trace(_program(recorder, specs, out), recorder.calls, recorder.dropouts)
 
 
 def _stand_in(tensor: Tensor, *, meta: bool) -> Tensor:
@@ -333,39 +337,24 @@ def _stand_in(tensor: Tensor, *, meta: bool) -> Tensor:
     return nn.Parameter(made, requires_grad=False) if isinstance(tensor, nn.Parameter) else made
 
 
-def _program(
-    recorder: _Recorder,
-    inputs: Sequence[tuple[str, str, Tensor]],
-    given: Mapping[int, str],
-    out: object,
-) -> dict[str, Any]:
-    specs: list[dict[str, Any]] = []
-    for kind, key, tensor in inputs:
-        name = given[id(tensor)]
-        if kind == "parameter":
-            specs.append({kind: {"arg": {"name": name}, "parameter_name": key}})
-        else:
-            specs.append({kind: {"arg": {"as_tensor": {"name": name}}}})
-    specs += [{"tensor_constant": {"arg": {"name": name}}} for name in recorder.constants]
-    returned = [leaf for leaf in pytree.tree_leaves(out) if isinstance(leaf, Tensor)]
-    outputs = [
-        {"user_output": {"arg": {"as_tensor": {"name": recorder.names[id(leaf)]}}}}
-        for leaf in returned
-        if id(leaf) in recorder.names
+def _program(recorder: _Recorder, specs: Sequence[str], out: object) -> str:
+    constants = [
+        f'{{"tensor_constant":{{"arg":{{"name":"{name}"}}}}}}' for name in recorder.constants
     ]
-    graph = {
-        "inputs": [],
-        "outputs": [output["user_output"]["arg"] for output in outputs],
-        "nodes": recorder.nodes,
-        "tensor_values": recorder.values,
-        "sym_int_values": {},
-    }
-    signature = {"input_specs": specs, "output_specs": outputs}
-    return {
-        "graph_module": {"graph": graph, "signature": signature},
-        "schema_version": SCHEMA,
-        "torch_version": torch.__version__,
-    }
+    outputs = [
+        f'{{"as_tensor":{{"name":"{recorder.names[id(leaf)]}"}}}}'
+        for leaf in pytree.tree_leaves(out)
+        if isinstance(leaf, Tensor) and id(leaf) in recorder.names
+    ]
+    returned = ",".join(f'{{"user_output":{{"arg":{output}}}}}' for output in outputs)
+    return (
+        f'{{"graph_module":{{"graph":{{"inputs":[],"outputs":[{",".join(outputs)}],'
+        f'"nodes":[{",".join(recorder.nodes)}],'
+        f'"tensor_values":{{{",".join(recorder.values)}}},"sym_int_values":{{}}}},'
+        f'"signature":{{"input_specs":[{",".join([*specs, *constants])}],'
+        f'"output_specs":[{returned}]}}}},'
+        f'"schema_version":{json.dumps(SCHEMA)},"torch_version":{json.dumps(torch.__version__)}}}'
+    )
 
 
 @contextlib.contextmanager
@@ -374,9 +363,9 @@ def _entered(modules: list[nn.Module], recorder: _Recorder) -> Iterator[None]:
 
     def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
         modules.append(module)
-        if isinstance(module, nn.modules.dropout._DropoutNd) and args:
-            name = recorder.names.get(id(args[0]))
-            recorder.dropouts += [(module, name)] if name else []
+        is_dropout = isinstance(module, nn.modules.dropout._DropoutNd)
+        if is_dropout and args and id(args[0]) in recorder.names:
+            recorder.dropouts.append((module, args[0].numel()))
 
     def leave(_module: nn.Module, _args: object, _out: object) -> None:
         if modules:

@@ -7,7 +7,7 @@ everybody's.
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ def averaged(values: Tensor) -> Tensor:
     return total / dist.get_world_size()
 
 
-def agreed(keeps: Keeps, program: Callable[[], str]) -> Keeps:
+def agreed(keeps: Keeps, program: str) -> Keeps:
     """The first rank's choice, once all ranks are known to have traced the same program.
 
     # Raises
@@ -53,7 +53,7 @@ def agreed(keeps: Keeps, program: Callable[[], str]) -> Keeps:
     """
     if not is_parallel():
         return keeps
-    own = hashlib.sha256(program().encode()).hexdigest()
+    own = hashlib.sha256(program.encode()).hexdigest()
     found: list[str | None] = [None] * dist.get_world_size()
     dist.all_gather_object(found, own)
     if len(set(found)) > 1:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,17 @@ class Statistics:
                 if positions is not None:
                     values = _masked(values, axis, positions)
             return [_sums(values, axis) for axis in axes]
+
+    def memory(self, name: str) -> Any:
+        """The bytes of a parameter, where they can be read in place; else `None`."""
+        tensor = self.stored[name].detach()
+        plain = type(tensor) is Tensor and tensor.layout == torch.strided
+        if not plain or tensor.device.type != "cpu" or not tensor.is_contiguous():
+            return None
+        try:
+            return tensor.view(-1).view(torch.uint8).numpy()
+        except RuntimeError:  # NumPy is not there, or the elements are of a type of their own
+            return None
 
     def _values(self, measure: str, name: str) -> Tensor:
         tensor = self.stored[name].detach()

@@ -3,11 +3,10 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import nn
-from typing_extensions import Unpack
 
 from secateur._secateur import prune_file
 from secateur.pruner import Options, options_of

@@ -188,7 +188,7 @@ def mask_groups(target: Graph | HasGraph, keeps: Keeps) -> Masks:
     places: list[Place] = []
     found: list[Tensor] = []
     buffers: list[tuple[Tensor, Tensor]] = []
-    for name, keep in graph._model.slices(named):
+    for name, keep in graph._model.changes(named).slices():
         place = place_of(graph.module, name)
         tensor = read(place)
         kept = _outer(tensor, keep)

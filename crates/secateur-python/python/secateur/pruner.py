@@ -1,14 +1,12 @@
 """Groups of a live module, and their pruning in place."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from typing_extensions import Unpack
 
 from secateur import _apply, _distributed, _history
 from secateur._capture import Trace, tensors, trace
@@ -60,6 +58,15 @@ class GroupHandle:
         return f"<group {self.name}: {self.size} {self.kind}>"
 
 
+class _Done(NamedTuple):
+    """What was cut, and what the module is then."""
+
+    cut: _apply.Cut
+    trace: Trace
+    model: Model
+    slices: list[tuple[str, _apply.Keep]]
+
+
 class Graph:
     """The dependencies of a live module, from one run on example inputs."""
 
@@ -83,7 +90,7 @@ class Graph:
     def refresh(self) -> None:
         """Traces the module again, after it was changed by other means."""
         self._trace: Trace = trace(self.module, *self.inputs)
-        self._model = Model(self._trace.text())
+        self._model = Model(self._trace.text)
 
     @property
     def groups(self) -> list[GroupHandle]:
@@ -136,12 +143,10 @@ class Graph:
         with _distributed.rebuilt(self.wrapped):
             done = self._cut(named)
         if done:
-            cut, made, slices = done
             history = _history.of(self.module)
-            history.add(slices)
-            history.note(self.module, cut.changed.items())
-            self._trace = made
-            self._model = Model(made.text())
+            history.add(done.slices)
+            history.note(self.module, done.cut.changed.items())
+            self._trace, self._model = done.trace, done.model
 
     def check(self, keeps: Keeps) -> None:
         """Whether the module's code follows; nothing is changed.
@@ -150,27 +155,25 @@ class Graph:
         SecateurError: it cannot.
         """
         if done := self._cut(keeps):
-            done[0].rollback()
+            done.cut.rollback()
 
-    def _cut(self, keeps: Keeps) -> tuple[_apply.Cut, Trace, list[tuple[str, _apply.Keep]]] | None:
+    def _cut(self, keeps: Keeps) -> "_Done | None":
         named = {name: list(keep) for name, keep in keeps.items()}
-        slices = self._model.slices(named)
+        changes = self._model.changes(named)
+        slices = changes.slices()
         if not slices:
             return None
-        exact = {group.name: group.exact for group in self._model.groups()}
-        wanted = json.loads(self._model.edited(named))
-        done = _apply.cut(self.module, slices, self.optimizers)
-        made = _apply.follow(
+        cut = _apply.cut(self.module, slices, self.optimizers)
+        made, model = _apply.follow(
             self.module,
-            done,
+            cut,
             self._trace,
-            wanted,
+            changes,
             self.inputs,
-            exact=all(exact[name] for name in named),
             wrong=self._wrong,
             scale_dropout=self.scale_dropout,
         )
-        return done, made, slices
+        return _Done(cut, made, model, slices)
 
     def __str__(self) -> str:
         groups = self.groups

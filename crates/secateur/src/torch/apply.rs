@@ -21,9 +21,11 @@ use crate::size::{Literal, Scalar};
 use crate::tensor::{Cut, Keep};
 use crate::{Error, Result};
 
-/// Calls that spell a list of numbers under another operator: the call, the argument, and the
-/// operator and argument that take a list.
-const LISTS: &[(&str, &str, &str, &str)] = &[
+/// A call, its argument, and the operator and argument that take a list.
+type Respelled = (&'static str, &'static str, &'static str, &'static str);
+
+/// Calls that spell a list of numbers under another operator.
+const LISTS: &[Respelled] = &[
     ("aten.split.Tensor", "split_size", "torch.ops.aten.split_with_sizes.default", "split_sizes"),
     ("aten.chunk.default", "chunks", "torch.ops.aten.split_with_sizes.default", "split_sizes"),
     (
@@ -61,6 +63,43 @@ impl ArgumentEdit {
             Values::Float(value) => vec![*value],
         }
     }
+
+    /// What an argument becomes.
+    pub(super) fn argument(&self, old: &Argument) -> Argument {
+        match (&self.values, old) {
+            (Values::Float(value), _) => Argument::Float(*value),
+            (Values::Ints(ints), Argument::Int(_)) if ints.len() == 1 => {
+                Argument::Int(Int::Number(ints[0]))
+            }
+            (Values::Ints(ints), _) => {
+                Argument::Ints(ints.iter().copied().map(Int::Number).collect())
+            }
+            (Values::Patched(patches), Argument::Ints(ints)) => {
+                let mut ints = ints.clone();
+                for &(index, value) in patches {
+                    if let Some(int) = ints.get_mut(index as usize) {
+                        *int = Int::Number(value);
+                    }
+                }
+                Argument::Ints(ints)
+            }
+            (Values::Patched(patches), _) => {
+                Argument::Int(Int::Number(patches.first().map_or(0, |&(_, value)| value)))
+            }
+        }
+    }
+}
+
+/// The operator that takes what an argument becomes, where it is another one.
+pub(super) fn target_of(node: &Node, edit: &ArgumentEdit) -> Option<&'static str> {
+    respelled(node, edit).map(|&(_, _, target, _)| target)
+}
+
+fn respelled(node: &Node, edit: &ArgumentEdit) -> Option<&'static Respelled> {
+    let old = node.argument(edit.name).map_or(&Argument::None, |argument| &argument.value);
+    let list = matches!(edit.argument(old), Argument::Ints(_));
+    let kind = short(&node.target);
+    LISTS.iter().find(|entry| list && entry.0 == kind && entry.1 == edit.name)
 }
 
 /// The arguments that follow new sizes, in the order of calls.
@@ -212,7 +251,7 @@ fn tensor_content<'a>(
 }
 
 /// The program's text with new sizes.
-pub(super) fn edited(
+fn edited(
     program: &Program,
     imported: &Imported,
     analysis: &Analysis,
@@ -354,31 +393,14 @@ pub(super) fn arguments(text: &str) -> Vec<&str> {
 
 fn spell(edits: &mut TextEdits, node: &Node, edit: &ArgumentEdit) {
     let found = node.argument(edit.name);
-    let old = found.map(|argument| &argument.value);
-    let value = match (&edit.values, old) {
-        (Values::Float(value), _) => json!({ "as_float": value }),
-        (Values::Ints(ints), Some(Argument::Int(_))) if ints.len() == 1 => {
-            json!({ "as_int": ints[0] })
-        }
-        (Values::Ints(ints), _) => json!({ "as_ints": ints }),
-        (Values::Patched(patches), Some(Argument::Ints(ints))) => {
-            let mut ints = ints.clone();
-            for &(index, value) in patches {
-                if let Some(int) = ints.get_mut(index as usize) {
-                    *int = Int::Number(value);
-                }
-            }
-            spell_ints(&ints)
-        }
-        (Values::Patched(patches), _) => {
-            json!({ "as_int": patches.first().map_or(0, |&(_, value)| value) })
-        }
+    let value = match edit.argument(found.map_or(&Argument::None, |argument| &argument.value)) {
+        Argument::Float(value) => json!({ "as_float": value }),
+        Argument::Int(Int::Number(value)) => json!({ "as_int": value }),
+        Argument::Ints(ints) => spell_ints(&ints),
+        _ => return,
     };
-    let list = value.get("as_ints").is_some();
-    let kind = short(&node.target);
-    let respelled = LISTS.iter().find(|entry| list && entry.0 == kind && entry.1 == edit.name);
     let mut name = edit.name;
-    if let Some(&(_, _, target, new)) = respelled {
+    if let Some(&(_, _, target, new)) = respelled(node, edit) {
         name = new;
         edits.replace(&node.target_span, json!(target));
     }

@@ -210,7 +210,7 @@ impl<'a> Scope<'a> {
 }
 
 /// The tensors that an argument names.
-fn tensor_names(argument: &Argument) -> Vec<&str> {
+pub(super) fn tensor_names(argument: &Argument) -> Vec<&str> {
     match argument {
         Argument::Tensor(name) => vec![name],
         Argument::Tensors(names) => names.iter().flatten().map(String::as_str).collect(),

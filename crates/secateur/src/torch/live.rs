@@ -1,13 +1,32 @@
-//! A program without a file: the trace of a live module, which has its weights.
+//! A program without a file: the trace of a live module, which has its weights. Its calls are not
+//! edited: the code that makes them follows, and is checked.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::apply;
-use super::import::{Code, Imported, Parameter, Stored, import};
-use super::schema::{Program, Source};
+use super::apply::{ArgumentEdit, argument_edits, target_of};
+use super::import::{Code, Imported, Parameter, Stored, import, tensor_names};
+use super::schema::{Argument, Int, Node, Program, Source};
 use crate::analysis::Analysis;
 use crate::model::Changes;
 use crate::{Error, Result};
+
+/// Arguments that follow whatever the code does, or change nothing that is checked here.
+const FREE: &[&str] = &["stride", "storage_offset", "train", "dropout_p"];
+/// Ends of slices from here on mean "to the end".
+const ENDLESS: i64 = 1 << 31;
+
+/// An integer that a call is given, and what it becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renumbered {
+    /// The index of the call.
+    pub call: usize,
+    /// The name of the argument.
+    pub argument: String,
+    /// What it is.
+    pub was: i64,
+    /// What it becomes.
+    pub becomes: i64,
+}
 
 impl Program {
     /// Reads the main graph; what it takes that the user does not give are the parameters.
@@ -29,13 +48,153 @@ impl Program {
         import(self, Stored { parameters: &parameters, names: &names }, Code::Live)
     }
 
-    /// The program's text once sizes are what `changes` make them.
-    pub(crate) fn edited(
+    /// The integers of calls that follow `changes`.
+    pub(crate) fn renumbered(&self, imported: &Imported, changes: &Changes) -> Vec<Renumbered> {
+        let mut found = Vec::new();
+        for edit in argument_edits(&imported.graph, &changes.refit) {
+            let node = self.nodes.get(edit.node as usize);
+            let Some(argument) = node.and_then(|node| node.argument(edit.name)) else { continue };
+            let (was, becomes) = (ints(&argument.value), ints(&edit.argument(&argument.value)));
+            let pairs = was.iter().zip(&becomes).filter(|(was, becomes)| was != becomes);
+            found.extend(pairs.filter_map(|(was, becomes)| {
+                let (call, argument) = (edit.node as usize, edit.name.to_string());
+                Some(Renumbered { call, argument, was: (*was)?, becomes: (*becomes)? })
+            }));
+        }
+        found
+    }
+
+    /// Whether `made` is this program with the sizes and numbers that `changes` make of it. Numbers
+    /// that are no integers have to follow where `exact`.
+    ///
+    /// # Errors
+    /// When it is not; the error names the line of code.
+    pub(crate) fn check(
         &self,
         imported: &Imported,
         analysis: &Analysis,
         changes: &Changes,
-    ) -> Result<String> {
-        apply::edited(self, imported, analysis, changes)
+        made: &Program,
+        exact: bool,
+    ) -> Result<()> {
+        if made.nodes.len() != self.nodes.len() {
+            let first = |(a, b): (&Node, &Node)| a.target != b.target;
+            let at = self.nodes.iter().zip(&made.nodes).position(first);
+            let node = self.nodes.get(at.unwrap_or(made.nodes.len())).or(self.nodes.last());
+            return Err(differs("the module makes other calls than before".to_string(), node));
+        }
+        let edits = argument_edits(&imported.graph, &changes.refit);
+        let mut by_node: BTreeMap<u32, Vec<ArgumentEdit>> = BTreeMap::new();
+        for edit in edits {
+            by_node.entry(edit.node).or_default().push(edit);
+        }
+        let arguments = made.nodes.iter().flat_map(|node| &node.arguments);
+        let read = arguments.map(|argument| &argument.value).chain(&made.graph.outputs);
+        let read: HashSet<&str> = read.flat_map(tensor_names).collect();
+        for (index, (node, got)) in (0..).zip(self.nodes.iter().zip(&made.nodes)) {
+            let edits = by_node.get(&index).map(Vec::as_slice).unwrap_or_default();
+            let result = targets(node, got, edits)
+                .and_then(|()| self.sizes(imported, analysis, changes, (made, got), &read))
+                .and_then(|()| numbers(node, got, edits, exact));
+            result.map_err(|text| differs(text, Some(node)))?;
+        }
+        Ok(())
     }
+
+    /// Compares the sizes of what a call makes, as far as it is read.
+    fn sizes(
+        &self,
+        imported: &Imported,
+        analysis: &Analysis,
+        changes: &Changes,
+        (made, got): (&Program, &Node),
+        read: &HashSet<&str>,
+    ) -> std::result::Result<(), String> {
+        for name in got.outputs.iter().flat_map(tensor_names).filter(|name| read.contains(name)) {
+            let metas = (self.graph.tensors.get(name), made.graph.tensors.get(name));
+            let (Some(before), Some(after)) = metas else { continue };
+            let list = |meta: &super::schema::Meta| -> Vec<i64> {
+                meta.sizes.iter().map(|size| size.value.unwrap_or(-1)).collect()
+            };
+            let value = imported.tensors.get(&before.spans[0].start);
+            let axes = value.map(|&value| analysis.value(value));
+            let wanted = match axes.filter(|axes| axes.len() == before.sizes.len()) {
+                Some(axes) => {
+                    let size = |&axis| analysis.axes.sized(axis, &|atom| changes.size(atom)) as i64;
+                    axes.iter().map(size).collect()
+                }
+                None => list(before),
+            };
+            let sizes = list(after);
+            if sizes != wanted {
+                let target = &got.target;
+                return Err(format!("`{target}` makes sizes {sizes:?}, and {wanted:?} are needed"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn targets(node: &Node, got: &Node, edits: &[ArgumentEdit]) -> std::result::Result<(), String> {
+    let wanted = edits.iter().find_map(|edit| target_of(node, edit));
+    let wanted = wanted.unwrap_or(&node.target);
+    if *wanted == *got.target {
+        return Ok(());
+    }
+    Err(format!("`{wanted}` became `{}`", got.target))
+}
+
+/// Compares the numbers that a call is given.
+fn numbers(
+    node: &Node,
+    got: &Node,
+    edits: &[ArgumentEdit],
+    exact: bool,
+) -> std::result::Result<(), String> {
+    let follows =
+        |name: &str| Err(format!("the argument `{name}` of `{}` does not follow", node.target));
+    for edit in edits {
+        let counts = exact || !matches!(edit.argument(&Argument::None), Argument::Float(_));
+        if counts && got.argument(edit.name).is_none() {
+            return follows(edit.name);
+        }
+    }
+    for argument in &got.arguments {
+        let name = argument.name.as_str();
+        let Some(before) = node.argument(name).filter(|_| !FREE.contains(&name)) else { continue };
+        let edit = edits.iter().find(|edit| edit.name == name);
+        let wanted = edit.map(|edit| edit.argument(&before.value));
+        let same = match (&argument.value, wanted.as_ref().unwrap_or(&before.value)) {
+            (Argument::Int(Int::Number(end)), _) if name == "end" && *end >= ENDLESS => true,
+            (got @ (Argument::Int(_) | Argument::Ints(_)), wanted) => ints(got) == ints(wanted),
+            (Argument::Float(got), Argument::Float(wanted)) => !exact || got == wanted,
+            _ => true,
+        };
+        if !same {
+            return follows(name);
+        }
+    }
+    Ok(())
+}
+
+/// The integers of an argument.
+fn ints(argument: &Argument) -> Vec<Option<i64>> {
+    let number = |int: &Int| match int {
+        Int::Number(number) => Some(*number),
+        Int::Name(_) => None,
+    };
+    match argument {
+        Argument::Int(int) => vec![number(int)],
+        Argument::Ints(ints) => ints.iter().map(number).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn differs(text: String, node: Option<&Node>) -> Error {
+    let line = node.and_then(|node| node.line.as_deref()).unwrap_or_default();
+    let line = line.strip_prefix("File ").unwrap_or(line);
+    Error::unsupported(format!("{line}: {text}")).hint(
+        "keep the groups around it (`keep=[...]`), or prune the exported program: \
+         `secateur.prune_exported(...)`",
+    )
 }

@@ -20,6 +20,6 @@ pub(crate) use apply::{ArgumentEdit, argument_edits, edit_names, write_masked, w
 pub use decode::{Decode, Decoder};
 pub use file::TorchFile;
 pub use import::{Imported, known_operators};
-
+pub use live::Renumbered;
 pub use schema::Program;
 pub(crate) use weights::TorchWeights;
