@@ -3,7 +3,7 @@
 Knows nothing of groups: it is told which arguments of which calls change.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,24 +72,29 @@ def spelled(changed: Iterable[tuple[Call, str, int, int]]) -> dict[Attribute, in
     their tensors is left out.
     """
     found: dict[Attribute, int] = {}
-    for call, _, was, becomes in changed:
-        own = _innermost(call, _heads(was, becomes)) | _innermost(call, _equal(was, becomes))
-        for attribute, number in own.items():
-            found.setdefault(attribute, number)
+    known: dict[int, list[tuple[Attribute, int]]] = {}
+
+    def own(module: nn.Module) -> list[tuple[Attribute, int]]:
+        if id(module) not in known:
+            layer = {attribute.name for attribute in described(module)} | OWN
+            known[id(module)] = [(at, n) for at, n in numbers(module) if at.name not in layer]
+        return known[id(module)]
+
+    for modules, was, becomes in {(call.modules, was, now): None for call, _, was, now in changed}:
+        for rule in (_heads(was, becomes), _equal(was, becomes)):
+            for attribute, number in _innermost(map(own, reversed(modules)), rule):
+                found.setdefault(attribute, number)
     return found
 
 
-def _innermost(call: Call, becomes: Callable[[Attribute, int], int | None]) -> dict[Attribute, int]:
-    for module in reversed(call.modules):
-        known = {attribute.name for attribute in described(module)} | OWN
-        own = {
-            at: number
-            for at, value in numbers(module)
-            if at.name not in known and (number := becomes(at, value)) is not None
-        }
-        if own:
-            return own
-    return {}
+def _innermost(
+    modules: Iterable[Sequence[tuple[Attribute, int]]], becomes: Rule
+) -> list[tuple[Attribute, int]]:
+    for own in modules:
+        ruled = [(at, number) for at, value in own if (number := becomes(at, value)) is not None]
+        if ruled:
+            return ruled
+    return []
 
 
 def _equal(was: int, becomes: int) -> Rule:
@@ -115,6 +120,8 @@ OWN = frozenset(
 
 def described(module: nn.Module) -> dict[Attribute, int]:
     """What the attributes of PyTorch's own layers are, by the tensors that they describe."""
+    if not module._parameters and not module._buffers:
+        return {}
     found = {name: number for name, number in _described(module) if name in module.__dict__}
     result = {}
     for name, number in found.items():

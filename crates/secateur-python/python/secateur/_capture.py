@@ -10,7 +10,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -26,19 +26,13 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur._secateur import SecateurError
+from secateur._shapes import made
 
 SCHEMA = {"major": 8, "minor": 0}
 NONE = '{"as_none":true}'
 POSITIONAL = 1
 STRIDED = 7
 META = torch.device("meta")
-NORMS = frozenset(
-    (
-        torch.ops.aten.native_batch_norm.default,
-        torch.ops.aten.native_layer_norm.default,
-        torch.ops.aten.native_group_norm.default,
-    )
-)
 INNER = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 DTYPES = {
     torch.uint8: 1,
@@ -104,7 +98,8 @@ class _Recorder(TorchDispatchMode):
         kwargs = dict(kwargs or {})
         if self.meta:
             args, kwargs = self._on_meta(func, args, kwargs)
-        out = _norm(args[0]) if self.meta and func in NORMS else func(*args, **kwargs)
+        out = made(func, args, kwargs) if self.meta else None
+        out = func(*args, **kwargs) if out is None else out
         self._note(func, args, kwargs, out)
         return out
 
@@ -112,8 +107,7 @@ class _Recorder(TorchDispatchMode):
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """New tensors, and constants that the code brings along, without memory."""
-        leaves = (args, kwargs) if kwargs else args
-        tensors = [leaf for leaf in pytree.tree_leaves(leaves) if isinstance(leaf, Tensor)]
+        tensors = [*_tensors(args), *_tensors(kwargs.values())]
         if not tensors:
             return args, {**kwargs, "device": META} if _makes(func) else kwargs
         real = [tensor for tensor in tensors if not tensor.is_meta]
@@ -135,8 +129,7 @@ class _Recorder(TorchDispatchMode):
 
     def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: object) -> None:
         schema = getattr(func, "_schema", None)
-        outputs = [leaf for leaf in pytree.tree_leaves(out) if isinstance(leaf, Tensor)]
-        if schema is None or not outputs:
+        if schema is None or not any(True for _ in _tensors((out,))):
             return
         given = [*zip(_names(func), args, strict=False), *kwargs.items()]
         inputs = [
@@ -207,6 +200,15 @@ class _Recorder(TorchDispatchMode):
         return f'{{"as_device":{{"type":{json.dumps(str(values))}}}}}'
 
 
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among the arguments or results of an operator, in lists as well."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)
+
+
 @functools.cache
 def _names(func: Any) -> tuple[str, ...]:
     """The names of an operator's arguments."""
@@ -217,14 +219,6 @@ def _names(func: Any) -> tuple[str, ...]:
 def _makes(func: Any) -> bool:
     """Whether an operator can be told where its result lies."""
     return "device" in _names(func)
-
-
-def _norm(data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the data's shape; PyTorch decomposes norms without memory in Python, which takes long.
-
-    The statistics beside it are read by no code that runs forward.
-    """
-    return torch.empty_like(data), data.new_empty(0), data.new_empty(0)
 
 
 def _float(value: float) -> str:
