@@ -68,6 +68,7 @@ def cut(
                 _cut_tensor(stored[name], keep, kept, done)
                 for optimizer in optimizers:
                     _cut_state(optimizer, stored[name], keep, kept, done)
+            forget_derived(module)
     except Exception:
         done.rollback()
         raise
@@ -113,6 +114,13 @@ def _cut_state(
         if is_like(value):
             state[name] = kept(value, keep)
     done.undo.append(lambda: state.update(before))
+
+
+def forget_derived(module: nn.Module) -> None:
+    """Lets modules drop what they derived from their tensors, as they do when these are moved."""
+    for layer in module.modules():
+        if type(layer)._apply is not nn.Module._apply:
+            layer._apply(lambda tensor: tensor)
 
 
 def follow(
