@@ -16,7 +16,7 @@ Change = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Attribute:
-    """A number, or a number in a sequence, of a module or of its configuration."""
+    """A number, or a number in a sequence, of a module or of an object that it holds."""
 
     module: Any
     name: str
@@ -52,7 +52,7 @@ Rule = Callable[[Attribute, int], int | None]
 
 
 def numbers(module: Any) -> Iterator[tuple[Attribute, int]]:
-    """All integers that a module and its configuration hold, but for flags and PyTorch's own."""
+    """All integers that a module and its helpers hold, but for flags and PyTorch's own."""
     for name, value in module.__dict__.items():
         if name.startswith("_") or name == "training":
             continue
@@ -62,8 +62,16 @@ def numbers(module: Any) -> Iterator[tuple[Attribute, int]]:
             for index, one in enumerate(value):
                 if isinstance(one, int) and not isinstance(one, bool):
                     yield Attribute(module, name, index), one
-        elif name == "config" and isinstance(module, nn.Module) and hasattr(value, "__dict__"):
-            yield from numbers(value)
+    for _, helper in helpers(module):
+        yield from numbers(helper)
+
+
+def helpers(module: Any) -> Iterator[tuple[str, Any]]:
+    """Objects that a module holds by name and that are none: configurations, geometries."""
+    for name, value in module.__dict__.items() if isinstance(module, nn.Module) else ():
+        other = hasattr(value, "__dict__") and not callable(value)
+        if other and not name.startswith("_") and not isinstance(value, Tensor):
+            yield name, value
 
 
 def changed_arguments(before: dict[str, Any], after: dict[str, Any]) -> Iterator[Change]:
@@ -85,8 +93,9 @@ def spelled(
     """The attributes that spell the arguments that change, and what they become.
 
     They are those of the innermost of the modules that the call is made in that has one of the
-    argument's value, and numbers of heads that divide it. What PyTorch's own layers say of
-    their tensors is left out.
+    argument's value, and numbers of heads that divide it. PyTorch's own layers spell what they
+    are given: of their calls, the modules around them say nothing. What they say of their tensors
+    is left out.
     """
     found: dict[Attribute, int] = {}
     for old, new, call in zip(before, after, calls, strict=True):
@@ -105,7 +114,7 @@ def _innermost(call: Call, becomes: Callable[[Attribute, int], int | None]) -> d
             for at, value in numbers(module)
             if at.name not in known and (number := becomes(at, value)) is not None
         }
-        if own:
+        if own or type(module).__module__.startswith("torch.nn."):
             return own
     return {}
 
@@ -118,12 +127,16 @@ def _heads(was: int, becomes: int) -> Rule:
     """Of a batch of heads, the heads."""
 
     def rule(attribute: Attribute, value: int) -> int | None:
-        if "head" not in attribute.name or value < 2 or was % value or (value * becomes) % was:
+        counts = "head" in attribute.name and not any(word in attribute.name for word in WIDTHS)
+        if not counts or value < 2 or was % value or (value * becomes) % was:
             return None
         return value * becomes // was
 
     return rule
 
+
+WIDTHS = ("dim", "size", "width", "channels", "features")
+"""What the name of a width has."""
 
 OWN = frozenset(
     ("kernel_size", "stride", "padding", "dilation", "output_padding", "groups", "num_groups")
