@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -37,6 +37,8 @@ NORMS = frozenset(
         torch.ops.aten.native_group_norm.default,
     )
 )
+CLONE = torch.ops.aten.clone.default
+COUNTING = frozenset(("aten::nonzero", "aten::masked_select", "torchvision::nms"))
 INNER = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 DTYPES = {
     torch.uint8: 1,
@@ -91,6 +93,10 @@ class _Recorder(TorchDispatchMode):
     constants: list[str] = field(default_factory=list)
     copies: dict[int, Tensor] = field(default_factory=dict)
     dropouts: list[tuple[nn.Module, str]] = field(default_factory=list)
+    cloned: tuple[Tensor, Tensor] | None = None  # by the last call, and what it made
+    counted: set[str] = field(default_factory=set)  # tensors whose sizes data decide
+    counting: list[int] = field(default_factory=list)  # the calls that make them
+    outside: dict[str, None] = field(default_factory=dict)  # the other tensors that these read
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -140,6 +146,8 @@ class _Recorder(TorchDispatchMode):
         outputs = [leaf for leaf in pytree.tree_leaves(out) if isinstance(leaf, Tensor)]
         if schema is None or not outputs:
             return
+        if func is torch.ops.aten._unsafe_view.default:
+            func, args = self._reshape(func, args)
         given = [
             (argument.name, value) for argument, value in zip(schema.arguments, args, strict=False)
         ]
@@ -149,7 +157,11 @@ class _Recorder(TorchDispatchMode):
             for name, value in given
         ]
         line = _line()
-        made = [self._output(value) for value in (out if isinstance(out, tuple) else (out,))]
+        counted = not self.meta and self._is_counted(func, args, kwargs)
+        made = [
+            self._output(value, counted=counted)
+            for value in (out if isinstance(out, tuple) else (out,))
+        ]
         self.nodes.append(
             {
                 "target": f"torch.ops.{func}",
@@ -160,17 +172,66 @@ class _Recorder(TorchDispatchMode):
             }
         )
         self.calls.append(Call(line, tuple(self.modules)))
+        self.cloned = (args[0], outputs[0]) if func is CLONE else None
 
-    def _output(self, value: object) -> dict[str, Any]:
+    def _reshape(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+        """A reshape that has to copy, which sizes of 1 decide, is one call as any other is."""
+        if self.cloned is None or args[0] is not self.cloned[1]:
+            return func, args
+        self.nodes.pop()
+        self.calls.pop()
+        self.counted.discard(self.values.popitem()[0])
+        if self.counting[-1:] == [len(self.nodes)]:
+            self.counting.pop()
+        return torch.ops.aten.view_copy.default, (self.cloned[0], *args[1:])
+
+    def _is_counted(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether data decide on sizes in a call, or on the code that makes it."""
+        leaves = pytree.tree_leaves((args, kwargs))
+        read = dict.fromkeys(self.name(leaf) for leaf in leaves if isinstance(leaf, Tensor))
+        depends = self.counted and (not read or not self.counted.isdisjoint(read))
+        if not depends and not _counts(func, args):
+            return False
+        self.counting.append(len(self.nodes))
+        self.outside.update(dict.fromkeys(name for name in read if name not in self.counted))
+        return True
+
+    def join_counted(self, stored: Set[str]) -> None:
+        """Makes one call, without results, of those in which data decide on sizes.
+
+        Of other data, the code may make other calls. Those that read what is stored are left.
+        """
+        if not self.counting or not stored.isdisjoint(self.outside):
+            self.counted.clear()
+            return
+        joined = set(self.counting)
+        first, call = self.nodes[self.counting[0]], self.calls[self.counting[0]]
+        inputs = [
+            {"name": name, "arg": {"as_tensor": {"name": name}}, "kind": POSITIONAL}
+            for name in self.outside
+        ]
+        self.nodes = [node for index, node in enumerate(self.nodes) if index not in joined]
+        self.calls = [made for index, made in enumerate(self.calls) if index not in joined]
+        one = {"target": "torch.ops.secateur.counted.default", "inputs": inputs, "outputs": []}
+        self.nodes.append({**first, **one, "name": "counted"})
+        self.calls.append(call)
+
+    def _output(self, value: object, *, counted: bool) -> dict[str, Any]:
         if isinstance(value, Tensor):
-            return {"as_tensor": {"name": self._define(value)}}
+            return {"as_tensor": {"name": self._define(value, counted=counted)}}
         if isinstance(value, (list, tuple)):
-            return {"as_tensors": [{"name": self._define(one)} for one in value]}
+            return {"as_tensors": [{"name": self._define(one, counted=counted)} for one in value]}
         return {"as_none": True}
 
-    def _define(self, tensor: Tensor) -> str:
-        """A new name, also for a tensor that was written in place."""
-        name = f"v{len(self.values)}"
+    def _define(self, tensor: Tensor, *, counted: bool) -> str:
+        """A new name, also for a tensor that was written in place.
+
+        Counted tensors are numbered on their own: there may be others another time.
+        """
+        others = len(self.counted)
+        name = f"c{others}" if counted else f"v{len(self.values) - others}"
+        if counted:
+            self.counted.add(name)
         self.names[id(tensor)] = name
         self.kept.append(tensor)
         self.values[name] = _meta(tensor)
@@ -179,7 +240,7 @@ class _Recorder(TorchDispatchMode):
     def name(self, tensor: Tensor) -> str:
         known = self.names.get(id(tensor))
         if known is None:
-            known = self._define(tensor)
+            known = self._define(tensor, counted=bool(self.counted))
             self.constants.append(known)
         return known
 
@@ -212,6 +273,12 @@ class _Recorder(TorchDispatchMode):
         if all(isinstance(value, (int, float)) for value in values):
             return {"as_floats": [_float(float(value)) for value in values]}
         return {"as_device": {"type": str(values)}}
+
+
+def _counts(func: Any, args: tuple[Any, ...]) -> bool:
+    if func is torch.ops.aten.index.Tensor:
+        return any(index is not None and index.dtype == torch.bool for index in args[1])
+    return func._schema.name in COUNTING
 
 
 def _norm(data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -346,12 +413,13 @@ def _program(
             specs.append({kind: {"arg": {"name": name}, "parameter_name": key}})
         else:
             specs.append({kind: {"arg": {"as_tensor": {"name": name}}}})
+    recorder.join_counted({given[id(tensor)] for kind, _, tensor in inputs if kind == "parameter"})
     specs += [{"tensor_constant": {"arg": {"name": name}}} for name in recorder.constants]
     returned = [leaf for leaf in pytree.tree_leaves(out) if isinstance(leaf, Tensor)]
     outputs = [
         {"user_output": {"arg": {"as_tensor": {"name": recorder.names[id(leaf)]}}}}
         for leaf in returned
-        if id(leaf) in recorder.names
+        if recorder.names.get(id(leaf)) not in {None, *recorder.counted}
     ]
     graph = {
         "inputs": [],
