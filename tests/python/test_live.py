@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import secateur as sc
@@ -214,6 +215,180 @@ def test_what_code_cannot_follow_is_pruned_when_exported() -> None:
     pruned(x).sum().backward()
     assert pruned.first.weight.grad is not None
     assert model.first.weight.shape == (12, 8)
+
+
+class Either(nn.Module):
+    """Code that follows one of two groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 12), nn.Linear(12, 16)
+        self.third = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.first.out_features < 12 and self.second.out_features < 16:
+            raise RuntimeError("too small")
+        return self.third(self.second(self.first(x)))
+
+
+def test_of_groups_that_are_not_followed_together_some_are_left_alone() -> None:
+    model = Either()
+    pruner = sc.Pruner(model, torch.randn(2, 8), ratio=0.5)
+    pruner.step()
+    assert list(pruner.left) == ["second.weight:0"]
+    assert (model.first.out_features, model.second.out_features) == (6, 16)
+
+
+class Deriving(nn.Module):
+    """Code that keeps what it derives from a parameter until its tensors are moved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 12), nn.Linear(12, 4)
+        self.scale = nn.Parameter(torch.randn(12))
+        self.derived: dict[str, Tensor] = {}
+
+    def _apply(self, *args: Any, **kwargs: Any) -> nn.Module:
+        self.derived = {}
+        return super()._apply(*args, **kwargs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.derived.setdefault(str(x.device), self.scale.exp())
+        return self.second(self.first(x) * scale)
+
+
+def test_what_code_derives_from_tensors_is_derived_again() -> None:
+    model, x = Deriving(), torch.randn(2, 8)
+    model(x)
+    sc.Pruner(model, x, ratio=0.5, strict=True).step()
+    assert torch.equal(model(x), model.second(model.first(x) * model.scale.exp()))
+
+
+class Attention(nn.Module):
+    """Self-attention whose width is that of what it is given, by chance or as its code wants it."""
+
+    def __init__(self, heads: int, *, tied: bool = False) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = heads, 8
+        self.width = 8 * heads
+        self.tied = tied
+        self.qkv, self.proj = nn.Linear(8 * heads, 24 * heads), nn.Linear(8 * heads, 8 * heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, c = x.shape
+        qkv = self.qkv(x).reshape(b, n, 3, self.num_heads, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        mixed = (q @ k.transpose(-2, -1)).softmax(-1) @ v
+        mixed = mixed.transpose(1, 2).reshape(b, n, c if self.tied else self.width)
+        return x + self.proj(mixed)
+
+
+def attending(heads: int, *, tied: bool = False) -> nn.Module:
+    inner = 8 * heads
+    return nn.Sequential(nn.Linear(5, inner), Attention(heads, tied=tied), nn.Linear(inner, 3))
+
+
+@pytest.mark.parametrize("heads", [2, 3])
+def test_heads_and_the_embedding_are_cut_apart(heads: int) -> None:
+    model = attending(heads)
+    pruner = sc.Pruner(model, torch.randn(2, 4, 5), ratio=0.5)
+    pruner.step()
+    left = heads - heads // 2
+    assert not pruner.left
+    assert model[0].out_features == 4 * heads
+    assert (model[1].num_heads, model[1].head_dim, model[1].width) == (left, 8, 8 * left)
+
+
+def test_heads_and_the_embedding_are_cut_together_where_code_wants_it() -> None:
+    model = attending(3, tied=True)
+    pruner = sc.Pruner(model, torch.randn(2, 4, 5), ratio=0.5)
+    pruner.step()
+    assert not pruner.left
+    assert model[0].out_features == 16
+    assert (model[1].num_heads, model[1].head_dim) == (2, 8)
+
+
+class Geometry:
+    """What code outside of modules remembers."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+
+class Helped(nn.Module):
+    """Code that asks another object for a size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 12), nn.Linear(12, 4)
+        self.geometry = Geometry(12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).view(-1, 1, self.geometry.width))
+
+
+def test_numbers_in_other_objects_follow(tmp_path: Path) -> None:
+    model, x = Helped(), torch.randn(2, 8)
+    sc.Pruner(model, x, ratio=0.5, strict=True).step()
+    assert model.geometry.width == 6
+    sc.save(model, tmp_path / "small.safetensors")
+    assert torch.equal(sc.load(tmp_path / "small.safetensors", Helped)(x), model(x))
+
+
+class Detecting(nn.Module):
+    """Code that makes as many calls as data say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(8, 12), nn.Linear(12, 1)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        scores = self.head(self.body(x).relu()).flatten()
+        found = scores[scores > 0]
+        while len(found) % 7:
+            found = torch.cat((found, torch.zeros(1)))
+        return [scores * 2, found]
+
+
+def test_calls_that_data_decide_on_may_be_others() -> None:
+    model, x = Detecting(), torch.randn(60, 8)
+    pruner = sc.Pruner(model, x, ratio=0.5, strict=True)
+    assert any("counted" in warning for warning in pruner.graph.warnings)
+    pruner.step()
+    assert model.body.out_features == 6
+    assert len(model(x)) == 2
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer between others."""
+
+    def __init__(self, layer: type[nn.RNNBase], **options: Any) -> None:
+        super().__init__()
+        self.layer = layer(6, 8, **options)
+        self.head = nn.Linear(8 * (1 + self.layer.bidirectional), 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x)[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_are_cut(layer: type[nn.RNNBase], options: dict[str, Any]) -> None:
+    model, x = Recurrent(layer, **options), torch.randn(4, 2, 6)
+    record = live.check(model, (x,), live.outputs(model, (x,)), 0.5)
+    assert record["status"] == "ok", record
+    assert record["left"] == 0
+    assert model.layer.hidden_size == 4
+
+
+@pytest.mark.parametrize("dim", [0, 2])
+def test_normalized_weights_are_cut(dim: int) -> None:
+    inner = nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 8, 3, padding=1), dim=dim)
+    model, x = nn.Sequential(nn.Conv1d(3, 4, 3), inner, nn.Conv1d(8, 2, 1)), torch.randn(2, 3, 9)
+    record = live.check(model, (x,), live.outputs(model, (x,)), 0.5)
+    assert record["status"] == "ok", record
+    assert not record["warnings"]
+    assert inner.out_channels == 4
 
 
 def test_dropout_keeps_its_strength_where_it_is_asked_for() -> None:

@@ -67,6 +67,7 @@ def cut(
                 _cut_tensor(stored[name], keep, kept, done)
                 for optimizer in optimizers:
                     _cut_state(optimizer, stored[name], keep, kept, done)
+            forget_derived(module)
     except Exception:
         done.rollback()
         raise
@@ -112,6 +113,13 @@ def _cut_state(
         if is_like(value):
             state[name] = kept(value, keep)
     done.undo.append(lambda: state.update(before))
+
+
+def forget_derived(module: nn.Module) -> None:
+    """Lets modules drop what they derived from their tensors, as they do when these are moved."""
+    for layer in module.modules():
+        if type(layer)._apply is not nn.Module._apply:
+            layer._apply(lambda tensor: tensor)
 
 
 def follow(
@@ -178,15 +186,14 @@ def _sort(attribute: Attribute) -> Sort:
 
 
 def _trials(sorts: set[Sort], wrong: set[Sort]) -> Iterator[set[Sort]]:
-    """What to leave as it is: what is known, nothing, then one to three sorts."""
+    """What to leave as it is: what is known, nothing, then one sort, and up to three of a few."""
     known = sorts & wrong
     if known:
         yield known
     yield set()
     ordered = sorted(sorts)
-    if len(ordered) <= MAX_SORTS:
-        for count in (1, 2, 3):
-            yield from map(set, itertools.combinations(ordered, count))
+    for count in (1, 2, 3) if len(ordered) <= MAX_SORTS else (1,):
+        yield from map(set, itertools.combinations(ordered, count))
 
 
 def set_attributes(attributes: Mapping[Attribute, int | float], done: Cut) -> None:

@@ -14,7 +14,7 @@ from secateur._capture import Call
 
 @dataclass(frozen=True, eq=False)
 class Attribute:
-    """A number, or a number in a sequence, of a module or of its configuration."""
+    """A number, or a number in a sequence, of a module or of an object that it holds."""
 
     module: Any
     name: str
@@ -50,7 +50,7 @@ Rule = Callable[[Attribute, int], int | None]
 
 
 def numbers(module: Any) -> Iterator[tuple[Attribute, int]]:
-    """All integers that a module and its configuration hold, but for flags and PyTorch's own."""
+    """All integers that a module and its helpers hold, but for flags and PyTorch's own."""
     for name, value in module.__dict__.items():
         if name.startswith("_") or name == "training":
             continue
@@ -60,16 +60,25 @@ def numbers(module: Any) -> Iterator[tuple[Attribute, int]]:
             for index, one in enumerate(value):
                 if isinstance(one, int) and not isinstance(one, bool):
                     yield Attribute(module, name, index), one
-        elif name == "config" and isinstance(module, nn.Module) and hasattr(value, "__dict__"):
-            yield from numbers(value)
+    for _, helper in helpers(module):
+        yield from numbers(helper)
+
+
+def helpers(module: Any) -> Iterator[tuple[str, Any]]:
+    """Objects that a module holds by name and that are none: configurations, geometries."""
+    for name, value in module.__dict__.items() if isinstance(module, nn.Module) else ():
+        other = hasattr(value, "__dict__") and not callable(value)
+        if other and not name.startswith("_") and not isinstance(value, Tensor):
+            yield name, value
 
 
 def spelled(changed: Iterable[tuple[Call, str, int, int]]) -> dict[Attribute, int]:
     """The attributes that spell arguments that change, and what they become.
 
     They are those of the innermost of the modules that the call is made in that has one of the
-    argument's value, and numbers of heads that divide it. What PyTorch's own layers say of
-    their tensors is left out.
+    argument's value, and numbers of heads that divide it. PyTorch's own layers spell what they
+    are given: of their calls, the modules around them say nothing. What they say of their tensors
+    is left out.
     """
     found: dict[Attribute, int] = {}
     known: dict[int, list[tuple[Attribute, int]]] = {}
@@ -80,21 +89,19 @@ def spelled(changed: Iterable[tuple[Call, str, int, int]]) -> dict[Attribute, in
             known[id(module)] = [(at, n) for at, n in numbers(module) if at.name not in layer]
         return known[id(module)]
 
+    def innermost(modules: Sequence[nn.Module], becomes: Rule) -> list[tuple[Attribute, int]]:
+        for module in reversed(modules):
+            becoming = ((at, becomes(at, value)) for at, value in own(module))
+            ruled = [(at, number) for at, number in becoming if number is not None]
+            if ruled or type(module).__module__.startswith("torch.nn."):
+                return ruled
+        return []
+
     for modules, was, becomes in {(call.modules, was, now): None for call, _, was, now in changed}:
         for rule in (_heads(was, becomes), _equal(was, becomes)):
-            for attribute, number in _innermost(map(own, reversed(modules)), rule):
+            for attribute, number in innermost(modules, rule):
                 found.setdefault(attribute, number)
     return found
-
-
-def _innermost(
-    modules: Iterable[Sequence[tuple[Attribute, int]]], becomes: Rule
-) -> list[tuple[Attribute, int]]:
-    for own in modules:
-        ruled = [(at, number) for at, value in own if (number := becomes(at, value)) is not None]
-        if ruled:
-            return ruled
-    return []
 
 
 def _equal(was: int, becomes: int) -> Rule:
@@ -105,12 +112,16 @@ def _heads(was: int, becomes: int) -> Rule:
     """Of a batch of heads, the heads."""
 
     def rule(attribute: Attribute, value: int) -> int | None:
-        if "head" not in attribute.name or value < 2 or was % value or (value * becomes) % was:
+        counts = "head" in attribute.name and not any(word in attribute.name for word in WIDTHS)
+        if not counts or value < 2 or was % value or (value * becomes) % was:
             return None
         return value * becomes // was
 
     return rule
 
+
+WIDTHS = ("dim", "size", "width", "channels", "features")
+"""What the name of a width has."""
 
 OWN = frozenset(
     ("kernel_size", "stride", "padding", "dilation", "output_padding", "groups", "num_groups")

@@ -10,7 +10,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -33,6 +33,8 @@ NONE = '{"as_none":true}'
 POSITIONAL = 1
 STRIDED = 7
 META = torch.device("meta")
+CLONE = torch.ops.aten.clone.default
+COUNTING = frozenset(("aten::nonzero", "aten::masked_select", "torchvision::nms"))
 INNER = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 DTYPES = {
     torch.uint8: 1,
@@ -80,10 +82,14 @@ class _Recorder(TorchDispatchMode):
     meta: bool
     nodes: list[str] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
-    values: list[str] = field(default_factory=list)
+    values: dict[str, str] = field(default_factory=dict)
     constants: list[str] = field(default_factory=list)
     copies: dict[int, Tensor] = field(default_factory=dict)
     dropouts: list[tuple[nn.Module, int]] = field(default_factory=list)
+    cloned: tuple[Tensor, Tensor] | None = None  # by the last call, and what it made
+    counted: set[str] = field(default_factory=set)  # tensors whose sizes data decide
+    counting: list[int] = field(default_factory=list)  # the calls that make them
+    outside: dict[str, None] = field(default_factory=dict)  # the other tensors that these read
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -131,41 +137,90 @@ class _Recorder(TorchDispatchMode):
         schema = getattr(func, "_schema", None)
         if schema is None or not any(True for _ in _tensors((out,))):
             return
+        if func is torch.ops.aten._unsafe_view.default:
+            func, args = self._reshape(func, args)
         given = [*zip(_names(func), args, strict=False), *kwargs.items()]
         inputs = [
             f'{{"name":"{name}","arg":{self._argument(value)},"kind":{POSITIONAL}}}'
             for name, value in given
         ]
         line = _line()
-        made = [self._output(value) for value in (out if isinstance(out, tuple) else (out,))]
-        name = f"{schema.name.split('::')[-1]}_{len(self.nodes)}"
-        self.nodes.append(
-            f'{{"target":"torch.ops.{func}","inputs":[{",".join(inputs)}],'
-            f'"outputs":[{",".join(made)}],"name":"{name}",'
-            f'"metadata":{{"stack_trace":{json.dumps(f"File {line}")}}}}}'
-        )
+        counted = not self.meta and self._is_counted(func, args, kwargs)
+        made = [
+            self._output(value, counted=counted)
+            for value in (out if isinstance(out, tuple) else (out,))
+        ]
+        self.nodes.append(_node(f"{func}", inputs, made, line, len(self.nodes)))
         self.calls.append(Call(line, tuple(self.modules)))
+        self.cloned = (args[0], out) if func is CLONE else None
 
-    def _output(self, value: object) -> str:
+    def _reshape(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+        """A reshape that has to copy, which sizes of 1 decide, is one call as any other is."""
+        if self.cloned is None or args[0] is not self.cloned[1]:
+            return func, args
+        self.nodes.pop()
+        self.calls.pop()
+        self.counted.discard(self.values.popitem()[0])
+        if self.counting[-1:] == [len(self.nodes)]:
+            self.counting.pop()
+        return torch.ops.aten.view_copy.default, (self.cloned[0], *args[1:])
+
+    def _is_counted(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether data decide on sizes in a call, or on the code that makes it."""
+        leaves = [*_tensors(args), *_tensors(kwargs.values())]
+        read = dict.fromkeys(map(self.name, leaves))
+        depends = self.counted and (not read or not self.counted.isdisjoint(read))
+        if not depends and not _counts(func, args):
+            return False
+        self.counting.append(len(self.nodes))
+        self.outside.update(dict.fromkeys(name for name in read if name not in self.counted))
+        return True
+
+    def join_counted(self, stored: Set[str]) -> None:
+        """Makes one call, without results, of those in which data decide on sizes.
+
+        Of other data, the code may make other calls. Those that read what is stored are left.
+        """
+        if not self.counting or not stored.isdisjoint(self.outside):
+            self.counted.clear()
+            return
+        joined = set(self.counting)
+        call = self.calls[self.counting[0]]
+        inputs = [
+            f'{{"name":"{name}","arg":{{"as_tensor":{{"name":"{name}"}}}},"kind":{POSITIONAL}}}'
+            for name in self.outside
+        ]
+        self.nodes = [node for index, node in enumerate(self.nodes) if index not in joined]
+        self.calls = [made for index, made in enumerate(self.calls) if index not in joined]
+        self.nodes.append(_node("secateur.counted.default", inputs, (), call.line, len(self.nodes)))
+        self.calls.append(call)
+
+    def _output(self, value: object, *, counted: bool) -> str:
         if isinstance(value, Tensor):
-            return f'{{"as_tensor":{{"name":"{self.define(value)}"}}}}'
+            return f'{{"as_tensor":{{"name":"{self.define(value, counted=counted)}"}}}}'
         if isinstance(value, (list, tuple)):
-            names = ",".join(f'{{"name":"{self.define(one)}"}}' for one in value)
+            names = ",".join(f'{{"name":"{self.define(one, counted=counted)}"}}' for one in value)
             return f'{{"as_tensors":[{names}]}}'
         return NONE
 
-    def define(self, tensor: Tensor) -> str:
-        """A new name, also for a tensor that was written in place."""
-        name = f"v{len(self.values)}"
+    def define(self, tensor: Tensor, *, counted: bool = False) -> str:
+        """A new name, also for a tensor that was written in place.
+
+        Counted tensors are numbered on their own: there may be others another time.
+        """
+        others = len(self.counted)
+        name = f"c{others}" if counted else f"v{len(self.values) - others}"
+        if counted:
+            self.counted.add(name)
         self.names[id(tensor)] = name
         self.kept.append(tensor)
-        self.values.append(f'"{name}":{_meta(tensor)}')
+        self.values[name] = _meta(tensor)
         return name
 
     def name(self, tensor: Tensor) -> str:
         known = self.names.get(id(tensor))
         if known is None:
-            known = self.define(tensor)
+            known = self.define(tensor, counted=bool(self.counted))
             self.constants.append(known)
         return known
 
@@ -198,6 +253,20 @@ class _Recorder(TorchDispatchMode):
         if all(isinstance(value, (int, float)) for value in values):
             return f'{{"as_floats":[{",".join(_float(float(value)) for value in values)}]}}'
         return f'{{"as_device":{{"type":{json.dumps(str(values))}}}}}'
+
+
+def _node(target: str, inputs: Sequence[str], outputs: Sequence[str], line: str, index: int) -> str:
+    return (
+        f'{{"target":"torch.ops.{target}","inputs":[{",".join(inputs)}],'
+        f'"outputs":[{",".join(outputs)}],"name":"{target.split(".")[-2]}_{index}",'
+        f'"metadata":{{"stack_trace":{json.dumps(f"File {line}")}}}}}'
+    )
+
+
+def _counts(func: Any, args: tuple[Any, ...]) -> bool:
+    if func is torch.ops.aten.index.Tensor:
+        return any(index is not None and index.dtype == torch.bool for index in args[1])
+    return func._schema.name in COUNTING
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
@@ -293,10 +362,10 @@ def _trace(
     given = pytree.tree_map_only(Tensor, lambda t: _stand_in(t, meta=meta), (tuple(args), kwargs))
     modules: list[nn.Module] = []
     recorder = _Recorder({}, [], modules, meta)
+    parameters = {name: recorder.define(tensor) for name, tensor in stored.items()}
     specs = [
-        f'{{"parameter":{{"arg":{{"name":"{recorder.define(tensor)}"}},'
-        f'"parameter_name":{json.dumps(name)}}}}}'
-        for name, tensor in stored.items()
+        f'{{"parameter":{{"arg":{{"name":"{value}"}},"parameter_name":{json.dumps(name)}}}}}'
+        for name, value in parameters.items()
     ]
     specs += [
         f'{{"user_input":{{"arg":{{"as_tensor":{{"name":"{recorder.define(leaf)}"}}}}}}}}'
@@ -314,6 +383,7 @@ def _trace(
         out = torch.func.functional_call(
             module, places, given[0], dict(given[1]), tie_weights=False
         )
+    recorder.join_counted(set(parameters.values()))
     return Trace(_program(recorder, specs, out), recorder.calls, recorder.dropouts)
 
 
@@ -338,13 +408,15 @@ def _program(recorder: _Recorder, specs: Sequence[str], out: object) -> str:
     outputs = [
         f'{{"as_tensor":{{"name":"{recorder.names[id(leaf)]}"}}}}'
         for leaf in pytree.tree_leaves(out)
-        if isinstance(leaf, Tensor) and id(leaf) in recorder.names
+        if isinstance(leaf, Tensor)
+        and recorder.names.get(id(leaf)) not in {None, *recorder.counted}
     ]
+    values = ",".join(f'"{name}":{meta}' for name, meta in recorder.values.items())
     returned = ",".join(f'{{"user_output":{{"arg":{output}}}}}' for output in outputs)
     return (
         f'{{"graph_module":{{"graph":{{"inputs":[],"outputs":[{",".join(outputs)}],'
         f'"nodes":[{",".join(recorder.nodes)}],'
-        f'"tensor_values":{{{",".join(recorder.values)}}},"sym_int_values":{{}}}},'
+        f'"tensor_values":{{{values}}},"sym_int_values":{{}}}},'
         f'"signature":{{"input_specs":[{",".join([*specs, *constants])}],'
         f'"output_specs":[{returned}]}}}},'
         f'"schema_version":{json.dumps(SCHEMA)},"torch_version":{json.dumps(torch.__version__)}}}'

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from secateur._attributes import Attribute
+from secateur._attributes import Attribute, helpers
 
 Keep = Sequence[Sequence[int] | None]
 
@@ -26,13 +26,12 @@ class History:
             self.slices[name] = [_then(old, new) for old, new in zip(before, keep, strict=True)]
 
     def note(self, module: nn.Module, changed: Iterable[tuple[Attribute, int]]) -> None:
-        """Attributes are told apart by the place of their module, or of one that it configures."""
+        """Attributes are told apart by the place of their module, or of one that holds them."""
         places: dict[int, str] = {}
         for name, layer in module.named_modules():
             places[id(layer)] = name
-            config = layer.__dict__.get("config")
-            if config is not None:
-                places.setdefault(id(config), f"{name}{CONFIG}")
+            for helper, value in helpers(layer):
+                places.setdefault(id(value), f"{name}{HELPER}{helper}")
         for attribute, number in changed:
             place = places.get(id(attribute.module))
             if place is not None:
@@ -50,14 +49,15 @@ class History:
     def attributes_of(self, module: nn.Module) -> dict[Attribute, int | float]:
         found = {}
         for (place, name, index), number in self.attributes.items():
-            owner: Any = module.get_submodule(place.removesuffix(CONFIG))
-            if place.endswith(CONFIG):
-                owner = owner.config
+            path, _, helper = place.partition(HELPER)
+            owner: Any = module.get_submodule(path)
+            if helper:
+                owner = getattr(owner, helper)
             found[Attribute(owner, name, index)] = number
         return found
 
 
-CONFIG = "@config"
+HELPER = "@"
 HISTORIES: "weakref.WeakKeyDictionary[nn.Module, History]" = weakref.WeakKeyDictionary()
 
 

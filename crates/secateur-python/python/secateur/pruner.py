@@ -294,6 +294,7 @@ class Pruner:
         self.graph = Graph(module, args, kwargs, optimizer=optimizer, scale_dropout=scale_dropout)
         self.strict = strict
         self.left: dict[str, str] = {}
+        self._ratios: dict[str, float] = {}
         self.steps = steps
         self.taken = 0
         self.first = self.graph.cost()
@@ -328,6 +329,8 @@ class Pruner:
         options = {**self.options, **self._goal()}
         named = (_of_module(self.module, pattern) for pattern in options["keep"])
         options["keep"] = [*named, *map(_escaped, self.left)]
+        ratios = {_escaped(name): ratio for name, ratio in self._ratios.items()}
+        options["ratio_for"] = {**options["ratio_for"], **ratios}
         return self.graph._model.select(options, self._statistics(), given)
 
     def _goal(self) -> dict[str, Any]:
@@ -380,39 +383,86 @@ class Pruner:
 
     def _select_and_apply(self) -> Selection:
         """Leaves groups alone that the module's code cannot follow, unless `strict`."""
-        selection = self.select()
-        try:
-            self.graph.apply(selection.keeps)
-            return selection
-        except SecateurError:
-            if self.strict:
-                raise
-        for alike in (True, False):
-            unable = self._unable(selection.keeps, alike=alike)
-            self.left.update(unable)
+        self._ratios.clear()
+        while True:
             selection = self.select()
             try:
                 self.graph.apply(selection.keeps)
                 return selection
             except SecateurError:
-                if not alike:
+                if self.strict or not self._adapt(selection.keeps):
                     raise
-        return selection
 
-    def _unable(self, keeps: Keeps, *, alike: bool) -> dict[str, str]:
-        """Groups that the code cannot follow, and why; where `alike`, one of each sort is tried."""
-        classes: dict[str, list[str]] = {}
-        kinds = {group.name: group.kind for group in self.graph.groups}
+    def _refusal(self, keeps: Keeps) -> str | None:
+        """Why the code cannot follow, if it cannot."""
+        try:
+            self.graph.check(keeps)
+            return None
+        except SecateurError as error:
+            return str(error)
+
+    def _adapt(self, keeps: Keeps) -> bool:
+        """Finds what the code can follow instead: whether there is anything else to try.
+
+        Sorts of groups are halved until they are followed; one of each sort speaks for it.
+        """
+        groups = {group.name: group for group in self.graph.groups}
+        sorts: dict[str, list[str]] = {}
         for name in keeps:
-            key = f"{kinds[name]} {_DIGITS.sub('', name)}" if alike else name
-            classes.setdefault(key, []).append(name)
+            sorts.setdefault(f"{groups[name].kind} {_DIGITS.sub('', name)}", []).append(name)
+        followed: dict[str, Sequence[int]] = {}
         unable: dict[str, str] = {}
-        for names in classes.values():
-            try:
-                self.graph.check({names[0]: keeps[names[0]]})
-            except SecateurError as error:
-                unable.update(dict.fromkeys(names, str(error)))
-        return unable
+
+        def refusal(more: Keeps) -> str | None:
+            why = self._refusal({**followed, **more})
+            if why is None:
+                followed.update(more)
+            return why
+
+        def settle(parts: list[list[str]]) -> None:
+            names = [name for part in parts for name in part]
+            why = refusal({name: keeps[name] for name in names})
+            if why is None:
+                return
+            if len(parts) > 1:
+                settle(parts[: len(parts) // 2])
+                settle(parts[len(parts) // 2 :])
+            elif len(names) > 1 and refusal({names[0]: keeps[names[0]]}) is None:
+                settle([[name] for name in names[1:]])
+            else:
+                unable.update(dict.fromkeys(names, why))
+
+        settle(list(sorts.values()))
+        tied = 0
+        for name, heads, count in self._tied(keeps, unable):
+            more = {name: range(count), **{one: keeps[one] for one in heads}}
+            if name not in self._ratios and refusal(more) is None:
+                self._ratios[name] = 1 - count / groups[name].size
+                unable = {one: why for one, why in unable.items() if one not in more}
+                tied += 1
+        self.left.update(unable)
+        return bool(unable or tied)
+
+    def _tied(
+        self, keeps: Keeps, unable: Mapping[str, str]
+    ) -> Iterator[tuple[str, list[str], int]]:
+        """Groups as wide as heads are together, these, and how many indices fit the heads.
+
+        Code may compute one width from the other.
+        """
+        sizes = {name: tensor.shape for name, tensor in tensors(self.module).items()}
+        groups = [group for group in self.graph.groups if group.name in unable]
+        for group in groups:
+            heads = [
+                other
+                for other in groups
+                if other.kind == "heads"
+                and other.size < group.size
+                and any(sizes[s.parameter][s.axis] == group.size for s in other.slices)
+            ]
+            counts = {len(keeps[one.name]) * group.size / one.size for one in heads}
+            if len(counts) == 1 and (count := counts.pop()).is_integer():
+                yield group.name, [one.name for one in heads], int(count)
 
     def __iter__(self) -> Iterator[GroupHandle]:
         return iter(self.graph.groups)

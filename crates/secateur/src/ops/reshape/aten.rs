@@ -13,6 +13,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         false => implied(cx),
     }),
     ("aten._unsafe_view", |cx| spelled(cx, "size", 0)),
+    ("aten.view_copy", |cx| spelled(cx, "size", 0)),
     ("aten.reshape", |cx| spelled(cx, "shape", 0)),
     ("aten.as_strided", decode_as_strided),
     ("aten.unflatten", |cx| {
