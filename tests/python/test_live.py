@@ -300,6 +300,74 @@ def test_heads_of_transformers_are_found_by_themselves() -> None:
     assert {"heads", "features", "head-width"} <= kinds
 
 
+def _groups(graph: sc.Graph) -> dict[str, object]:
+    slices = {
+        group.name: sorted((s.parameter, s.axis, s.role) for s in group.slices)
+        for group in graph.groups
+    }
+    return {g.name: (g.kind, g.size, g.exact, slices[g.name]) for g in graph.groups}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "bert_tiny", "llama_tiny"])
+def test_exported_programs_have_the_groups_of_traces(name: str) -> None:
+    model = next(model for model in modelzoo.MODELS if model.name == name)
+    module, example = model.build()
+    module.eval()
+    twin = copy.deepcopy(module)
+    exported = sc.graph(module, example, capture="export")
+    assert _groups(exported) == _groups(sc.graph(twin, example))
+    pruner = sc.Pruner(exported, ratio=0.5)
+    pruner.step()
+    assert not pruner.left
+    sc.Pruner(twin, example, ratio=0.5).step()
+    wanted, got = live.outputs(twin, example), live.outputs(module, example)
+    for a, b in zip(wanted, got, strict=True):
+        assert (a == b).all()
+
+
+class Tied(nn.Module):
+    """Two layers of one weight, and dropout between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.same = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+        self.same.weight = self.inner.weight
+        self.read = nn.Linear(8, 12)
+        self.drop = nn.Dropout(0.5)
+        self.out = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.read(self.same(self.inner(x))))
+        return self.out(self.drop(x)) * torch.tensor([1.0, 2.0, 3.0, 4.0])
+
+
+def test_exported_programs_know_tied_weights_constants_and_dropout() -> None:
+    model = Tied()
+    options = {"capture": "export", "scale_dropout": True, "strict": True}
+    sc.Pruner(model, torch.randn(2, 8), ratio=0.5, **options).step()
+    assert model.same.weight is model.inner.weight
+    assert model.read.weight.shape == (6, 8)
+    assert model.out.in_features == 6
+    assert model.drop.p == pytest.approx(0.25)
+    with pytest.raises(sc.SecateurError, match=r"test_live\.py:\d+"):
+        sc.graph(Spelled(), torch.randn(2, 8), capture="export").group("first.weight", 0).prune([0])
+    with pytest.raises(sc.SecateurError, match="no capture"):
+        sc.graph(model, torch.randn(2, 8), capture="fx")
+
+
+def test_a_graph_is_pruned_without_another_trace() -> None:
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    graph = sc.graph(model, torch.randn(1, 3, 8, 8), optimizer=optimizer)
+    pruner = sc.Pruner(graph, ratio=0.5)
+    assert pruner.graph is graph
+    pruner.step()
+    assert model.inner.out_channels == 12
+    assert graph.group("inner.weight", 0).size == 12
+    with pytest.raises(TypeError, match="has its inputs"):
+        sc.Pruner(graph, torch.randn(1, 3, 8, 8), ratio=0.5)
+
+
 def _rank(rank: int, folder: str) -> None:
     place = f"file://{folder}/rendezvous"
     dist.init_process_group("gloo", init_method=place, rank=rank, world_size=2)

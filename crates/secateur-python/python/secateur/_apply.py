@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from secateur import _attributes
 from secateur._attributes import Attribute
-from secateur._capture import Trace, tensors, trace
+from secateur._capture import Trace, tensors
 from secateur._secateur import SecateurError
 
 Keep = Sequence[Sequence[int] | None]
@@ -120,7 +120,7 @@ def follow(
     done: Cut,
     before: Trace,
     wanted: Mapping[str, Any],
-    inputs: tuple[Sequence[Any], Mapping[str, Any]],
+    capture: Callable[[nn.Module], Trace],
     *,
     exact: bool,
     wrong: set[Sort],
@@ -147,7 +147,7 @@ def follow(
             followed = {at: number for at, number in spelled.items() if _sort(at) not in left}
             set_attributes(followed, numbers)
             try:
-                made = _retrace(module, inputs, before, new_nodes, old_nodes)
+                made = _retrace(module, capture, before, new_nodes, old_nodes)
                 _compare(made, wanted, before, exact=exact)
             except SecateurError as error:
                 first = first or error
@@ -232,13 +232,13 @@ def _int(node: dict[str, Any], name: str) -> int | None:
 
 def _retrace(
     module: nn.Module,
-    inputs: tuple[Sequence[Any], Mapping[str, Any]],
+    capture: Callable[[nn.Module], Trace],
     before: Trace,
     new_nodes: Sequence[dict[str, Any]],
     old_nodes: Sequence[dict[str, Any]],
 ) -> Trace:
     try:
-        return trace(module, *inputs)
+        return capture(module)
     except SecateurError as error:
         line = _first_changed(before, old_nodes, new_nodes)
         raise SecateurError(
@@ -267,7 +267,9 @@ def _compare(made: Trace, wanted: Mapping[str, Any], before: Trace, *, exact: bo
         if got["target"] != want["target"]:
             raise _differs(f"`{want['target']}` became `{got['target']}`", before, index)
         for name in read.intersection(_names(want)):
-            sizes = [[s["as_int"] for s in g["tensor_values"][name]["sizes"]] for g in (new, old)]
+            sizes = [
+                [s.get("as_int") for s in g["tensor_values"][name]["sizes"]] for g in (new, old)
+            ]
             if sizes[0] != sizes[1]:
                 text = f"`{want['target']}` makes sizes {sizes[0]}, and {sizes[1]} are needed"
                 raise _differs(text, before, index)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict, overload
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,13 @@ from typing_extensions import Unpack
 
 from secateur import _apply, _distributed, _history
 from secateur._capture import Trace, tensors, trace
+from secateur._export import export
 from secateur._secateur import Footprint, Group, Model, SecateurError, Selection
 from secateur._statistics import Gathered, Statistics
 
 Keeps = Mapping[str, Sequence[int]]
+Capture = Literal["trace", "export"]
+CAPTURES = {"trace": trace, "export": export}
 _DIGITS = re.compile(r"\d+")
 
 
@@ -61,7 +64,11 @@ class GroupHandle:
 
 
 class Graph:
-    """The dependencies of a live module, from one run on example inputs."""
+    """The dependencies of a live module, from one run on example inputs.
+
+    They are found in the calls of the run, or, where `capture` is `"export"`, in the program that
+    `torch.export` makes of it, which takes longer.
+    """
 
     def __init__(
         self,
@@ -71,7 +78,11 @@ class Graph:
         *,
         optimizer: Optimizer | Sequence[Optimizer] = (),
         scale_dropout: bool = False,
+        capture: Capture = "trace",
     ) -> None:
+        if capture not in CAPTURES:
+            raise SecateurError(f"there is no capture `{capture}`\nhint: `trace` or `export`")
+        self.capture = capture
         self.wrapped = module
         self.module = _distributed.unwrapped(module)
         self.inputs = (_tuple(args), dict(kwargs or {}))
@@ -82,8 +93,11 @@ class Graph:
 
     def refresh(self) -> None:
         """Traces the module again, after it was changed by other means."""
-        self._trace: Trace = trace(self.module, *self.inputs)
+        self._trace = self._traced(self.module)
         self._model = Model(self._trace.text())
+
+    def _traced(self, module: nn.Module) -> Trace:
+        return CAPTURES[self.capture](module, *self.inputs)
 
     @property
     def groups(self) -> list[GroupHandle]:
@@ -165,7 +179,7 @@ class Graph:
             done,
             self._trace,
             wanted,
-            self.inputs,
+            self._traced,
             exact=all(exact[name] for name in named),
             wrong=self._wrong,
             scale_dropout=self.scale_dropout,
@@ -185,6 +199,8 @@ def graph(
     kwargs: Mapping[str, Any] | None = None,
     *,
     optimizer: Optimizer | Sequence[Optimizer] = (),
+    scale_dropout: bool = False,
+    capture: Capture = "trace",
 ) -> Graph:
     """Finds the dependencies of a module by running it once, without arithmetic.
 
@@ -192,7 +208,9 @@ def graph(
     print(g.group("conv1.weight", axis=0))
     g.group("conv1.weight", axis=0).prune([2, 6, 9])
     """
-    return Graph(module, args, kwargs, optimizer=optimizer)
+    return Graph(
+        module, args, kwargs, optimizer=optimizer, scale_dropout=scale_dropout, capture=capture
+    )
 
 
 class Options(TypedDict, total=False):
@@ -238,6 +256,9 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
+OF_GRAPHS = ("args", "kwargs", "optimizer", "scale_dropout", "capture")
+
+
 def options_of(options: Options) -> dict[str, Any]:
     """The options of a step, as the core reads them."""
     unknown = sorted(set(options) - set(Options.__annotations__))
@@ -271,10 +292,20 @@ class Pruner:
         pruner.step()
         print(pruner.report())
 
+    A `Graph` in place of the module, its inputs and optimizers is pruned without another trace:
+
+        pruner = secateur.Pruner(graph, ratio=0.5)
+
     # Raises
     SecateurError: the module does not run on the inputs, or an option is out of its range.
     """
 
+    @overload
+    def __init__(
+        self, graph: Graph, /, *, steps: int = 1, strict: bool = False, **options: Unpack[Options]
+    ) -> None: ...
+
+    @overload
     def __init__(
         self,
         module: nn.Module,
@@ -282,13 +313,28 @@ class Pruner:
         kwargs: Mapping[str, Any] | None = None,
         *,
         steps: int = 1,
-        optimizer: Optimizer | Sequence[Optimizer] = (),
         strict: bool = False,
+        optimizer: Optimizer | Sequence[Optimizer] = (),
         scale_dropout: bool = False,
+        capture: Capture = "trace",
         **options: Unpack[Options],
+    ) -> None: ...
+
+    def __init__(
+        self,
+        module: nn.Module | Graph,
+        *inputs: Any,
+        steps: int = 1,
+        strict: bool = False,
+        **options: Any,
     ) -> None:
+        graphs = {name: options.pop(name) for name in OF_GRAPHS if name in options}
         self.options = options_of(options)
-        self.graph = Graph(module, args, kwargs, optimizer=optimizer, scale_dropout=scale_dropout)
+        if not isinstance(module, Graph):
+            module = Graph(module, *inputs, **graphs)
+        elif inputs or graphs:
+            raise TypeError("a `Graph` has its inputs and optimizers")
+        self.graph = module
         self.strict = strict
         self.left: dict[str, str] = {}
         self.steps = steps
