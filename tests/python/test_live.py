@@ -9,8 +9,12 @@ import secateur as sc
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+import torch.utils._pytree as pytree
 from secateur._capture import tensors
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Shard
 from torch.nn import functional
 from torchvision.models import resnet18
 
@@ -399,6 +403,63 @@ def test_ranks_make_the_same_plan(tmp_path: Path) -> None:
     first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
     assert first[0].shape[0] == 8
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def _whole(values: object) -> object:
+    return pytree.tree_map_only(DTensor, lambda tensor: tensor.full_tensor(), values)
+
+
+def _shard(rank: int, folder: str) -> None:
+    """Trains a sharded module and, from the state before pruning, a whole one beside it."""
+    place = f"file://{folder}/rendezvous"
+    dist.init_process_group("gloo", init_method=place, rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED)
+    model, twin = Net().eval(), Net().eval()
+    mesh = init_device_mesh("cpu", (2,))
+    for layer in (model.stem, model.inner, model):
+        fully_shard(layer, mesh=mesh)
+    x, y = torch.randn(8, 3, 8, 8), torch.randint(5, (8,))
+    part = slice(4 * rank, 4 * rank + 4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer, part: slice) -> None:
+        optimizer.zero_grad()
+        functional.cross_entropy(model(x[part]), y[part]).backward()
+        optimizer.step()
+
+    for _ in range(2):
+        step(model, optimizer, part)
+    same = torch.optim.AdamW(twin.parameters(), lr=0.01)
+    twin.load_state_dict(_whole(model.state_dict()))
+    same.load_state_dict(copy.deepcopy(_whole(optimizer.state_dict())))
+    for sharded, whole in zip(model.parameters(), twin.parameters(), strict=True):
+        whole.grad = sharded.grad.full_tensor()
+    parameters = list(model.parameters())
+    with torch.no_grad():
+        model(x)  # leaves parameters gathered
+    for module, own in ((model, optimizer), (twin, same)):
+        pruner = sc.Pruner(module, x, ratio=0.3, criterion="taylor", optimizer=own)
+        pruner.accumulate()
+        pruner.step()
+    assert [id(p) for p in model.parameters()] == [id(p) for p in parameters]
+    assert model.inner.weight.shape == (17, 11, 3, 3)
+    for sharded, whole in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(sharded.full_tensor(), whole)
+        assert torch.equal(sharded.grad.full_tensor(), whole.grad)
+    for _ in range(2):
+        step(model, optimizer, part)
+        step(twin, same, slice(None))
+    for sharded, whole in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(sharded.full_tensor(), whole, rtol=1e-5, atol=1e-6)
+    with pytest.raises(sc.SecateurError, match="another axis than the first"):
+        other = nn.Linear(8, 8, bias=False)
+        sc.graph(fully_shard(other, mesh=mesh, shard_placement_fn=lambda _: Shard(1)), x)
+    dist.destroy_process_group()
+
+
+def test_sharded_modules_are_cut_as_whole_ones_are(tmp_path: Path) -> None:
+    multiprocessing.spawn(_shard, (str(tmp_path),), nprocs=2)
 
 
 def test_names_of_tensors_are_those_of_the_module() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from secateur import _attributes
+from secateur import _attributes, _sharded
 from secateur._attributes import Attribute
 from secateur._capture import Trace, tensors
 from secateur._secateur import SecateurError
@@ -53,6 +53,7 @@ def cut(
     indices: dict[tuple[torch.device, tuple[int, ...]], Tensor] = {}
 
     def kept(tensor: Tensor, keep: Keep) -> Tensor:
+        shard, tensor = tensor, _sharded.whole(tensor)
         for axis, positions in enumerate(keep):
             if positions is None:
                 continue
@@ -60,7 +61,7 @@ def cut(
             if key not in indices:
                 indices[key] = torch.tensor(positions, dtype=torch.int64, device=tensor.device)
             tensor = tensor.index_select(axis, indices[key])
-        return tensor
+        return _sharded.spread(tensor, shard)
 
     try:
         with torch.no_grad():
@@ -82,7 +83,7 @@ def _cut_tensor(
 
     def put(data: Tensor, grad: Tensor | None) -> None:
         tensor.grad = None
-        tensor.data = data
+        _sharded.set_data(tensor, data)
         tensor.grad = grad
 
     done.undo.append(lambda: put(data, grad))

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from typing_extensions import Unpack
 
 from secateur import _apply, _distributed, _history
-from secateur._capture import Trace, tensors, trace
+from secateur._capture import Trace, trace
 from secateur._export import export
 from secateur._secateur import Footprint, Group, Model, SecateurError, Selection
 from secateur._statistics import Gathered, Statistics
@@ -350,7 +350,7 @@ class Pruner:
         # Ranks measure in any order, so what they share is exchanged before.
         average = _distributed.averaged
         gathered = {name: self._gathered[name].shared(average) for name in sorted(self._gathered)}
-        return Statistics(tensors(self.module), gathered)
+        return Statistics(_distributed.measurable(self.module), gathered)
 
     def scores(self) -> dict[str, list[float]]:
         """How much every index of every group matters, by the criterion."""
