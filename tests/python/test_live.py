@@ -10,8 +10,12 @@ import secateur as sc
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+import torch.utils._pytree as pytree
 from secateur._capture import tensors
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Shard
 from torch.nn import functional
 from torchvision.models import resnet18
 
@@ -475,6 +479,74 @@ def test_heads_of_transformers_are_found_by_themselves() -> None:
     assert {"heads", "features", "head-width"} <= kinds
 
 
+def _groups(graph: sc.Graph) -> dict[str, object]:
+    slices = {
+        group.name: sorted((s.parameter, s.axis, s.role) for s in group.slices)
+        for group in graph.groups
+    }
+    return {g.name: (g.kind, g.size, g.exact, slices[g.name]) for g in graph.groups}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "bert_tiny", "llama_tiny"])
+def test_exported_programs_have_the_groups_of_traces(name: str) -> None:
+    model = next(model for model in modelzoo.MODELS if model.name == name)
+    module, example = model.build()
+    module.eval()
+    twin = copy.deepcopy(module)
+    exported = sc.graph(module, example, capture="export")
+    assert _groups(exported) == _groups(sc.graph(twin, example))
+    pruner = sc.Pruner(exported, ratio=0.5)
+    pruner.step()
+    assert not pruner.left
+    sc.Pruner(twin, example, ratio=0.5).step()
+    wanted, got = live.outputs(twin, example), live.outputs(module, example)
+    for a, b in zip(wanted, got, strict=True):
+        assert (a == b).all()
+
+
+class Tied(nn.Module):
+    """Two layers of one weight, and dropout between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.same = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+        self.same.weight = self.inner.weight
+        self.read = nn.Linear(8, 12)
+        self.drop = nn.Dropout(0.5)
+        self.out = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.read(self.same(self.inner(x))))
+        return self.out(self.drop(x)) * torch.tensor([1.0, 2.0, 3.0, 4.0])
+
+
+def test_exported_programs_know_tied_weights_constants_and_dropout() -> None:
+    model = Tied()
+    options = {"capture": "export", "scale_dropout": True, "strict": True}
+    sc.Pruner(model, torch.randn(2, 8), ratio=0.5, **options).step()
+    assert model.same.weight is model.inner.weight
+    assert model.read.weight.shape == (6, 8)
+    assert model.out.in_features == 6
+    assert model.drop.p == pytest.approx(0.25)
+    with pytest.raises(sc.SecateurError, match=r"test_live\.py:\d+"):
+        sc.graph(Spelled(), torch.randn(2, 8), capture="export").group("first.weight", 0).prune([0])
+    with pytest.raises(sc.SecateurError, match="no capture"):
+        sc.graph(model, torch.randn(2, 8), capture="fx")
+
+
+def test_a_graph_is_pruned_without_another_trace() -> None:
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    graph = sc.graph(model, torch.randn(1, 3, 8, 8), optimizer=optimizer)
+    pruner = sc.Pruner(graph, ratio=0.5)
+    assert pruner.graph is graph
+    pruner.step()
+    assert model.inner.out_channels == 12
+    assert graph.group("inner.weight", 0).size == 12
+    with pytest.raises(TypeError, match="has its inputs"):
+        sc.Pruner(graph, torch.randn(1, 3, 8, 8), ratio=0.5)
+
+
 def _rank(rank: int, folder: str) -> None:
     place = f"file://{folder}/rendezvous"
     dist.init_process_group("gloo", init_method=place, rank=rank, world_size=2)
@@ -506,6 +578,63 @@ def test_ranks_make_the_same_plan(tmp_path: Path) -> None:
     first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
     assert first[0].shape[0] == 8
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def _whole(values: object) -> object:
+    return pytree.tree_map_only(DTensor, lambda tensor: tensor.full_tensor(), values)
+
+
+def _shard(rank: int, folder: str) -> None:
+    """Trains a sharded module and, from the state before pruning, a whole one beside it."""
+    place = f"file://{folder}/rendezvous"
+    dist.init_process_group("gloo", init_method=place, rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED)
+    model, twin = Net().eval(), Net().eval()
+    mesh = init_device_mesh("cpu", (2,))
+    for layer in (model.stem, model.inner, model):
+        fully_shard(layer, mesh=mesh)
+    x, y = torch.randn(8, 3, 8, 8), torch.randint(5, (8,))
+    part = slice(4 * rank, 4 * rank + 4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer, part: slice) -> None:
+        optimizer.zero_grad()
+        functional.cross_entropy(model(x[part]), y[part]).backward()
+        optimizer.step()
+
+    for _ in range(2):
+        step(model, optimizer, part)
+    same = torch.optim.AdamW(twin.parameters(), lr=0.01)
+    twin.load_state_dict(_whole(model.state_dict()))
+    same.load_state_dict(copy.deepcopy(_whole(optimizer.state_dict())))
+    for sharded, whole in zip(model.parameters(), twin.parameters(), strict=True):
+        whole.grad = sharded.grad.full_tensor()
+    parameters = list(model.parameters())
+    with torch.no_grad():
+        model(x)  # leaves parameters gathered
+    for module, own in ((model, optimizer), (twin, same)):
+        pruner = sc.Pruner(module, x, ratio=0.3, criterion="taylor", optimizer=own)
+        pruner.accumulate()
+        pruner.step()
+    assert [id(p) for p in model.parameters()] == [id(p) for p in parameters]
+    assert model.inner.weight.shape == (17, 11, 3, 3)
+    for sharded, whole in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(sharded.full_tensor(), whole)
+        assert torch.equal(sharded.grad.full_tensor(), whole.grad)
+    for _ in range(2):
+        step(model, optimizer, part)
+        step(twin, same, slice(None))
+    for sharded, whole in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(sharded.full_tensor(), whole, rtol=1e-5, atol=1e-6)
+    with pytest.raises(sc.SecateurError, match="another axis than the first"):
+        other = nn.Linear(8, 8, bias=False)
+        sc.graph(fully_shard(other, mesh=mesh, shard_placement_fn=lambda _: Shard(1)), x)
+    dist.destroy_process_group()
+
+
+def test_sharded_modules_are_cut_as_whole_ones_are(tmp_path: Path) -> None:
+    multiprocessing.spawn(_shard, (str(tmp_path),), nprocs=2)
 
 
 def test_names_of_tensors_are_those_of_the_module() -> None:

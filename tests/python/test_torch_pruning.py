@@ -1230,6 +1230,34 @@ def test_counts_are_of_one_sample() -> None:
     assert tp.utils.count_params(model) == params
 
 
+def test_changed_lines_of_a_model_are_shown() -> None:
+    model = Flatten()
+    with pytest.raises(tp.SecateurError, match="before_pruning"):
+        tp.utils.print_tool.after_pruning(model)
+    tp.utils.print_tool.before_pruning(model)
+    layer = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
+    build(model, torch.randn(1, 3, 32, 32)).get_pruning_group(
+        layer, tp.prune_conv_out_channels, [0]
+    ).prune()
+    text = tp.utils.print_tool.after_pruning(model, do_print=False)
+    assert "Conv2d(3, 6, " in text
+    assert ") => " in text
+    assert "Conv2d(3, 5, " in text
+
+
+def test_speed_is_measured() -> None:
+    model, x = Flatten(), torch.randn(2, 3, 32, 32)
+    mean, deviation = tp.utils.benchmark.measure_latency(model, x, repeat=3, warmup=1)
+    assert mean > 0 <= deviation
+    runs = []
+    found = tp.utils.benchmark.measure_throughput(
+        model, x, repeat=2, warmup=1, run_fn=lambda m, x: runs.append(m(x))
+    )
+    assert found > 0
+    assert len(runs) == 3
+    assert tp.utils.benchmark.measure_fps(model, (x,), repeat=1, warmup=0) > 0
+
+
 def test_modes_and_gradients_are_as_they_were() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Dropout(), nn.Conv2d(8, 2, 1))
     model.train()

@@ -7,15 +7,14 @@ module must make afterwards.
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from secateur import _attributes
+from secateur import _attributes, _sharded
 from secateur._attributes import Attribute
-from secateur._capture import Call, Trace, tensors, trace
+from secateur._capture import Call, Trace, tensors
 from secateur._secateur import Changes, Model, SecateurError
 
 Keep = Sequence[Sequence[int] | None]
@@ -52,6 +51,7 @@ def cut(
     indices: dict[tuple[torch.device, tuple[int, ...]], Tensor] = {}
 
     def kept(tensor: Tensor, keep: Keep) -> Tensor:
+        shard, tensor = tensor, _sharded.whole(tensor)
         for axis, positions in enumerate(keep):
             if positions is None:
                 continue
@@ -59,7 +59,7 @@ def cut(
             if key not in indices:
                 indices[key] = torch.tensor(positions, dtype=torch.int64, device=tensor.device)
             tensor = tensor.index_select(axis, indices[key])
-        return tensor
+        return _sharded.spread(tensor, shard)
 
     try:
         with torch.no_grad():
@@ -82,7 +82,7 @@ def _cut_tensor(
 
     def put(data: Tensor, grad: Tensor | None) -> None:
         tensor.grad = None
-        tensor.data = data
+        _sharded.set_data(tensor, data)
         tensor.grad = grad
 
     done.undo.append(lambda: put(data, grad))
@@ -127,7 +127,7 @@ def follow(
     done: Cut,
     before: Trace,
     changes: Changes,
-    inputs: tuple[Sequence[Any], Mapping[str, Any]],
+    capture: Callable[[nn.Module], Trace],
     *,
     wrong: set[Sort],
     scale_dropout: bool,
@@ -154,7 +154,7 @@ def follow(
             followed = {at: number for at, number in spelled.items() if _sort(at) not in left}
             set_attributes(followed, tried)
             try:
-                made = _retrace(module, inputs, numbers)
+                made = _retrace(module, capture, numbers)
                 model = changes.followed(made.text)
             except SecateurError as error:
                 first = first or error
@@ -220,11 +220,11 @@ def _groups_of(numbers: Iterable[Number]) -> dict[Attribute, int]:
 
 def _retrace(
     module: nn.Module,
-    inputs: tuple[Sequence[Any], Mapping[str, Any]],
+    capture: Callable[[nn.Module], Trace],
     numbers: Sequence[Number],
 ) -> Trace:
     try:
-        return trace(module, *inputs)
+        return capture(module)
     except SecateurError as error:
         line = numbers[0][0].line if numbers else "a call with sizes of its own"
         raise SecateurError(

@@ -25,6 +25,7 @@ from torch.nn.modules.module import (
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from secateur import _sharded
 from secateur._secateur import SecateurError
 from secateur._shapes import made
 
@@ -375,6 +376,7 @@ def _trace(
     with (
         _quiet(),
         _kept(module),
+        _sharded.resting(module),
         _entered(modules, recorder),
         torch.no_grad(),
         recorder,
@@ -391,7 +393,7 @@ def _stand_in(tensor: Tensor, *, meta: bool) -> Tensor:
     """A tensor of the same sizes without memory, or a copy that may be written."""
     with torch.no_grad():
         if not meta:
-            made = tensor.detach().clone()
+            made = _sharded.whole(tensor).detach().clone()
         elif tensor.layout == torch.strided:
             made = torch.empty_strided(
                 tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"

@@ -2,7 +2,7 @@
 
 Under `DistributedDataParallel`, the weights are the same on all ranks, and gradients are after a
 backward pass. What was gathered of several passes is averaged; the choice of the first rank is
-everybody's.
+everybody's. `_sharded` knows the parameters of `fully_shard`.
 """
 
 import contextlib
@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from secateur import _sharded
+from secateur._capture import tensors
 from secateur._secateur import SecateurError
 
 Keeps = Mapping[str, Sequence[int]]
@@ -33,11 +35,23 @@ def is_parallel() -> bool:
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    return module.module if isinstance(module, DistributedDataParallel) else module
+    inner = module.module if isinstance(module, DistributedDataParallel) else module
+    _sharded.check(inner)
+    return inner
+
+
+def measurable(module: nn.Module) -> Mapping[str, Tensor]:
+    """Parameters and buffers by name, whole."""
+    _sharded.check(module)
+    found = tensors(module)
+    is_sharded = any(map(_sharded.is_sharded, found.values()))
+    return _sharded.Wholes(found) if is_sharded else found
 
 
 def averaged(values: Tensor) -> Tensor:
     """The mean over all ranks."""
+    if _sharded.is_sharded(values):
+        return _sharded.whole(values)
     if not is_parallel():
         return values
     total = values.clone()
@@ -70,7 +84,9 @@ def agreed(keeps: Keeps, program: str) -> Keeps:
 def rebuilt(module: nn.Module) -> Iterator[None]:
     """Takes the buckets of `DistributedDataParallel` apart, and puts them together at the end."""
     if not isinstance(module, DistributedDataParallel):
+        _sharded.check(module)
         yield
+        _sharded.renewed(module)
         return
     known = {
         name: module.__dict__[name] for name in OPTIONS if module.__dict__.get(name) is not None

@@ -39,6 +39,8 @@ class Statistics:
 
     def memory(self, name: str) -> Any:
         """The bytes of a parameter, where they can be read in place; else `None`."""
+        if not isinstance(self.stored, dict):  # parameters are gathered one at a time
+            return None
         tensor = self.stored[name].detach()
         plain = type(tensor) is Tensor and tensor.layout == torch.strided
         if not plain or tensor.device.type != "cpu" or not tensor.is_contiguous():

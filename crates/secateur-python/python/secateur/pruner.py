@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict, Unpack
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,13 @@ from torch.optim import Optimizer
 
 from secateur import _apply, _distributed, _history
 from secateur._capture import Trace, tensors, trace
+from secateur._export import export
 from secateur._secateur import Footprint, Group, Model, SecateurError, Selection
 from secateur._statistics import Gathered, Statistics
 
 Keeps = Mapping[str, Sequence[int]]
+Capture = Literal["trace", "export"]
+CAPTURES = {"trace": trace, "export": export}
 _DIGITS = re.compile(r"\d+")
 
 
@@ -68,7 +71,11 @@ class _Done(NamedTuple):
 
 
 class Graph:
-    """The dependencies of a live module, from one run on example inputs."""
+    """The dependencies of a live module, from one run on example inputs.
+
+    They are found in the calls of the run, or, where `capture` is `"export"`, in the program that
+    `torch.export` makes of it, which takes longer.
+    """
 
     def __init__(
         self,
@@ -78,7 +85,11 @@ class Graph:
         *,
         optimizer: Optimizer | Sequence[Optimizer] = (),
         scale_dropout: bool = False,
+        capture: Capture = "trace",
     ) -> None:
+        if capture not in CAPTURES:
+            raise SecateurError(f"there is no capture `{capture}`\nhint: `trace` or `export`")
+        self.capture = capture
         self.wrapped = module
         self.module = _distributed.unwrapped(module)
         self.inputs = (_tuple(args), dict(kwargs or {}))
@@ -89,8 +100,11 @@ class Graph:
 
     def refresh(self) -> None:
         """Traces the module again, after it was changed by other means."""
-        self._trace: Trace = trace(self.module, *self.inputs)
+        self._trace = self._traced(self.module)
         self._model = Model(self._trace.text)
+
+    def _traced(self, module: nn.Module) -> Trace:
+        return CAPTURES[self.capture](module, *self.inputs)
 
     @property
     def groups(self) -> list[GroupHandle]:
@@ -169,7 +183,7 @@ class Graph:
             cut,
             self._trace,
             changes,
-            self.inputs,
+            self._traced,
             wrong=self._wrong,
             scale_dropout=self.scale_dropout,
         )
@@ -188,6 +202,8 @@ def graph(
     kwargs: Mapping[str, Any] | None = None,
     *,
     optimizer: Optimizer | Sequence[Optimizer] = (),
+    scale_dropout: bool = False,
+    capture: Capture = "trace",
 ) -> Graph:
     """Finds the dependencies of a module by running it once, without arithmetic.
 
@@ -195,7 +211,9 @@ def graph(
     print(g.group("conv1.weight", axis=0))
     g.group("conv1.weight", axis=0).prune([2, 6, 9])
     """
-    return Graph(module, args, kwargs, optimizer=optimizer)
+    return Graph(
+        module, args, kwargs, optimizer=optimizer, scale_dropout=scale_dropout, capture=capture
+    )
 
 
 class Options(TypedDict, total=False):
@@ -241,6 +259,9 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
+OF_GRAPHS = ("args", "kwargs", "optimizer", "scale_dropout", "capture")
+
+
 def options_of(options: Options) -> dict[str, Any]:
     """The options of a step, as the core reads them."""
     unknown = sorted(set(options) - set(Options.__annotations__))
@@ -274,10 +295,20 @@ class Pruner:
         pruner.step()
         print(pruner.report())
 
+    A `Graph` in place of the module, its inputs and optimizers is pruned without another trace:
+
+        pruner = secateur.Pruner(graph, ratio=0.5)
+
     # Raises
     SecateurError: the module does not run on the inputs, or an option is out of its range.
     """
 
+    @overload
+    def __init__(
+        self, graph: Graph, /, *, steps: int = 1, strict: bool = False, **options: Unpack[Options]
+    ) -> None: ...
+
+    @overload
     def __init__(
         self,
         module: nn.Module,
@@ -285,13 +316,28 @@ class Pruner:
         kwargs: Mapping[str, Any] | None = None,
         *,
         steps: int = 1,
-        optimizer: Optimizer | Sequence[Optimizer] = (),
         strict: bool = False,
+        optimizer: Optimizer | Sequence[Optimizer] = (),
         scale_dropout: bool = False,
+        capture: Capture = "trace",
         **options: Unpack[Options],
+    ) -> None: ...
+
+    def __init__(
+        self,
+        module: nn.Module | Graph,
+        *inputs: Any,
+        steps: int = 1,
+        strict: bool = False,
+        **options: Any,
     ) -> None:
+        graphs = {name: options.pop(name) for name in OF_GRAPHS if name in options}
         self.options = options_of(options)
-        self.graph = Graph(module, args, kwargs, optimizer=optimizer, scale_dropout=scale_dropout)
+        if not isinstance(module, Graph):
+            module = Graph(module, *inputs, **graphs)
+        elif inputs or graphs:
+            raise TypeError("a `Graph` has its inputs and optimizers")
+        self.graph = module
         self.strict = strict
         self.left: dict[str, str] = {}
         self._ratios: dict[str, float] = {}
@@ -308,7 +354,7 @@ class Pruner:
         # Ranks measure in any order, so what they share is exchanged before.
         average = _distributed.averaged
         gathered = {name: self._gathered[name].shared(average) for name in sorted(self._gathered)}
-        return Statistics(tensors(self.module), gathered)
+        return Statistics(_distributed.measurable(self.module), gathered)
 
     def scores(self) -> dict[str, list[float]]:
         """How much every index of every group matters, by the criterion."""

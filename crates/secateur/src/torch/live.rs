@@ -18,7 +18,7 @@ const ENDLESS: i64 = 1 << 31;
 /// An integer that a call is given, and what it becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Renumbered {
-    /// The index of the call.
+    /// The index of the call in the main graph.
     pub call: usize,
     /// The name of the argument.
     pub argument: String,
@@ -50,14 +50,16 @@ impl Program {
 
     /// The integers of calls that follow `changes`.
     pub(crate) fn renumbered(&self, imported: &Imported, changes: &Changes) -> Vec<Renumbered> {
+        let calls: HashMap<u32, usize> = self.graph.nodes.iter().copied().zip(0..).collect();
         let mut found = Vec::new();
         for edit in argument_edits(&imported.graph, &changes.refit) {
             let node = self.nodes.get(edit.node as usize);
-            let Some(argument) = node.and_then(|node| node.argument(edit.name)) else { continue };
+            let argument = node.and_then(|node| node.argument(edit.name));
+            let (Some(argument), Some(&call)) = (argument, calls.get(&edit.node)) else { continue };
             let (was, becomes) = (ints(&argument.value), ints(&edit.argument(&argument.value)));
             let pairs = was.iter().zip(&becomes).filter(|(was, becomes)| was != becomes);
             found.extend(pairs.filter_map(|(was, becomes)| {
-                let (call, argument) = (edit.node as usize, edit.name.to_string());
+                let argument = edit.name.to_string();
                 Some(Renumbered { call, argument, was: (*was)?, becomes: (*becomes)? })
             }));
         }
@@ -94,7 +96,7 @@ impl Program {
         for (index, (node, got)) in (0..).zip(self.nodes.iter().zip(&made.nodes)) {
             let edits = by_node.get(&index).map(Vec::as_slice).unwrap_or_default();
             let result = targets(node, got, edits)
-                .and_then(|()| self.sizes(imported, analysis, changes, (made, got), &read))
+                .and_then(|()| self.sizes(imported, analysis, changes, (made, node, got), &read))
                 .and_then(|()| numbers(node, got, edits, exact));
             result.map_err(|text| differs(text, Some(node)))?;
         }
@@ -107,11 +109,13 @@ impl Program {
         imported: &Imported,
         analysis: &Analysis,
         changes: &Changes,
-        (made, got): (&Program, &Node),
+        (made, node, got): (&Program, &Node, &Node),
         read: &HashSet<&str>,
     ) -> std::result::Result<(), String> {
-        for name in got.outputs.iter().flat_map(tensor_names).filter(|name| read.contains(name)) {
-            let metas = (self.graph.tensors.get(name), made.graph.tensors.get(name));
+        let outputs = node.outputs.iter().flat_map(tensor_names);
+        let outputs = outputs.zip(got.outputs.iter().flat_map(tensor_names));
+        for (before, after) in outputs.filter(|(_, name)| read.contains(name)) {
+            let metas = (self.graph.tensors.get(before), made.graph.tensors.get(after));
             let (Some(before), Some(after)) = metas else { continue };
             let list = |meta: &super::schema::Meta| -> Vec<i64> {
                 meta.sizes.iter().map(|size| size.value.unwrap_or(-1)).collect()
