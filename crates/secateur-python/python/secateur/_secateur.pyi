@@ -7,6 +7,26 @@ from os import PathLike
 from typing import Any, SupportsFloat, SupportsIndex, final
 
 @final
+class Changes:
+    """
+    What keeping indices of groups means for tensors and for the module's code.
+    """
+    def followed(self, /, program: str) -> Model:
+        """
+        The model of `program`, the trace of the same code once its tensors are cut. Raises where the
+        code has not followed.
+        """
+    def numbers(self, /) -> list[tuple[int, str, int, int]]:
+        """
+        The integers that calls are given and that follow: the index of the call, the argument, what
+        it is and what it becomes.
+        """
+    def slices(self, /) -> list[tuple[str, list[list[int] | None]]]:
+        """
+        What is kept of every parameter that is cut: name, and per axis the positions or `None`.
+        """
+
+@final
 class Entry:
     """
     What was asked of a group, and what becomes of it.
@@ -98,6 +118,10 @@ class Model:
         """
         Analyzes a program, in the JSON of a `.pt2` file.
         """
+    def changes(self, /, keeps: dict[str, SupportsGetItem[int, SupportsIndex]]) -> Changes:
+        """
+        What keeping these indices of groups means for tensors and for the module's code.
+        """
     def cost(self, /, keeps: dict[str, SupportsGetItem[int, SupportsIndex]] = ...) -> Footprint:
         """
         What the model costs once it keeps these indices.
@@ -105,10 +129,6 @@ class Model:
     def coverage(self, /) -> float:
         """
         The share of the parameters that some group governs.
-        """
-    def edited(self, /, keeps: dict[str, SupportsGetItem[int, SupportsIndex]]) -> str:
-        """
-        The program once sizes are what the kept indices make them.
         """
     def groups(self, /) -> list[Group]:
         """
@@ -134,10 +154,6 @@ class Model:
         """
         Decides which indices stay. `statistics(measure, parameter, axes, kept)` gives sums, per
         axis, as lists of numbers; `scores`, by group, takes their place.
-        """
-    def slices(self, /, keeps: dict[str, SupportsGetItem[int, SupportsIndex]]) -> list[tuple[str, list[list[int] | None]]]:
-        """
-        What is kept of every parameter that is cut: name, and per axis the positions or `None`.
         """
     def warnings(self, /) -> list[str]:
         """
