@@ -118,7 +118,8 @@ def _cut_state(
 def forget_derived(module: nn.Module) -> None:
     """Lets modules drop what they derived from their tensors, as they do when these are moved."""
     for layer in module.modules():
-        if type(layer)._apply is not nn.Module._apply:
+        is_sharded = any(map(_sharded.is_sharded, layer.parameters()))
+        if type(layer)._apply is not nn.Module._apply and not is_sharded:
             layer._apply(lambda tensor: tensor)
 
 
