@@ -22,7 +22,7 @@ from secateur._secateur import SecateurError
 Keep = Sequence[Sequence[int] | None]
 Undo = Callable[[], None]
 Sort = tuple[str, str]
-MAX_SORTS = 8
+MAX_SORTS = 5
 FREE = frozenset(("stride", "storage_offset", "train", "dropout_p"))
 
 
@@ -245,7 +245,7 @@ def _retrace(
     old_nodes: Sequence[dict[str, Any]],
 ) -> Trace:
     try:
-        return trace(module, *inputs)
+        return trace(module, *inputs, meta=before.meta)
     except SecateurError as error:
         line = _first_changed(before, old_nodes, new_nodes)
         raise SecateurError(

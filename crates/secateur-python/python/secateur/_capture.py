@@ -74,6 +74,7 @@ class Trace:
     program: dict[str, Any]
     calls: list[Call]
     dropouts: list[tuple[nn.Module, str]]  # and the tensors that they are given
+    meta: bool  # whether it ran on tensors without memory
 
     def text(self) -> str:
         return json.dumps(self.program)
@@ -319,18 +320,27 @@ def _line() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
 
 
-def trace(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Trace:
+def trace(
+    module: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    meta: bool | None = None,
+) -> Trace:
     """Runs the module once and notes its calls.
+
+    With or without memory, as `meta` says; else without, if its code allows.
 
     # Raises
     SecateurError: the module does not run on these inputs.
     """
+    if meta is None:
+        try:
+            return _trace(module, args, kwargs, meta=True)
+        except Exception:  # code that asks for numbers raises anything on meta tensors
+            pass
     try:
-        return _trace(module, args, kwargs, meta=True)
-    except Exception:  # code that asks for numbers raises anything on meta tensors
-        pass
-    try:
-        return _trace(module, args, kwargs, meta=False)
+        return _trace(module, args, kwargs, meta=bool(meta))
     except Exception as error:
         raise SecateurError(
             f"the module does not run on the example inputs: {error}\n"
@@ -383,7 +393,8 @@ def _trace(
         out = torch.func.functional_call(
             module, places, given[0], dict(given[1]), tie_weights=False
         )
-    return Trace(_program(recorder, inputs, first, out), recorder.calls, recorder.dropouts)
+    program = _program(recorder, inputs, first, out)
+    return Trace(program, recorder.calls, recorder.dropouts, meta)
 
 
 def _stand_in(tensor: Tensor, *, meta: bool) -> Tensor:
