@@ -376,6 +376,7 @@ fn spell(edits: &mut TextEdits, node: &Node, edit: &ArgumentEdit) {
     };
     let list = value.get("as_ints").is_some();
     let kind = short(&node.target);
+    let kind = kind.replace("aten.unsafe_", "aten.");
     let respelled = LISTS.iter().find(|entry| list && entry.0 == kind && entry.1 == edit.name);
     let mut name = edit.name;
     if let Some(&(_, _, target, new)) = respelled {
