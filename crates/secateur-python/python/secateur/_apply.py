@@ -21,7 +21,7 @@ Keep = Sequence[Sequence[int] | None]
 Undo = Callable[[], None]
 Sort = tuple[str, str]
 Number = tuple[Call, str, int, int]
-MAX_SORTS = 8
+MAX_SORTS = 5
 
 
 @dataclass

@@ -71,6 +71,7 @@ class Trace:
     text: str  # the program, in the JSON of a `.pt2` file
     calls: list[Call]
     dropouts: list[tuple[nn.Module, int]]  # and the elements that they are given
+    meta: bool = True  # whether it ran on tensors without memory
 
 
 @dataclass
@@ -320,18 +321,27 @@ def _line() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
 
 
-def trace(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Trace:
+def trace(
+    module: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    meta: bool | None = None,
+) -> Trace:
     """Runs the module once and notes its calls.
+
+    With or without memory, as `meta` says; else without, if its code allows.
 
     # Raises
     SecateurError: the module does not run on these inputs.
     """
+    if meta is None:
+        try:
+            return _trace(module, args, kwargs, meta=True)
+        except Exception:  # code that asks for numbers raises anything on meta tensors
+            pass
     try:
-        return _trace(module, args, kwargs, meta=True)
-    except Exception:  # code that asks for numbers raises anything on meta tensors
-        pass
-    try:
-        return _trace(module, args, kwargs, meta=False)
+        return _trace(module, args, kwargs, meta=bool(meta))
     except Exception as error:
         raise SecateurError(
             f"the module does not run on the example inputs: {error}\n"
@@ -386,7 +396,8 @@ def _trace(
             module, places, given[0], dict(given[1]), tie_weights=False
         )
     recorder.join_counted(set(parameters.values()))
-    return Trace(_program(recorder, specs, out), recorder.calls, recorder.dropouts)
+    program = _program(recorder, specs, out)
+    return Trace(program, recorder.calls, recorder.dropouts, meta)
 
 
 def _stand_in(tensor: Tensor, *, meta: bool) -> Tensor:

@@ -100,11 +100,13 @@ class Graph:
 
     def refresh(self) -> None:
         """Traces the module again, after it was changed by other means."""
-        self._trace = self._traced(self.module)
+        self._trace = CAPTURES[self.capture](self.module, *self.inputs)
         self._model = Model(self._trace.text)
 
     def _traced(self, module: nn.Module) -> Trace:
-        return CAPTURES[self.capture](module, *self.inputs)
+        """Traces the module as it was traced before."""
+        how = {"meta": self._trace.meta} if self.capture == "trace" else {}
+        return CAPTURES[self.capture](module, *self.inputs, **how)
 
     @property
     def groups(self) -> list[GroupHandle]:
@@ -435,8 +437,8 @@ class Pruner:
             try:
                 self.graph.apply(selection.keeps)
                 return selection
-            except SecateurError:
-                if self.strict or not self._adapt(selection.keeps):
+            except SecateurError as error:
+                if self.strict or not self._adapt(selection.keeps, str(error)):
                     raise
 
     def _refusal(self, keeps: Keeps) -> str | None:
@@ -447,7 +449,7 @@ class Pruner:
         except SecateurError as error:
             return str(error)
 
-    def _adapt(self, keeps: Keeps) -> bool:
+    def _adapt(self, keeps: Keeps, why: str) -> bool:
         """Finds what the code can follow instead: whether there is anything else to try.
 
         Sorts of groups are halved until they are followed; one of each sort speaks for it.
@@ -455,7 +457,8 @@ class Pruner:
         groups = {group.name: group for group in self.graph.groups}
         sorts: dict[str, list[str]] = {}
         for name in keeps:
-            sorts.setdefault(f"{groups[name].kind} {_DIGITS.sub('', name)}", []).append(name)
+            group = groups[name]
+            sorts.setdefault(f"{group.kind} {group.size} {_DIGITS.sub('', name)}", []).append(name)
         followed: dict[str, Sequence[int]] = {}
         unable: dict[str, str] = {}
 
@@ -465,9 +468,9 @@ class Pruner:
                 followed.update(more)
             return why
 
-        def settle(parts: list[list[str]]) -> None:
+        def settle(parts: list[list[str]], *, known: str | None = None) -> None:
             names = [name for part in parts for name in part]
-            why = refusal({name: keeps[name] for name in names})
+            why = known or refusal({name: keeps[name] for name in names})
             if why is None:
                 return
             if len(parts) > 1:
@@ -478,7 +481,7 @@ class Pruner:
             else:
                 unable.update(dict.fromkeys(names, why))
 
-        settle(list(sorts.values()))
+        settle(list(sorts.values()), known=why)
         tied = 0
         for name, heads, count in self._tied(keeps, unable):
             more = {name: range(count), **{one: keeps[one] for one in heads}}

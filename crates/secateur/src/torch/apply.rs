@@ -98,7 +98,7 @@ pub(super) fn target_of(node: &Node, edit: &ArgumentEdit) -> Option<&'static str
 fn respelled(node: &Node, edit: &ArgumentEdit) -> Option<&'static Respelled> {
     let old = node.argument(edit.name).map_or(&Argument::None, |argument| &argument.value);
     let list = matches!(edit.argument(old), Argument::Ints(_));
-    let kind = short(&node.target);
+    let kind = short(&node.target).replace("aten.unsafe_", "aten.");
     LISTS.iter().find(|entry| list && entry.0 == kind && entry.1 == edit.name)
 }
 

@@ -631,6 +631,27 @@ fn parts_that_become_unequal_are_spelled_one_by_one() {
 }
 
 #[test]
+fn parts_without_a_view_are_parts() {
+    check_edits(
+        &parts("[a: 2x3, b: 2x3] = aten.unsafe_split.Tensor(self=y, split_size=3, dim=-1)"),
+        &[("w:0#0", 1)],
+        expect![[r#"
+        a.inputs split_size=3 -> split_sizes=[1, 3]
+        a.target "torch.ops.aten.unsafe_split.Tensor" -> "torch.ops.aten.split_with_sizes.default"
+        a.sizes [2, 3] -> [2, 1]
+        a.strides [3, 1] -> [1, 1]
+        q.sizes [3, 3] -> [3, 1]
+        q.strides [3, 1] -> [1, 1]
+        w.sizes [6, 8] -> [4, 8]
+        y.sizes [2, 6] -> [2, 4]
+        y.strides [6, 1] -> [4, 1]
+        q.sizes [3, 3] -> [3, 1]
+        q.strides [3, 1] -> [1, 1]
+        w.sizes [6, 8] -> [4, 8]"#]],
+    );
+}
+
+#[test]
 fn a_live_trace_keeps_parts_equal() {
     let text = parts("[a: 2x3, b: 2x3] = aten.chunk.default(self=y, chunks=2, dim=1)");
     let model = Model::from_program(&program::json(&text)).unwrap();

@@ -18,11 +18,11 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         "sizes" => decode_split_sizes(cx, "split_size"),
         _ => decode_split(cx),
     }),
+    ("aten.unsafe_split", decode_split),
     ("aten.split_with_sizes", |cx| decode_split_sizes(cx, "split_sizes")),
-    ("aten.chunk", |cx| {
-        let parts = cx.int("chunks", 1)?;
-        equal_parts(cx, "chunks", parts)
-    }),
+    ("aten.unsafe_split_with_sizes", |cx| decode_split_sizes(cx, "split_sizes")),
+    ("aten.chunk", decode_chunk),
+    ("aten.unsafe_chunk", decode_chunk),
     ("aten.tensor_split", |cx| {
         let parts = cx.int("sections", 0)?;
         equal_parts(cx, "sections", parts)
@@ -108,6 +108,11 @@ fn decode_split(cx: &mut Decoder<'_, '_>) -> Result<()> {
 fn decode_split_sizes(cx: &mut Decoder<'_, '_>, name: &'static str) -> Result<()> {
     let exprs = cx.exprs(name)?;
     split(cx, |_, _| Ok((Place::Attribute(name), exprs)))
+}
+
+fn decode_chunk(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let parts = cx.int("chunks", 1)?;
+    equal_parts(cx, "chunks", parts)
 }
 
 /// As many parts as are asked for, of one size where that is possible.

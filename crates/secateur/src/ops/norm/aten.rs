@@ -2,6 +2,8 @@
 
 use super::Norm;
 use crate::graph::ValueId;
+use crate::ops::elementwise::{Elementwise, Zeros};
+use crate::ops::reduce::{Reduce, ReduceKind};
 use crate::torch::{Decode, Decoder};
 use crate::{Error, Result};
 
@@ -44,6 +46,8 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         let channels = ("C", cx.expr("C", 0)?);
         group(cx, literal, Some(channels))
     }),
+    ("aten._weight_norm", weight),
+    ("aten._weight_norm_interface", weight),
 ];
 
 fn affine(cx: &mut Decoder<'_, '_>, names: &[&str]) -> Result<Vec<Option<ValueId>>> {
@@ -82,5 +86,20 @@ fn group(cx: &mut Decoder<'_, '_>, literal: Spelled, channels: Option<Spelled>) 
     let outputs = cx.emit_all(Norm::Group { groups, literal, channels }, operands)?;
     cx.bind(0, outputs[0]);
     cx.drop_results(1..3);
+    Ok(())
+}
+
+/// A weight times `g / ‖v‖`, with a norm per index of one axis, or one for all where it is -1.
+fn weight(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let (direction, length) = (cx.tensor("v")?, cx.tensor("g")?);
+    let along = cx.int("dim", 0)?;
+    let axes = (0..cx.shape(direction)?.len() as i64).filter(|&axis| axis != along).collect();
+    let reduce = Reduce { kind: ReduceKind::L2, axes: Some(axes), keep: true };
+    let norm = cx.emit(reduce, &[direction])?;
+    let quotient = Elementwise { zeros: Zeros::Quotient, results: 1 };
+    let unit = cx.emit(quotient, &[direction, norm])?;
+    let made = cx.emit(Elementwise { zeros: Zeros::AnyKept, results: 1 }, &[unit, length])?;
+    cx.bind(0, made);
+    cx.bind(1, norm);
     Ok(())
 }
