@@ -25,7 +25,7 @@ def test_files_and_modules_lose_the_same() -> None:
     assert [live[at] for at in columns] == [program[at] for at in columns]
 
 
-def test_photographs_are_seen_whole_in_corners_and_mirrored() -> None:
+def test_photographs_are_seen_whole_and_in_corners() -> None:
     image = pretrained.Image.new("L", (40, 20))
     sizes = [view.size for view in pretrained._views(image)]
-    assert sizes == 2 * [(40, 20), *4 * [(30, 15)]]
+    assert sizes == [(40, 20), *4 * [(30, 15)]]
