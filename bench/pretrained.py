@@ -30,7 +30,6 @@ from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 import exact
-import live
 import table
 import torchexact
 from tool import call, call_json, find
@@ -178,8 +177,9 @@ SUBJECTS = {"mobilenet": mobilenet, "minilm": minilm}
 def prune_live(subject: Subject, ratio: float) -> Row:
     pruned, masked = copy.deepcopy(subject.module), copy.deepcopy(subject.module)
     selection = secateur.Pruner(pruned, subject.inputs, ratio=ratio, exact_only=True).step()
-    live.mask(masked, secateur.graph(masked, subject.inputs)._model.slices(selection.keeps))
-    error = _difference(_outputs(masked, subject.inputs), _outputs(pruned, subject.inputs))
+    with secateur.mask_groups(secateur.graph(masked, subject.inputs), selection.keeps):
+        wanted = _outputs(masked, subject.inputs)
+    error = _difference(wanted, _outputs(pruned, subject.inputs))
     whole = copy.deepcopy(subject.module)
     pruner = secateur.Pruner(whole, subject.inputs, ratio=ratio, strict=True)
     groups = len(pruner.step().keeps)
