@@ -18,7 +18,7 @@ from secateur._secateur import SecateurError
 HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 PACKAGE = "torch.distributed.fsdp"
 TENSORS = "torch.distributed.tensor"
-KNOWN = ("sharded_param", "fsdp_placement", "mesh_info", "mp_policy", "_orig_size", "is_dtensor")
+KNOWN = ("sharded_param", "fsdp_placement", "mesh_info", "mp_policy", "_orig_size")
 HINT = "\nhint: prune before the module is sharded"
 
 
@@ -87,10 +87,11 @@ def check(module: nn.Module) -> None:
         if not all(hasattr(record, name) for name in KNOWN):
             raise SecateurError(f"`fully_shard` of PyTorch {torch.__version__} is not known{HINT}")
         known.add(id(record.sharded_param))
-        if record.is_dtensor or record.fsdp_placement.dim != 0 or record.offload_to_cpu:
+        several = record.sharded_param.device_mesh.ndim != 1
+        if several or record.fsdp_placement.dim != 0 or record.offload_to_cpu:
             raise SecateurError(
-                "a parameter is sharded along several meshes, along another axis than the first, "
-                f"or kept in the memory of the host{HINT}"
+                "a parameter is sharded over a mesh of several dimensions, along another axis than "
+                f"the first, or kept in the memory of the host{HINT}"
             )
         if record.unsharded_accumulated_grad is not None:
             raise SecateurError(
