@@ -5,7 +5,7 @@
 //! ```
 
 use crate::axis::{Axes, AxisId, Cause, Pin, Unified};
-use crate::graph::{Graph, NodeId, Origin, ValueId};
+use crate::graph::{Extent, Graph, NodeId, Origin, ValueId};
 use crate::rule::{Dim, FactorId, Kind, Rule};
 use crate::size::{Expr, ExprId};
 
@@ -18,22 +18,36 @@ pub struct Analysis {
     /// The algebra.
     pub axes: Axes,
     /// Per value, one axis per dimension.
-    values: Vec<Vec<AxisId>>,
+    values: Vec<Span>,
     /// Per node, one axis per factor of its rule.
-    factors: Vec<Vec<AxisId>>,
+    factors: Vec<Span>,
+    /// What spans are of.
+    all: Vec<AxisId>,
 }
+
+/// A part of [`Analysis::all`]: one list for all takes less time to make than one for each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    start: usize,
+    end: usize,
+}
+
+/// The axes that the factors of a rule were bound to so far.
+type Bound = Vec<Option<AxisId>>;
 
 impl Analysis {
     /// Analyzes a graph.
     pub fn new(graph: &Graph) -> Self {
         let mut analysis = Analysis {
             axes: Axes::new(),
-            values: vec![Vec::new(); graph.values.len()],
+            values: vec![Span::default(); graph.values.len()],
             factors: Vec::with_capacity(graph.nodes.len()),
+            all: Vec::new(),
         };
         analysis.add_sources(graph);
+        let mut bound = Bound::new();
         for id in graph.node_ids() {
-            analysis.add_node(graph, id);
+            analysis.add_node(graph, id, &mut bound);
         }
         for &output in &graph.outputs {
             analysis
@@ -46,12 +60,28 @@ impl Analysis {
 
     /// The axes of a value.
     pub fn value(&self, value: ValueId) -> &[AxisId] {
-        &self.values[value.index()]
+        self.span(self.values[value.index()])
     }
 
     /// The axes of the factors of a node's rule.
     pub fn factors(&self, node: NodeId) -> &[AxisId] {
-        &self.factors[node.index()]
+        self.span(self.factors[node.index()])
+    }
+
+    fn span(&self, span: Span) -> &[AxisId] {
+        &self.all[span.start..span.end]
+    }
+
+    /// All axes from one on.
+    fn since(&self, start: usize) -> Span {
+        Span { start, end: self.all.len() }
+    }
+
+    /// New axes for a shape.
+    fn atoms(&mut self, shape: &[Extent]) -> Span {
+        let start = self.all.len();
+        self.all.extend(shape.iter().map(|extent| self.axes.atom(extent.size)));
+        self.since(start)
     }
 
     /// Inputs, parameters and computed sizes have axes before any node runs.
@@ -67,7 +97,7 @@ impl Analysis {
                 Origin::Sizes(_) => Some("it is computed from sizes"),
             };
             let shape = value.shape.as_deref().unwrap_or_default();
-            self.values[index] = shape.iter().map(|extent| self.axes.atom(extent.size)).collect();
+            self.values[index] = self.atoms(shape);
             if let Some(reason) = pin {
                 self.pin_value(ValueId::new(index), Pin { reason, cause: MODEL });
             }
@@ -75,15 +105,16 @@ impl Analysis {
     }
 
     fn pin_value(&mut self, value: ValueId, pin: Pin) {
-        for axis in self.values[value.index()].clone() {
+        let span = self.values[value.index()];
+        for &axis in &self.all[span.start..span.end] {
             self.axes.pin(axis, pin);
         }
     }
 
-    fn add_node(&mut self, graph: &Graph, id: NodeId) {
+    fn add_node(&mut self, graph: &Graph, id: NodeId, bound: &mut Bound) {
         let node = graph.node(id);
         match &node.rule {
-            Some(rule) => self.apply(graph, id, rule),
+            Some(rule) => self.apply(graph, id, rule, bound),
             None => self.add_opaque(graph, id),
         }
     }
@@ -92,38 +123,43 @@ impl Analysis {
         let node = graph.node(id);
         let pin = Pin { reason: "an opaque operator reads or makes it", cause: Cause(id.0) };
         for &output in &node.outputs {
-            let shape = graph.shape(output);
-            self.values[output.index()] = shape.iter().map(|e| self.axes.atom(e.size)).collect();
+            self.values[output.index()] = self.atoms(graph.shape(output));
         }
         for &value in node.inputs.iter().flatten().chain(&node.outputs) {
             self.pin_value(value, pin);
         }
-        self.factors.push(Vec::new());
+        self.factors.push(Span::default());
     }
 
-    fn apply(&mut self, graph: &Graph, id: NodeId, rule: &Rule) {
+    fn apply(&mut self, graph: &Graph, id: NodeId, rule: &Rule, bound: &mut Bound) {
         let node = graph.node(id);
         let cause = Cause(id.0);
-        let mut bound: Vec<Option<AxisId>> = vec![None; rule.factors.len()];
+        bound.clear();
+        bound.resize(rule.factors.len(), None);
         for (operand, value) in rule.operands.iter().zip(&node.inputs) {
             let Some(value) = value else { continue };
             for (position, dim) in operand.dims.iter().enumerate() {
-                let axis = self.values[value.index()][position];
-                self.meet(rule, &mut bound, dim, axis, cause);
+                let axis = self.value(*value)[position];
+                self.meet(rule, bound, dim, axis, cause);
             }
         }
         for (dims, &value) in rule.results.iter().zip(&node.outputs) {
-            let axes = dims.iter().map(|dim| self.build(rule, &mut bound, dim)).collect();
-            self.values[value.index()] = axes;
+            let start = self.all.len();
+            for dim in dims {
+                let axis = self.build(rule, bound, dim);
+                self.all.push(axis);
+            }
+            self.values[value.index()] = self.since(start);
         }
-        let factors: Vec<AxisId> =
-            (0..bound.len()).map(|i| self.bind(rule, &mut bound, i)).collect();
-        for (factor, &axis) in rule.factors.iter().zip(&factors) {
+        let start = self.all.len();
+        for (index, factor) in rule.factors.iter().enumerate() {
+            let axis = self.bind(rule, bound, index);
+            self.all.push(axis);
             if let Kind::Fixed(reason) = factor.kind {
                 self.axes.pin(axis, Pin { reason, cause });
             }
         }
-        self.factors.push(factors);
+        self.factors.push(self.since(start));
         self.tie_target(graph, id);
     }
 
@@ -153,18 +189,34 @@ impl Analysis {
         if let Some(factor) = dim.as_factor() {
             return self.bind(rule, bound, factor.index());
         }
-        let segment = |product: &[FactorId]| {
-            let factors: Vec<AxisId> =
-                product.iter().map(|f| self.bind(rule, bound, f.index())).collect();
-            match factors[..] {
-                [factor] => factor,
-                _ => self.axes.product(&factors),
+        let mut segments = dim.segments();
+        match (segments.next(), segments.next()) {
+            (Some(only), None) => self.product(rule, bound, only),
+            _ => {
+                let segments = dim.segments().map(|product| self.product(rule, bound, product));
+                let segments: Vec<AxisId> = segments.collect();
+                self.axes.sum(&segments)
             }
-        };
-        let segments: Vec<AxisId> = dim.segments().map(segment).collect();
-        match segments[..] {
-            [segment] => segment,
-            _ => self.axes.sum(&segments),
+        }
+    }
+
+    fn product(
+        &mut self,
+        rule: &Rule,
+        bound: &mut [Option<AxisId>],
+        product: &[FactorId],
+    ) -> AxisId {
+        match *product {
+            [factor] => self.bind(rule, bound, factor.index()),
+            [a, b] => {
+                let factors = [a, b].map(|factor| self.bind(rule, bound, factor.index()));
+                self.axes.product(&factors)
+            }
+            _ => {
+                let factors = product.iter().map(|factor| self.bind(rule, bound, factor.index()));
+                let factors: Vec<AxisId> = factors.collect();
+                self.axes.product(&factors)
+            }
         }
     }
 
@@ -180,8 +232,8 @@ impl Analysis {
             let Some(Expr::Dim(value, axis)) = expr.map(|expr| graph.sizes.get(expr)) else {
                 continue;
             };
-            let from = self.values[value.index()].get(axis as usize).copied();
-            let to = self.values[node.outputs[0].index()].get(position).copied();
+            let from = self.value(value).get(axis as usize).copied();
+            let to = self.value(node.outputs[0]).get(position).copied();
             if let (Some(from), Some(to)) = (from, to) {
                 self.axes.unify(from, to, Cause(id.0));
             }
@@ -200,7 +252,7 @@ impl Analysis {
                 }
             });
             for (value, axis) in dims {
-                if let Some(&axis) = self.values[value.index()].get(axis) {
+                if let Some(&axis) = self.value(value).get(axis) {
                     self.axes.pin(axis, pin);
                 }
             }

@@ -111,7 +111,8 @@ struct Layer {
 impl Cost {
     /// Flattens the costs of a model.
     pub fn new(graph: &Graph, analysis: &Analysis, groups: &Groups) -> Self {
-        let mut builder = Builder { analysis, groups, axes: Vec::new(), known: BTreeMap::new() };
+        let known = vec![None; analysis.axes.len()];
+        let mut builder = Builder { analysis, groups, axes: Vec::new(), known };
         let (tensors, places) = builder.tensors(graph);
         let weights = weights_of_values(graph);
         let mut nodes = Vec::new();
@@ -343,7 +344,7 @@ struct Builder<'a> {
     groups: &'a Groups,
     axes: Vec<Size>,
     /// By representative: the size of a fixed axis, or the position of one that can change.
-    known: BTreeMap<AxisId, Result<u64, u32>>,
+    known: Vec<Option<Result<u64, u32>>>,
 }
 
 impl Builder<'_> {
@@ -361,7 +362,7 @@ impl Builder<'_> {
 
     fn size(&mut self, axis: AxisId) -> Result<u64, u32> {
         let axis = self.analysis.axes.find(axis);
-        if let Some(&known) = self.known.get(&axis) {
+        if let Some(known) = self.known[axis.index()] {
             return known;
         }
         let size = Size::new(&self.analysis.axes.tree(axis), self.groups);
@@ -371,7 +372,7 @@ impl Builder<'_> {
         } else {
             Ok(size.value(&|_| None))
         };
-        self.known.insert(axis, result);
+        self.known[axis.index()] = Some(result);
         result
     }
 

@@ -46,7 +46,7 @@ struct Vanishing<'a> {
     analysis: &'a Analysis,
     groups: &'a Groups,
     /// The groups in an axis, by representative.
-    members: HashMap<AxisId, Rc<[GroupId]>>,
+    members: Vec<Option<Rc<[GroupId]>>>,
     /// Per value and axis: the groups whose removed slices are not zero there.
     alive: Vec<Vec<BTreeSet<GroupId>>>,
     couplings: HashMap<GroupId, Vec<Coupling>>,
@@ -62,7 +62,7 @@ impl<'a> Vanishing<'a> {
             graph,
             analysis,
             groups,
-            members: HashMap::new(),
+            members: vec![None; analysis.axes.len()],
             alive: vec![Vec::new(); graph.values.len()],
             couplings: HashMap::new(),
             zeros: Vec::new(),
@@ -72,14 +72,12 @@ impl<'a> Vanishing<'a> {
 
     fn members(&mut self, axis: AxisId) -> Rc<[GroupId]> {
         let axis = self.analysis.axes.find(axis);
-        if let Some(members) = self.members.get(&axis) {
-            return members.clone();
-        }
-        let atoms = self.analysis.axes.atoms(axis);
-        let groups: Rc<[GroupId]> =
-            atoms.into_iter().filter_map(|atom| self.groups.of_atom(atom)).collect();
-        self.members.insert(axis, groups.clone());
-        groups
+        let (analysis, groups) = (self.analysis, self.groups);
+        let find = || {
+            let atoms = analysis.axes.atoms(axis).into_iter();
+            atoms.filter_map(|atom| groups.of_atom(atom)).collect()
+        };
+        self.members[axis.index()].get_or_insert_with(find).clone()
     }
 
     fn is_zero(&self, value: ValueId, axis: usize, group: GroupId) -> bool {
@@ -101,21 +99,37 @@ impl<'a> Vanishing<'a> {
         find_places(rule, &mut places);
         for places in places.chunk_by(|a, b| a.0 == b.0) {
             let factor = places[0].0;
-            for &group in self.members(self.analysis.factors(id)[factor]).iter() {
-                self.visit_group(id, rule, factor, places, group);
+            let members = self.members(self.analysis.factors(id)[factor]);
+            if self.is_same_for_all(id, places) {
+                self.visit_groups(id, rule, factor, places, &members);
+            } else {
+                for group in members.iter() {
+                    self.visit_groups(id, rule, factor, places, std::slice::from_ref(group));
+                }
             }
         }
         self.places = places;
     }
 
-    fn visit_group(
+    /// Whether no operand is zero for some groups at these places and not for others.
+    fn is_same_for_all(&self, id: NodeId, places: &[Place]) -> bool {
+        let inputs = &self.graph.node(id).inputs;
+        places.iter().take_while(|place| !place.1).all(|&(_, _, operand, axis)| {
+            let Some(&Some(value)) = inputs.get(operand) else { return true };
+            self.alive[value.index()].get(axis).is_none_or(BTreeSet::is_empty)
+        })
+    }
+
+    /// Follows groups that are zero in the same operands.
+    fn visit_groups(
         &mut self,
         id: NodeId,
         rule: &Rule,
         factor: usize,
         places: &[Place],
-        group: GroupId,
+        members: &[GroupId],
     ) {
+        let Some(&first) = members.first() else { return };
         let node = self.graph.node(id);
         self.zeros.clear();
         self.zeros.resize(rule.operands.len().min(node.inputs.len()), None);
@@ -128,19 +142,19 @@ impl<'a> Vanishing<'a> {
             let stands = operand < rule.flow.moved()
                 || self.graph.zeros.of(value) == rule.operands[operand].zero;
             let is_zero =
-                stands && zeros[operand] != Some(false) && self.is_zero(value, axis, group);
+                stands && zeros[operand] != Some(false) && self.is_zero(value, axis, first);
             zeros[operand] = Some(is_zero);
         }
         match rule.factors[factor].kind {
-            Kind::Summed if !zeros.contains(&Some(true)) => self.couple(id, group, NOT_ZERO),
+            Kind::Summed if !zeros.contains(&Some(true)) => self.couple(id, members, NOT_ZERO),
             Kind::Inner(operands) if !operands.iter().any(|&i| zeros[i] == Some(true)) => {
-                self.couple(id, group, NOT_ZERO);
+                self.couple(id, members, NOT_ZERO);
             }
-            Kind::Coupled(reason) => self.couple(id, group, reason),
+            Kind::Coupled(reason) => self.couple(id, members, reason),
             _ => {}
         }
         if rule.flow.is_undefined(&zeros) {
-            self.couple(id, group, UNDEFINED);
+            self.couple(id, members, UNDEFINED);
         }
         let vanishes = rule.flow.vanishes(&zeros);
         self.zeros = zeros;
@@ -152,13 +166,15 @@ impl<'a> Vanishing<'a> {
                 break;
             }
             if let Some(output) = node.outputs.get(result) {
-                self.alive[output.index()][axis].insert(group);
+                self.alive[output.index()][axis].extend(members);
             }
         }
     }
 
-    fn couple(&mut self, node: NodeId, group: GroupId, reason: &'static str) {
-        self.couplings.entry(group).or_default().push(Coupling { node, reason });
+    fn couple(&mut self, node: NodeId, members: &[GroupId], reason: &'static str) {
+        for &group in members {
+            self.couplings.entry(group).or_default().push(Coupling { node, reason });
+        }
     }
 }
 

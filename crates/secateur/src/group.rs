@@ -65,7 +65,8 @@ impl Group {
 #[derive(Clone, Debug)]
 pub struct Groups {
     groups: Vec<Group>,
-    by_atom: HashMap<AxisId, GroupId>,
+    /// By [`AxisId::index`].
+    by_atom: Vec<Option<GroupId>>,
     /// Per parameter, what each axis is made of.
     trees: Vec<Vec<Tree>>,
 }
@@ -79,20 +80,28 @@ impl Groups {
             .iter()
             .map(|param| analysis.value(param.value).iter().map(|&axis| axes.tree(axis)).collect())
             .collect();
-        let mut slices: BTreeMap<AxisId, Vec<Slice>> = BTreeMap::new();
+        let mut slices: Vec<Vec<Slice>> = vec![Vec::new(); axes.len()];
         let roles = Roles::new(graph, analysis);
         for id in graph.param_ids() {
             for (axis, tree) in trees[id.index()].iter().enumerate() {
+                let mut known = None;
                 for atom in tree.atoms() {
-                    if axes.pinned(atom).is_none() {
-                        let role = roles.of(id, axis, atom);
-                        slices.entry(atom).or_default().push(Slice { param: id, axis, role });
+                    if axes.pinned(atom).is_some() {
+                        continue;
                     }
+                    let role = known.unwrap_or_else(|| {
+                        let (role, is_for_all) = roles.of(id, axis, atom);
+                        known = is_for_all.then_some(role);
+                        role
+                    });
+                    slices[atom.index()].push(Slice { param: id, axis, role });
                 }
             }
         }
-        let mut groups = Groups { groups: Vec::new(), by_atom: HashMap::new(), trees };
-        let mut found: Vec<_> = slices.into_iter().collect();
+        let by_atom = vec![None; axes.len()];
+        let mut groups = Groups { groups: Vec::new(), by_atom, trees };
+        let found = slices.into_iter().enumerate().filter(|(_, slices)| !slices.is_empty());
+        let mut found: Vec<_> = found.map(|(atom, slices)| (AxisId::new(atom), slices)).collect();
         found.sort_by_cached_key(|(atom, slices)| {
             let Slice { param, axis, .. } = primary(slices);
             let atoms = groups.trees[param.index()][axis].atoms();
@@ -101,7 +110,7 @@ impl Groups {
         let evidence = Evidence::new(graph, analysis);
         for (atom, slices) in found {
             let id = GroupId(groups.groups.len() as u32);
-            groups.by_atom.insert(atom, id);
+            groups.by_atom[atom.index()] = Some(id);
             let size = axes.size(atom);
             let name = groups.name(graph, analysis, atom, &slices);
             let kind = Kind::Features;
@@ -136,7 +145,7 @@ impl Groups {
 
     /// The group of an atom.
     pub fn of_atom(&self, atom: AxisId) -> Option<GroupId> {
-        self.by_atom.get(&atom).copied()
+        self.by_atom.get(atom.index()).copied().flatten()
     }
 
     /// What the axes of a parameter are made of.
@@ -162,7 +171,7 @@ impl Groups {
         for index in 0..self.groups.len() {
             let atom = self.groups[index].atom;
             let above = outer.get(&atom).unwrap_or(&nothing);
-            let inside = above.iter().any(|other| self.by_atom.contains_key(other));
+            let inside = above.iter().any(|&other| self.of_atom(other).is_some());
             let added = self.producers(index) > 1 && evidence.added.contains(&atom);
             self.groups[index].kind = evidence.kind(atom, above, inside, added);
         }

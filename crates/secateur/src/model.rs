@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::analysis::Analysis;
-use crate::axis::{AxisId, Tree};
+use crate::axis::{AxisId, HashAxis, Tree};
 use crate::cost::Cost;
 use crate::criterion::{self, ScoreOptions, Weights};
 use crate::disk;
@@ -243,7 +243,7 @@ impl Model {
         };
         let mut params = BTreeMap::new();
         // Axes that are the same are cut alike.
-        let mut known: HashMap<AxisId, Option<Vec<u32>>> = HashMap::new();
+        let mut known: HashMap<AxisId, Option<Vec<u32>>, HashAxis> = HashMap::default();
         for id in self.graph().param_ids() {
             let axes = self.analysis.value(self.graph().param(id).value).iter();
             let keep = |(&axis, tree): (_, &Tree)| {

@@ -53,22 +53,30 @@ impl<'a> Roles<'a> {
         Roles { graph, analysis, readers }
     }
 
-    pub(crate) fn of(&self, param: ParamId, axis: usize, atom: AxisId) -> Role {
+    /// The role of an axis for one of its atoms, and whether it is that for all of them.
+    pub(crate) fn of(&self, param: ParamId, axis: usize, atom: AxisId) -> (Role, bool) {
         const MAX_SEEN: usize = 64;
         let mut next = Some((self.graph.param(param).value, axis));
         let (mut work, mut seen) = (Vec::new(), Vec::new());
+        let mut is_for_all = true;
         while let Some((value, axis)) = next.take().or_else(|| work.pop()) {
             if seen.contains(&(value, axis)) || seen.len() >= MAX_SEEN {
                 continue;
             }
             for &(node, operand) in self.readers[value.index()].iter().rev() {
+                is_for_all &= self.has_one_factor(node, operand, axis);
                 if let Some(role) = self.at(node, operand, axis, atom, &mut work) {
-                    return role;
+                    return (role, is_for_all);
                 }
             }
             seen.push((value, axis));
         }
-        Role::Affine
+        (Role::Affine, is_for_all)
+    }
+
+    fn has_one_factor(&self, id: NodeId, operand: usize, axis: usize) -> bool {
+        let rule = self.graph.node(id).rule.as_ref();
+        rule.is_none_or(|rule| rule.operands[operand].dims[axis].as_factor().is_some())
     }
 
     /// The role at one node, or the values to look at further on.

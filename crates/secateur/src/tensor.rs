@@ -14,6 +14,7 @@
 
 mod cut;
 mod gather;
+mod words;
 
 use bytes::Bytes;
 

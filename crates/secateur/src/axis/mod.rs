@@ -25,9 +25,9 @@ mod laws;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 pub use tree::Tree;
@@ -38,6 +38,11 @@ pub use unify::Unified;
 pub struct AxisId(u32);
 
 impl AxisId {
+    /// The axis at this position.
+    pub(crate) fn new(index: usize) -> Self {
+        AxisId(index as u32)
+    }
+
     /// The position in the arena, dense from zero.
     pub fn index(self) -> usize {
         self.0 as usize
@@ -47,6 +52,27 @@ impl AxisId {
 impl fmt::Display for AxisId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a{}", self.0)
+    }
+}
+
+/// Hashes [`AxisId`]s, which no one chooses: they are dense.
+pub(crate) type HashAxis = BuildHasherDefault<AxisHasher>;
+
+#[derive(Default)]
+pub(crate) struct AxisHasher(u64);
+
+impl Hasher for AxisHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u32(byte.into()));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(GOLDEN);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -94,6 +120,13 @@ impl Shape {
             Shape::Sum(children) | Shape::Product(children) => children,
         }
     }
+}
+
+/// What is left of a list.
+enum Few {
+    None,
+    One(AxisId),
+    Many(Arc<[AxisId]>),
 }
 
 /// Invariant: children are strictly smaller than their parent and a link joins equal sizes.
@@ -152,12 +185,12 @@ impl Axes {
 
     /// Segments laid end to end. Empty parts are dropped; a single part is returned as it is.
     pub fn sum(&mut self, parts: &[AxisId]) -> AxisId {
-        let parts = self.without(parts, 0);
-        let size = parts.iter().fold(0, |sum: usize, &part| sum.saturating_add(self.size(part)));
-        match *parts {
-            [] => self.atom(0),
-            [part] => part,
-            _ => self.add(size, Shape::Sum(parts.into())),
+        let sizes = parts.iter().map(|&part| self.size(part));
+        let size = sizes.fold(0, usize::saturating_add);
+        match self.without(parts, 0) {
+            Few::None => self.atom(0),
+            Few::One(part) => part,
+            Few::Many(parts) => self.add(size, Shape::Sum(parts)),
         }
     }
 
@@ -165,23 +198,27 @@ impl Axes {
     /// factor is returned as it is. No factors make an atom of size 1, an empty factor one of
     /// size 0.
     pub fn product(&mut self, factors: &[AxisId]) -> AxisId {
-        let factors = self.without(factors, 1);
         let sizes = || factors.iter().map(|&factor| self.size(factor));
         let empty = sizes().any(|size| size == 0);
         let size = sizes().fold(1, usize::saturating_mul);
-        match *factors {
-            _ if empty => self.atom(0),
-            [] => self.atom(1),
-            [factor] => factor,
-            _ => self.add(size, Shape::Product(factors.into())),
+        if empty {
+            return self.atom(0);
+        }
+        match self.without(factors, 1) {
+            Few::None => self.atom(1),
+            Few::One(factor) => factor,
+            Few::Many(factors) => self.add(size, Shape::Product(factors)),
         }
     }
 
     /// The axes that are not of this size.
-    fn without<'a>(&self, axes: &'a [AxisId], size: usize) -> Cow<'a, [AxisId]> {
-        match axes.iter().any(|&axis| self.size(axis) == size) {
-            false => axes.into(),
-            true => axes.iter().copied().filter(|&axis| self.size(axis) != size).collect(),
+    fn without(&self, axes: &[AxisId], size: usize) -> Few {
+        let others = axes.iter().copied().filter(|&axis| self.size(axis) != size);
+        match (others.clone().next(), others.clone().count()) {
+            (None, _) => Few::None,
+            (Some(only), 1) => Few::One(only),
+            (_, count) if count == axes.len() => Few::Many(axes.into()),
+            _ => Few::Many(others.collect()),
         }
     }
 
@@ -277,7 +314,7 @@ impl Axes {
             let is_divisible = self.size(axis) > 1;
             return if is_divisible { vec![self.find(axis)] } else { Vec::new() };
         }
-        let mut seen = HashSet::new();
+        let mut seen: HashSet<AxisId, HashAxis> = HashSet::default();
         let mut atoms = Vec::new();
         let mut stack = vec![axis];
         while let Some(axis) = stack.pop() {

@@ -71,32 +71,41 @@ impl Tree {
     /// The positions of the axis that stay when atoms keep the given indices (sorted; `None`
     /// keeps all). Sorted; `None` when nothing is removed.
     pub fn kept<'k>(&self, keep: &impl Fn(AxisId) -> Option<&'k [u32]>) -> Option<Vec<u32>> {
-        if self.atoms().into_iter().all(|atom| keep(atom).is_none()) {
+        if !self.has(&|atom| keep(atom).is_some()) {
             return None;
         }
-        let positions = self.survivors(keep);
+        let mut positions = Vec::new();
+        self.survivors(keep, 0, &mut positions);
         (positions.len() < self.size()).then_some(positions)
     }
 
-    fn survivors<'k>(&self, keep: &impl Fn(AxisId) -> Option<&'k [u32]>) -> Vec<u32> {
+    /// Adds the positions that stay, from `start` on.
+    fn survivors<'k>(
+        &self,
+        keep: &impl Fn(AxisId) -> Option<&'k [u32]>,
+        start: u32,
+        positions: &mut Vec<u32>,
+    ) {
         match self {
             &Tree::Atom { atom, size } => match keep(atom) {
-                Some(kept) if size > 1 => kept.to_vec(),
-                _ => (0..size as u32).collect(),
+                Some(kept) if size > 1 => positions.extend(kept.iter().map(|index| start + index)),
+                _ => positions.extend(start..start + size as u32),
             },
             Tree::Sum(parts) => {
-                let mut start = 0;
-                let mut positions = Vec::new();
+                let mut start = start;
                 for part in parts {
-                    positions.extend(part.survivors(keep).iter().map(|index| start + index));
+                    part.survivors(keep, start, positions);
                     start += part.size() as u32;
                 }
-                positions
             }
-            Tree::Product(factors) => factors.iter().fold(vec![0], |outer, factor| {
-                let (inner, size) = (factor.survivors(keep), factor.size() as u32);
-                outer.iter().flat_map(|o| inner.iter().map(move |i| o * size + i)).collect()
-            }),
+            Tree::Product(factors) => {
+                let product = factors.iter().fold(vec![0], |outer, factor| {
+                    let (mut inner, size) = (Vec::new(), factor.size() as u32);
+                    factor.survivors(keep, 0, &mut inner);
+                    outer.iter().flat_map(|o| inner.iter().map(move |i| o * size + i)).collect()
+                });
+                positions.extend(product.iter().map(|position| start + position));
+            }
         }
     }
 
@@ -170,7 +179,9 @@ impl Tree {
     pub fn atoms(&self) -> Vec<AxisId> {
         let mut atoms = Vec::new();
         self.collect_leaves(&mut atoms);
-        if atoms.len() > 1 {
+        let mut sorted = atoms.clone();
+        sorted.sort_unstable();
+        if !sorted.is_sorted_by(|a, b| a < b) {
             let mut seen = HashSet::with_capacity(atoms.len());
             atoms.retain(|&atom| seen.insert(atom));
         }
@@ -189,10 +200,15 @@ impl Tree {
 
     /// Whether `atom`, a representative, is one of [`Tree::atoms`].
     pub fn contains(&self, atom: AxisId) -> bool {
+        self.has(&|leaf| leaf == atom)
+    }
+
+    /// Whether one of [`Tree::atoms`] is such.
+    fn has(&self, is_such: &impl Fn(AxisId) -> bool) -> bool {
         match self {
-            &Tree::Atom { atom: leaf, size } => size > 1 && leaf == atom,
+            &Tree::Atom { atom, size } => size > 1 && is_such(atom),
             Tree::Sum(children) | Tree::Product(children) => {
-                children.iter().any(|child| child.contains(atom))
+                children.iter().any(|child| child.has(is_such))
             }
         }
     }

@@ -26,10 +26,14 @@ pub(super) fn verdicts(
     groups: &Groups,
     options: &SelectOptions,
 ) -> Result<Vec<Verdict>> {
-    let matcher = Matcher::new(graph);
     let keep: Vec<_> = options.keep.iter().map(|text| Pattern::new(text)).collect::<Result<_>>()?;
     let ratios: Vec<_> =
         options.ratio_for.iter().map(|(text, _)| Pattern::new(text)).collect::<Result<_>>()?;
+    let matcher = if keep.is_empty() && ratios.is_empty() {
+        Matcher { graph, readers: Vec::new() }
+    } else {
+        Matcher::new(graph)
+    };
     for pattern in keep.iter().chain(&ratios) {
         matcher.check(pattern, groups)?;
     }

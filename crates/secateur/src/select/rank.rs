@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use super::matching::{Verdict, readers};
 use super::{Entry, Scope, SelectOptions};
 use crate::criterion::Scores;
-use crate::graph::Graph;
-use crate::group::{Group, GroupId, Groups, Keeps, Kind, Role};
+use crate::graph::{Graph, NodeId};
+use crate::group::{Group, GroupId, Groups, Keeps, Kind, Role, Slice};
 use crate::{Error, Result};
 
 /// The groups that may be cut, in classes that are ranked together.
@@ -27,8 +27,8 @@ struct Member {
     least: usize,
     /// The most that can stay: what earlier steps have left.
     most: usize,
-    /// All indices, the first to go first.
-    order: Vec<u32>,
+    /// All indices, each after what sorts it: the least goes first.
+    ranks: Vec<(i64, Reverse<u32>)>,
 }
 
 /// Groups that are ranked together.
@@ -62,7 +62,10 @@ impl<'a> Ranking<'a> {
         let mut ranking =
             Ranking { options, members: Vec::new(), classes: Vec::new(), left: BTreeMap::new() };
         let mut classes: BTreeMap<ClassKey, (Option<f64>, Vec<usize>)> = BTreeMap::new();
-        let structure = structures(graph);
+        let readers = match options.scope {
+            Scope::Isomorphic => readers(graph),
+            Scope::Uniform | Scope::Global => Vec::new(),
+        };
         for ((id, group), verdict) in groups.iter().zip(verdicts) {
             let found = ranking.member(id, group, scores, verdict, keeps);
             let (member, ratio) = match found {
@@ -76,13 +79,13 @@ impl<'a> Ranking<'a> {
                 Scope::Uniform => ClassKey::Group(id),
                 _ if ratio.is_some() => ClassKey::Group(id),
                 Scope::Global => ClassKey::All,
-                Scope::Isomorphic => ClassKey::Structure(structure(group)),
+                Scope::Isomorphic => ClassKey::Structure(structure(graph, &readers, group)),
             };
             classes.entry(key).or_insert((ratio, Vec::new())).1.push(ranking.members.len());
             ranking.members.push(member);
         }
         for (ratio, members) in classes.into_values() {
-            let order = ranking.order(&members, scores);
+            let order = ranking.order(&members);
             ranking.classes.push(Class { ratio, members, order });
         }
         ranking
@@ -112,25 +115,20 @@ impl<'a> Ranking<'a> {
             return Err(format!("--max-ratio leaves no multiple of {multiple} to keep"));
         }
         let ranks = found.iter().zip(0..).map(|(&score, index)| (ordered(score), Reverse(index)));
-        let mut ranks: Vec<(i64, Reverse<u32>)> = ranks.collect();
-        ranks.sort_unstable();
-        let order = ranks.into_iter().map(|(_, Reverse(index))| index).collect();
+        let ranks = ranks.collect();
         let most = keeps.get(&id).map_or(group.size, Vec::len);
-        Ok((Member { group: id, size: group.size, least, most, order }, ratio))
+        Ok((Member { group: id, size: group.size, least, most, ranks }, ratio))
     }
 
-    fn order(&self, members: &[usize], scores: &Scores) -> Vec<usize> {
+    fn order(&self, members: &[usize]) -> Vec<usize> {
         if let &[only] = members {
             return vec![only; self.members[only].size];
         }
         let mut order = Vec::new();
         for &member in members {
-            let Member { group, order: indices, .. } = &self.members[member];
-            let found = scores.get(*group).unwrap_or_default();
-            let scored = indices.iter().map(|&index| (ordered(found[index as usize]), member));
-            order.extend(scored);
+            order.extend(self.members[member].ranks.iter().map(|&(score, _)| (score, member)));
         }
-        order.sort();
+        order.sort_unstable();
         order.into_iter().map(|(_, member)| member).collect()
     }
 
@@ -190,9 +188,7 @@ impl<'a> Ranking<'a> {
         let sizes = self.sizes(ratio, progress);
         let keep = |member: &Member| {
             let count = *sizes.get(&member.group)?;
-            let mut kept = member.order[member.size - count..].to_vec();
-            kept.sort_unstable();
-            Some((member.group, kept))
+            Some((member.group, member.last(count)))
         };
         self.members.iter().filter_map(keep).collect()
     }
@@ -220,6 +216,19 @@ impl<'a> Ranking<'a> {
 }
 
 impl Member {
+    /// The indices that stay when `count` do, sorted.
+    fn last(&self, count: usize) -> Vec<u32> {
+        let mut ranks = self.ranks.clone();
+        let gone = ranks.len() - count;
+        let kept = match gone.checked_sub(1) {
+            Some(last) => ranks.select_nth_unstable(last).2,
+            None => &mut ranks[..],
+        };
+        let mut stays = vec![false; self.size];
+        kept.iter().for_each(|&(_, Reverse(index))| stays[index as usize] = true);
+        (0..self.size as u32).filter(|&index| stays[index as usize]).collect()
+    }
+
     /// The nearest multiple within bounds; all, where that is nearer than any multiple.
     fn round(&self, count: usize, multiple: usize) -> usize {
         if count == self.size {
@@ -253,17 +262,15 @@ fn ordered(score: f64) -> i64 {
     bits ^ ((bits >> 63) as u64 >> 1) as i64
 }
 
-/// The structure of a group, as far as a shared ranking asks for.
-fn structures(graph: &Graph) -> impl Fn(&Group) -> Structure + '_ {
-    let readers = readers(graph);
-    move |group| {
-        let slice = |slice: &crate::group::Slice| {
-            let reader = readers[slice.param.index()].first();
-            let kind = reader.map(|&node| graph.node(node).kind.clone()).unwrap_or_default();
-            (slice.role, kind, slice.axis, graph.param(slice.param).shape.len())
-        };
-        let mut slices: Vec<_> = group.slices.iter().map(slice).collect();
-        slices.sort();
-        (group.kind, slices)
-    }
+/// The structure of a group, as far as a shared ranking asks for; `readers` are those of every
+/// parameter.
+fn structure(graph: &Graph, readers: &[Vec<NodeId>], group: &Group) -> Structure {
+    let slice = |slice: &Slice| {
+        let reader = readers[slice.param.index()].first();
+        let kind = reader.map(|&node| graph.node(node).kind.clone()).unwrap_or_default();
+        (slice.role, kind, slice.axis, graph.param(slice.param).shape.len())
+    };
+    let mut slices: Vec<_> = group.slices.iter().map(slice).collect();
+    slices.sort();
+    (group.kind, slices)
 }

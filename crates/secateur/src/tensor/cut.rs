@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::gather::{Gather, Packer, Source, Stream, is_unit};
+use super::words::WORD;
 use super::{byte_len, element_count};
 use crate::{DType, Error, Result};
 
@@ -42,13 +43,15 @@ impl Level {
     /// Joins positions into runs, but where these are so short that each costs more than its bytes.
     fn join(&mut self, is_last: bool) {
         const SHORT: usize = 256;
-        let Picks::Each(positions) = &self.picks else { return };
+        let Picks::Each(positions) = &mut self.picks else { return };
         let runs =
             1 + positions.windows(2).filter(|pair| pair[0].wrapping_add(1) != pair[1]).count();
         let is_short = positions.len() * self.stride < runs * SHORT;
         let stays = if is_last { is_unit(self.stride) && is_short } else { runs > 1 };
         if !stays {
             self.picks = Picks::Runs(copy_runs(positions));
+        } else if is_last && self.stride == WORD && positions.is_sorted_by(|a, b| a < b) {
+            self.picks = Picks::Words(marks(positions), std::mem::take(positions));
         }
     }
 }
@@ -58,6 +61,8 @@ pub(super) enum Picks {
     Runs(Vec<Run>),
     /// One by one, where runs are short.
     Each(Vec<u32>),
+    /// Sorted positions of words, and a bit for each that is picked.
+    Words(Vec<u8>, Vec<u32>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,6 +237,13 @@ fn is_whole(dim: usize, keep: &[u32]) -> bool {
     keep.len() == dim && keep.iter().enumerate().all(|(at, &index)| at == index as usize)
 }
 
+/// A bit for each position, from the lowest of the first byte on.
+fn marks(positions: &[u32]) -> Vec<u8> {
+    let mut marks = vec![0; positions.last().map_or(0, |&last| last as usize / 8 + 1)];
+    positions.iter().for_each(|&at| marks[at as usize / 8] |= 1 << (at % 8));
+    marks
+}
+
 fn copy_runs(keep: &[u32]) -> Vec<Run> {
     let mut runs = Vec::new();
     for &index in keep {
@@ -395,6 +407,22 @@ mod tests {
         let zeroed = zero.to_vec(&data).unwrap();
         assert!(zeroed[..300_000].iter().all(|&byte| byte == 0));
         assert_eq!(zeroed[300_000..], data[300_000..]);
+    }
+
+    #[test]
+    fn words_are_gathered_from_one_row_and_from_many() {
+        let data: Vec<u8> = (0..300 * 1003_u32).flat_map(u32::to_le_bytes).collect();
+        let picked: Vec<u32> = (0..1003).filter(|at| at % 7 != 3 && at % 2 == 0).collect();
+        for rows in [1, 300] {
+            let data = &data[..rows * 1003 * 4];
+            let cut = Cut::keep(DType::F32, &[rows, 1003], &[None, Some(picked.clone())]).unwrap();
+            let row = |row: u32| picked.iter().map(move |at| row * 1003 + at);
+            let expected: Vec<u32> = (0..rows as u32).flat_map(row).collect();
+            let found = cut.to_vec(data).unwrap();
+            let found: Vec<u32> =
+                found.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::cut::{Level, Picks, Run};
+use super::words::{self, WORD};
 use crate::prefetch::prefetch;
 
 /// What elements are read from, in bytes, or, where they are packed, in elements of 4 bits.
@@ -56,6 +57,7 @@ impl<'a, 's> Gather<'a, 's> {
         let stride = level.stride;
         match &level.picks {
             Picks::Each(positions) if inner.is_empty() => self.pick(at, len, stride, positions),
+            Picks::Words(marks, positions) => self.pick_words(at, len, marks, positions),
             Picks::Each(positions) => {
                 let ahead = AHEAD.div_ceil(stride.max(1));
                 for (index, &position) in positions.iter().enumerate() {
@@ -98,6 +100,27 @@ impl<'a, 's> Gather<'a, 's> {
             }
             self.read = start + len;
         }
+        Ok(())
+    }
+
+    /// Copies single words.
+    fn pick_words(
+        &mut self,
+        at: usize,
+        len: usize,
+        marks: &[u8],
+        picked: &[u32],
+    ) -> io::Result<()> {
+        let kept = picked.len() * WORD;
+        if self.source.packed || kept > Self::CAPACITY {
+            return self.pick(at, len, WORD, picked);
+        }
+        let row = &self.source.data[at..at + len];
+        self.room(kept)?;
+        let room = &mut self.buffer[self.filled - kept..];
+        let done = words::compact(row, marks, room);
+        pick_units(WORD, row, &picked[done..], &mut room[done * WORD..kept]);
+        self.read = at + len;
         Ok(())
     }
 
