@@ -4,6 +4,7 @@
     pip install --no-deps scikit-image==0.26.0 scikit-learn==1.9.1
     python bench/pretrained.py mobilenet     # MobileNetV2 of ImageNet, on photographs
     python bench/pretrained.py minilm        # MiniLM, on the sentences below
+    python bench/pretrained.py mobilenet --ratios 0.01 0.02
 
 Nothing is trained after pruning. `exact` is over the exact groups: the largest difference from a
 copy of which the removed slices are zero, relative to the largest output. `agrees` is over all
@@ -251,11 +252,12 @@ def main() -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("name", choices=SUBJECTS)
+    parser.add_argument("--ratios", nargs="+", type=float, default=RATIOS, help="what to remove")
     parser.add_argument("--secateur", type=Path, help="the binary (default: the one in target)")
     arguments = parser.parse_args()
     subject = SUBJECTS[arguments.name]()
     print(f"{len(subject.inputs[0])} examples")
-    found = list(rows(subject, find(arguments.secateur)))
+    found = list(rows(subject, find(arguments.secateur), arguments.ratios))
     print(table.text(HEADER, [line for line, _ in found]))
     return int(not all(right for _, right in found))
 
