@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from secateur import _attributes, _sharded
-from secateur._attributes import Attribute
-from secateur._capture import Call, Trace, tensors
+from secateur._attributes import Attribute, Number
+from secateur._capture import Trace, tensors
 from secateur._secateur import Changes, Model, SecateurError
 
 Keep = Sequence[Sequence[int] | None]
 Undo = Callable[[], None]
 Sort = tuple[str, str]
-Number = tuple[Call, str, int, int]
 MAX_SORTS = 5
 
 

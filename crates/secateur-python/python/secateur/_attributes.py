@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from secateur._capture import Call
 
+Number = tuple[Call, str, int, int]
+"""An integer that a call is given: the call, the argument, what it is and what it becomes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Attribute:
@@ -72,7 +75,7 @@ def helpers(module: Any) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def spelled(changed: Iterable[tuple[Call, str, int, int]]) -> dict[Attribute, int]:
+def spelled(changed: Iterable[Number]) -> dict[Attribute, int]:
     """The attributes that spell arguments that change, and what they become.
 
     They are those of the innermost of the modules that the call is made in that has one of the
