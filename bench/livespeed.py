@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -57,32 +58,28 @@ def ours(name: str) -> dict[str, float]:
     from secateur import _apply, pruner
 
     model, example = build(name)
-    spent = {"trace": 0.0, "cut": 0.0}
+    spent = 0.0
 
-    def timed(module: Any, function: str, key: str) -> None:
-        plain = getattr(module, function)
-
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
+            nonlocal spent
             start = time.process_time()
             try:
-                return plain(*args, **kwargs)
+                return function(*args, **kwargs)
             finally:
-                spent[key] += time.process_time() - start
+                spent += time.process_time() - start
 
-        setattr(module, function, wrapper)
+        return wrapper
 
-    places = ((pruner, "trace"), (_apply, "trace"), (_apply, "cut"))
-    plain = [getattr(*place) for place in places]
-    for module, function in places:
-        timed(module, function, function)
-    try:
+    captures = {"trace": timed(pruner.CAPTURES["trace"])}
+    with (
+        mock.patch.dict(pruner.CAPTURES, captures),
+        mock.patch.object(_apply, "cut", timed(_apply.cut)),
+    ):
         start = time.process_time()
         secateur.Pruner(model, example, ratio=0.5).step()
         total = time.process_time() - start
-    finally:
-        for place, function in zip(places, plain, strict=True):
-            setattr(*place, function)
-    return {"total": total, "core": total - spent["trace"] - spent["cut"]}
+    return {"total": total, "core": total - spent}
 
 
 def peers(name: str) -> dict[str, float]:

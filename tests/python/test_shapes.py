@@ -31,6 +31,16 @@ def arguments(func: Any, data: Tensor) -> Iterator[tuple[Any, ...]]:
                 weight = data.new_empty(5, width)
                 yield from ((data.new_empty(size), flat, weight.t()) for size in (5, 1))
                 yield data.new_empty(flat.shape[0], 5), flat, weight.t()
+        case "aten::convolution" if data.dim() == 4:
+            channels = data.shape[1]
+            for groups, size in ((1, 3), (1, 1), (2, 3), (channels, 2)):
+                weight = data.new_empty(2 * channels, channels // groups, size, size)
+                for stride, padding, dilation in ((1, 0, 1), (2, 1, 1), (1, 2, 2)):
+                    numbers = [stride] * 2, [padding] * 2, [dilation] * 2
+                    yield data, weight, weight[:, 0, 0, 0], *numbers, False, [0, 0], groups
+                yield data, weight, None, [2, 1], [1, 0], [1, 2], True, [0, 0], groups
+        case "aten::convolution":
+            return
         case "aten::_softmax" | "aten::_safe_softmax":
             yield (data, -1, False) if func is aten._softmax.default else (data, -1)
         case "aten::native_batch_norm":

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from secateur import _attributes, _sharded
 from secateur._attributes import Attribute, Number
-from secateur._capture import Trace, tensors
+from secateur._capture import Trace, layers, tensors
 from secateur._secateur import Changes, Model, SecateurError
 
 Keep = Sequence[Sequence[int] | None]
@@ -116,9 +116,10 @@ def _cut_state(
 
 def forget_derived(module: nn.Module) -> None:
     """Lets modules drop what they derived from their tensors, as they do when these are moved."""
-    for layer in module.modules():
-        is_sharded = any(map(_sharded.is_sharded, layer.parameters()))
-        if type(layer)._apply is not nn.Module._apply and not is_sharded:
+    for _, layer in layers(module):
+        if type(layer)._apply is nn.Module._apply:
+            continue
+        if not any(map(_sharded.is_sharded, layer.parameters())):
             layer._apply(lambda tensor: tensor)
 
 
@@ -147,7 +148,7 @@ def follow(
         ]
         spelled = _attributes.spelled(numbers)
         set_attributes(_groups_of(numbers), done)
-        for layer in module.modules():
+        for _, layer in layers(module):
             set_attributes(_attributes.described(layer), done)
         for left in _trials({_sort(attribute) for attribute in spelled}, wrong):
             tried = Cut()

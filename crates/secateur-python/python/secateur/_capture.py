@@ -169,10 +169,11 @@ class _Recorder(TorchDispatchMode):
 
     def _is_counted(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Whether data decide on sizes in a call, or on the code that makes it."""
-        leaves = [*_tensors(args), *_tensors(kwargs.values())]
-        read = dict.fromkeys(map(self.name, leaves))
-        depends = self.counted and (not read or not self.counted.isdisjoint(read))
-        if not depends and not _counts(func, args):
+        counts = _counts(func, args)
+        if not counts and not self.counted:
+            return False
+        read = dict.fromkeys(map(self.name, (*_tensors(args), *_tensors(kwargs.values()))))
+        if not counts and read and self.counted.isdisjoint(read):
             return False
         self.counting.append(len(self.nodes))
         self.outside.update(dict.fromkeys(name for name in read if name not in self.counted))
@@ -302,12 +303,16 @@ def _sizes(sizes: Sequence[int]) -> str:
 
 
 def _meta(tensor: Tensor) -> str:
-    plain = tensor.layout == torch.strided
-    strides = _sizes(tensor.stride()) if plain else ""
+    strides = tensor.stride() if tensor.layout == torch.strided else None
+    return _described(tensor.dtype, tensor.shape, strides)
+
+
+@functools.lru_cache(maxsize=4096)
+def _described(dtype: torch.dtype, sizes: Sequence[int], strides: Sequence[int] | None) -> str:
+    layout = STRIDED if strides is not None else 0
     return (
-        f'{{"dtype":{DTYPES.get(tensor.dtype, 0)},"sizes":[{_sizes(tensor.shape)}],'
-        f'"strides":[{strides}],"storage_offset":{{"as_int":0}},'
-        f'"layout":{STRIDED if plain else 0}}}'
+        f'{{"dtype":{DTYPES.get(dtype, 0)},"sizes":[{_sizes(sizes)}],'
+        f'"strides":[{_sizes(strides or ())}],"storage_offset":{{"as_int":0}},"layout":{layout}}}'
     )
 
 
@@ -349,19 +354,45 @@ def trace(
         ) from error
 
 
+def layers(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """A module and all in it, each once, as `named_modules` has them, which takes much longer."""
+    found: dict[int, tuple[str, nn.Module]] = {}
+    stack = [("", module)]
+    while stack:
+        path, layer = stack.pop()
+        if id(layer) not in found:
+            found[id(layer)] = path, layer
+            inner = layer._modules.items()
+            stack += [(_join(path, name), one) for name, one in reversed(inner) if one is not None]
+    return list(found.values())
+
+
 def tensors(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name, each once."""
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    inside = layers(module)
+    found: dict[int, str] = {}
+    stored: dict[str, Tensor] = {}
+    for kind in ("_parameters", "_buffers"):
+        for path, layer in inside:
+            for name, tensor in getattr(layer, kind).items():
+                if tensor is not None and id(tensor) not in found:
+                    found[id(tensor)] = name = _join(path, name)
+                    stored[name] = tensor
+    return stored
 
 
 def _places(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by every name, once for every module that has them."""
     return {
-        f"{prefix}{'.' if prefix else ''}{name}": tensor
-        for prefix, layer in module.named_modules()
+        _join(path, name): tensor
+        for path, layer in layers(module)
         for name, tensor in (*layer._parameters.items(), *layer._buffers.items())
         if tensor is not None
     }
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 def _trace(
@@ -461,7 +492,7 @@ def _entered(modules: list[nn.Module], recorder: _Recorder) -> Iterator[None]:
 @contextlib.contextmanager
 def _kept(module: nn.Module) -> Iterator[None]:
     """Takes back what the modules' code notes in them, such as positions for sizes met last."""
-    before = [(layer.__dict__, dict(layer.__dict__)) for layer in module.modules()]
+    before = [(layer.__dict__, dict(layer.__dict__)) for _, layer in layers(module)]
     caches = [
         (value, dict(value))
         for _, attributes in before

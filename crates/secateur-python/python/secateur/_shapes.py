@@ -4,7 +4,7 @@ These rules are much of what tracing takes. The ones here give the same sizes, s
 the common case, and leave all others to PyTorch, errors included.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,9 +54,38 @@ def _addmm(bias: Tensor, one: Tensor, other: Tensor) -> Tensor | None:
     return one.new_empty((one.shape[0], other.shape[1])) if fits else None
 
 
+def _convolution(
+    data: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    _output_padding: Sequence[int],
+    groups: int,
+) -> Tensor | None:
+    fits = (
+        not transposed
+        and data.dim() == weight.dim() == len(stride) + 2
+        and data.shape[1] == weight.shape[1] * groups
+        and weight.shape[0] % groups == 0
+        and (bias is None or bias.shape == weight.shape[:1])
+        and data.dtype == weight.dtype
+        and _plain(data)
+        and weight.is_contiguous()
+    )
+    if not fits:
+        return None
+    each = zip(data.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    sizes = [(size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in each]
+    return data.new_empty((data.shape[0], weight.shape[0], *sizes)) if min(sizes) > 0 else None
+
+
 def _norm(data: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor] | None:
     """Of the data's shape. The statistics beside it are read by no code that runs forward."""
-    return torch.empty_like(data), data.new_empty(0), data.new_empty(0)
+    none = data.new_empty(0)
+    return torch.empty_like(data), none, none
 
 
 def _plain(data: Tensor) -> bool:
@@ -69,6 +98,7 @@ RULES: dict[Any, Callable[..., Any]] = {
     aten._softmax.default: _softmax,
     aten.add.Tensor: _binary,
     aten.addmm.default: _addmm,
+    aten.convolution.default: _convolution,
     aten.gelu.default: _same,
     aten.hardsigmoid.default: _same,
     aten.hardswish.default: _same,

@@ -78,7 +78,7 @@ def check(module: nn.Module) -> None:
     # Raises
     SecateurError: they cannot.
     """
-    if TENSORS not in sys.modules:
+    if not any(map(_is_spread, module.modules())):
         return
     known = set()
     for layer in _layers(module):
@@ -102,8 +102,14 @@ def check(module: nn.Module) -> None:
         if is_sharded(parameter) and id(parameter) not in known:
             raise SecateurError(f"`{name}` is sharded by something else than `fully_shard`{HINT}")
     for layer in module.modules():
-        if type(layer).__name__ == "FullyShardedDataParallel":
+        if isinstance(layer, sys.modules[PACKAGE].FullyShardedDataParallel):
             raise SecateurError(f"`FullyShardedDataParallel` flattens parameters{HINT}")
+
+
+def _is_spread(layer: nn.Module) -> bool:
+    loaded = sys.modules.get(PACKAGE)
+    kinds = (loaded.FSDPModule, loaded.FullyShardedDataParallel) if loaded else ()
+    return isinstance(layer, kinds) or any(map(is_sharded, layer._parameters.values()))
 
 
 @contextlib.contextmanager
