@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use pyo3::buffer::PyBuffer;
+use pyo3::buffer::PyUntypedBuffer;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use secateur::criterion::{self, Measure, Scores, Statistic, Statistics, Weights};
@@ -413,7 +413,7 @@ impl Weights for Memory {
 }
 
 /// The bytes of a buffer, which is not written while they are read.
-struct Bytes(PyBuffer<u8>);
+struct Bytes(PyUntypedBuffer);
 
 impl AsRef<[u8]> for Bytes {
     fn as_ref(&self) -> &[u8] {
@@ -440,7 +440,10 @@ impl<'a> Provider<'a> {
         for id in graph.param_ids().filter(|_| of_weights) {
             let param = graph.param(id);
             let found = callback.call_method1(py, "memory", (&param.name,))?;
-            let Some(buffer) = found.extract::<Option<PyBuffer<u8>>>(py)? else { continue };
+            if found.is_none(py) {
+                continue;
+            }
+            let buffer = PyUntypedBuffer::get(found.bind(py))?;
             if !buffer.is_c_contiguous() {
                 continue;
             }

@@ -42,12 +42,11 @@ class Statistics:
         if not isinstance(self.stored, dict):  # parameters are gathered one at a time
             return None
         tensor = self.stored[name].detach()
-        plain = type(tensor) is Tensor and tensor.layout == torch.strided
-        if not plain or tensor.device.type != "cpu" or not tensor.is_contiguous():
+        if type(tensor) is not Tensor or not tensor.is_cpu or not tensor.is_contiguous():
             return None
         try:
-            return tensor.view(-1).view(torch.uint8).numpy()
-        except RuntimeError:  # NumPy is not there, or the elements are of a type of their own
+            return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        except (RuntimeError, TypeError):  # NumPy is not there, or does not know the elements
             return None
 
     def _values(self, measure: str, name: str) -> Tensor:
