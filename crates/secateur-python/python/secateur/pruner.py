@@ -481,6 +481,7 @@ class Pruner:
             else:
                 unable.update(dict.fromkeys(names, why))
 
+        known = len(self.graph._wrong)
         settle(list(sorts.values()), known=why)
         tied = 0
         for name, heads, count in self._tied(keeps, unable):
@@ -490,7 +491,7 @@ class Pruner:
                 unable = {one: why for one, why in unable.items() if one not in more}
                 tied += 1
         self.left.update(unable)
-        return bool(unable or tied)
+        return bool(unable or tied) or len(self.graph._wrong) > known
 
     def _tied(
         self, keeps: Keeps, unable: Mapping[str, str]
