@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from itertools import pairwise, starmap
 from pathlib import Path
 from typing import Any
 
@@ -644,3 +645,40 @@ def test_names_of_tensors_are_those_of_the_module() -> None:
         s.parameter for g in sc.graph(model, torch.randn(1, 3, 8, 8)).groups for s in g.slices
     }
     assert slices <= names
+
+
+class ByChance(nn.Module):
+    """Has the width of a layer three times, and means it once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = self.first = self.second = 16
+        self.inner, self.out = nn.Linear(32, 16), nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = x.split([self.first, self.second], dim=-1)
+        return self.out(self.inner(x).view(-1, self.width)) + first + second
+
+
+class Widths(nn.Module):
+    """Means all widths that it has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = 12, 20, 24
+        widths = (16, self.one, self.two, self.three, 4)
+        self.layers = nn.ModuleList(starmap(nn.Linear, pairwise(widths)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer, width in zip(self.layers, (self.one, self.two, self.three, 4), strict=True):
+            x = layer(x).view(-1, width)
+        return x
+
+
+def test_attributes_that_hold_a_size_by_chance_are_found_one_group_after_the_other() -> None:
+    model = nn.Sequential(ByChance(), Widths())
+    pruner = sc.Pruner(model, torch.randn(2, 32), ratio=0.5)
+    pruner.step()
+    assert not pruner.left
+    assert (model[0].width, model[0].first, model[0].second) == (8, 16, 16)
+    assert (model[1].one, model[1].two, model[1].three) == (6, 10, 12)
