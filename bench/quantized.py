@@ -34,6 +34,8 @@ class Batches(CalibrationDataReader):
 def quantize(source: Path, out: Path, seed: int, batches: Sequence[Inputs]) -> None:
     """Dynamic or static, between float operators or as integer ones, per tensor or per channel.
 
+    Weights take 7 bits: sums of products of 8 bits overflow on processors without VNNI.
+
     # Raises
     `Unquantized` where the tools fail.
     """
@@ -45,7 +47,9 @@ def quantize(source: Path, out: Path, seed: int, batches: Sequence[Inputs]) -> N
     logging.getLogger().setLevel(logging.ERROR)
     try:
         if layout is None:
-            quantize_dynamic(source, out, weight_type=weights, per_channel=per_channel)
+            quantize_dynamic(
+                source, out, weight_type=weights, per_channel=per_channel, reduce_range=True
+            )
             return
         quantize_static(
             source,
@@ -55,6 +59,7 @@ def quantize(source: Path, out: Path, seed: int, batches: Sequence[Inputs]) -> N
             weight_type=weights,
             activation_type=activations if layout is QuantFormat.QDQ else UNSIGNED,
             per_channel=per_channel,
+            reduce_range=True,
         )
     except Exception as error:  # the tools raise whatever their parts do
         raise Unquantized(str(error)) from error

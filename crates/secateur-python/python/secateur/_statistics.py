@@ -45,7 +45,8 @@ class Statistics:
         if type(tensor) is not Tensor or not tensor.is_cpu or not tensor.is_contiguous():
             return None
         try:
-            return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+            flat = tensor.view(-1)
+            return (flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat).numpy()
         except (RuntimeError, TypeError):  # NumPy is not there, or does not know the elements
             return None
 
