@@ -118,6 +118,12 @@ impl Changes {
     pub fn size(&self, atom: AxisId) -> Option<usize> {
         self.sizes.get(&atom).copied()
     }
+
+    /// The new sizes of axes.
+    pub(crate) fn sizes(&self, analysis: &Analysis, axes: &[AxisId]) -> Vec<i64> {
+        let size = |&axis| analysis.axes.sized(axis, &|atom| self.size(atom)) as i64;
+        axes.iter().map(size).collect()
+    }
 }
 
 impl Model {

@@ -142,10 +142,7 @@ class _Recorder(TorchDispatchMode):
         if func is torch.ops.aten._unsafe_view.default:
             func, args = self._reshape(func, args)
         given = [*zip(_names(func), args, strict=False), *kwargs.items()]
-        inputs = [
-            f'{{"name":"{name}","arg":{self._argument(value)},"kind":{POSITIONAL}}}'
-            for name, value in given
-        ]
+        inputs = [_input(name, self._argument(value)) for name, value in given]
         line = _line()
         counted = not self.meta and self._is_counted(func, args, kwargs)
         made = [
@@ -189,10 +186,7 @@ class _Recorder(TorchDispatchMode):
             return
         joined = set(self.counting)
         call = self.calls[self.counting[0]]
-        inputs = [
-            f'{{"name":"{name}","arg":{{"as_tensor":{{"name":"{name}"}}}},"kind":{POSITIONAL}}}'
-            for name in self.outside
-        ]
+        inputs = [_input(name, _tensor(name)) for name in self.outside]
         self.nodes = [node for index, node in enumerate(self.nodes) if index not in joined]
         self.calls = [made for index, made in enumerate(self.calls) if index not in joined]
         self.nodes.append(_node("secateur.counted.default", inputs, (), call.line, len(self.nodes)))
@@ -200,7 +194,7 @@ class _Recorder(TorchDispatchMode):
 
     def _output(self, value: object, *, counted: bool) -> str:
         if isinstance(value, Tensor):
-            return f'{{"as_tensor":{{"name":"{self.define(value, counted=counted)}"}}}}'
+            return _tensor(self.define(value, counted=counted))
         if isinstance(value, (list, tuple)):
             names = ",".join(f'{{"name":"{self.define(one, counted=counted)}"}}' for one in value)
             return f'{{"as_tensors":[{names}]}}'
@@ -229,7 +223,7 @@ class _Recorder(TorchDispatchMode):
 
     def _argument(self, value: Any) -> str:
         if isinstance(value, Tensor):
-            return f'{{"as_tensor":{{"name":"{self.name(value)}"}}}}'
+            return _tensor(self.name(value))
         if value is None:
             return NONE
         if isinstance(value, bool):
@@ -246,16 +240,21 @@ class _Recorder(TorchDispatchMode):
 
     def _list(self, values: Sequence[Any]) -> str:
         if any(isinstance(value, Tensor) for value in values):
-            optional = (
-                NONE if value is None else f'{{"as_tensor":{{"name":"{self.name(value)}"}}}}'
-                for value in values
-            )
+            optional = (NONE if value is None else _tensor(self.name(value)) for value in values)
             return f'{{"as_optional_tensors":[{",".join(optional)}]}}'
         if all(isinstance(value, int) for value in values):
             return f'{{"as_ints":[{",".join(str(int(value)) for value in values)}]}}'
         if all(isinstance(value, (int, float)) for value in values):
             return f'{{"as_floats":[{",".join(_float(float(value)) for value in values)}]}}'
         return f'{{"as_device":{{"type":{json.dumps(str(values))}}}}}'
+
+
+def _tensor(name: str) -> str:
+    return f'{{"as_tensor":{{"name":"{name}"}}}}'
+
+
+def _input(name: str, argument: str) -> str:
+    return f'{{"name":"{name}","arg":{argument},"kind":{POSITIONAL}}}'
 
 
 def _node(target: str, inputs: Sequence[str], outputs: Sequence[str], line: str, index: int) -> str:
@@ -410,7 +409,7 @@ def _trace(
         for name, value in parameters.items()
     ]
     specs += [
-        f'{{"user_input":{{"arg":{{"as_tensor":{{"name":"{recorder.define(leaf)}"}}}}}}}}'
+        f'{{"user_input":{{"arg":{_tensor(recorder.define(leaf))}}}}}'
         for leaf in pytree.tree_leaves(given)
         if isinstance(leaf, Tensor) and id(leaf) not in recorder.names
     ]
@@ -450,7 +449,7 @@ def _program(recorder: _Recorder, specs: Sequence[str], out: object) -> str:
         f'{{"tensor_constant":{{"arg":{{"name":"{name}"}}}}}}' for name in recorder.constants
     ]
     outputs = [
-        f'{{"as_tensor":{{"name":"{recorder.names[id(leaf)]}"}}}}'
+        _tensor(recorder.names[id(leaf)])
         for leaf in pytree.tree_leaves(out)
         if isinstance(leaf, Tensor)
         and recorder.names.get(id(leaf)) not in {None, *recorder.counted}

@@ -266,9 +266,7 @@ fn edited(
         let Some(&value) = imported.tensors.get(&meta.spans[0].start) else { continue };
         let axes = analysis.value(value);
         if axes.len() == meta.sizes.len() {
-            let size = |&axis| analysis.axes.sized(axis, &|atom| changes.size(atom)) as i64;
-            let sizes: Vec<i64> = axes.iter().map(size).collect();
-            describe(&mut edits, meta, &sizes);
+            describe(&mut edits, meta, &changes.sizes(analysis, axes));
         }
     }
     for number in graphs.iter().flat_map(|graph| graph.numbers.values()) {

@@ -123,10 +123,7 @@ impl Program {
             let value = imported.tensors.get(&before.spans[0].start);
             let axes = value.map(|&value| analysis.value(value));
             let wanted = match axes.filter(|axes| axes.len() == before.sizes.len()) {
-                Some(axes) => {
-                    let size = |&axis| analysis.axes.sized(axis, &|atom| changes.size(atom)) as i64;
-                    axes.iter().map(size).collect()
-                }
+                Some(axes) => changes.sizes(analysis, axes),
                 None => list(before),
             };
             let sizes = list(after);
