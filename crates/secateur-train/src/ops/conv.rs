@@ -1,0 +1,239 @@
+//! Convolution of 1 to 3 spatial dimensions, grouped, transposed.
+
+use burn_backend::TensorMetadata;
+use burn_backend::ops::{ConvOptions, ConvTransposeOptions};
+use burn_backend::tensor::FloatTensor;
+
+use super::shape::{crop, pad_constant};
+use super::{Decode, Inputs, Operator};
+use crate::onnx::Node;
+use crate::{Context, Engine, Error, Result, Value};
+
+/// Strides, dilations and borders of what slides over spatial axes. Empty lists are ones and zeros.
+#[derive(Clone, Debug, Default)]
+pub struct Window {
+    /// Strides.
+    pub strides: Vec<usize>,
+    /// Dilations.
+    pub dilations: Vec<usize>,
+    /// Borders at the near ends, then at the far ends.
+    pub pads: Vec<i64>,
+    /// Borders that keep `size / stride`: more at the near end where this holds.
+    pub same: Option<bool>,
+    /// Whether the last partial window counts.
+    pub ceil: bool,
+}
+
+impl Window {
+    /// Reads the attributes that convolutions and pools share.
+    pub(crate) fn decode(node: &Node<'_>) -> Result<Self> {
+        let (same, pads) = match node.string("auto_pad").as_deref() {
+            None | Some("NOTSET" | "") => (None, node.ints("pads")),
+            Some("VALID") => (None, None),
+            Some("SAME_UPPER") => (Some(false), None),
+            Some("SAME_LOWER") => (Some(true), None),
+            Some(other) => return Err(Error::malformed(format!("`auto_pad` is `{other}`"))),
+        };
+        let positive = |name: &str| -> Result<Vec<usize>> {
+            let list = super::sizes(&node.ints(name).unwrap_or_default())?;
+            match list.contains(&0) {
+                true => Err(Error::malformed(format!("`{name}` holds a zero"))),
+                false => Ok(list),
+            }
+        };
+        Ok(Window {
+            strides: positive("strides")?,
+            dilations: positive("dilations")?,
+            pads: pads.unwrap_or_default(),
+            same,
+            ceil: node.int("ceil_mode", 0) != 0,
+        })
+    }
+
+    /// The stride of a spatial axis.
+    pub fn stride(&self, axis: usize) -> usize {
+        self.strides.get(axis).copied().unwrap_or(1)
+    }
+
+    /// The dilation of a spatial axis.
+    pub fn dilation(&self, axis: usize) -> usize {
+        self.dilations.get(axis).copied().unwrap_or(1)
+    }
+
+    /// The borders of `axes` spatial axes of these sizes.
+    ///
+    /// # Errors
+    /// When the list of borders has another length.
+    pub fn borders(&self, sizes: &[usize], kernel: &[usize]) -> Result<Vec<(i64, i64)>> {
+        let axes = sizes.len();
+        if let Some(lower) = self.same {
+            let border = |axis: usize| {
+                let stride = self.stride(axis);
+                let steps = sizes[axis].div_ceil(stride);
+                let spread = self.dilation(axis) * (kernel[axis] - 1) + 1;
+                let reach = steps.saturating_sub(1) * stride + spread;
+                let total = reach.saturating_sub(sizes[axis]) as i64;
+                let (less, more) = (total / 2, total - total / 2);
+                if lower { (more, less) } else { (less, more) }
+            };
+            return Ok((0..axes).map(border).collect());
+        }
+        if self.pads.is_empty() {
+            return Ok(vec![(0, 0); axes]);
+        }
+        if self.pads.len() != 2 * axes {
+            let found = self.pads.len();
+            return Err(Error::malformed(format!("{found} borders of {axes} axes")));
+        }
+        Ok((0..axes).map(|axis| (self.pads[axis], self.pads[axes + axis])).collect())
+    }
+}
+
+/// A convolution of data `[n, g·i, s…]` with a kernel `[g·o, i, k…]` (transposed: `[g·i, o, k…]`) and
+/// a bias `[g·o]`.
+#[derive(Clone, Debug)]
+pub struct Conv {
+    /// Number of groups.
+    pub groups: usize,
+    /// How it slides.
+    pub window: Window,
+    /// For a transposed one, what the far ends get more.
+    pub transposed: Option<Vec<usize>>,
+}
+
+impl Operator for Conv {
+    fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
+        let (x, weight) = (inputs.take(0)?.float()?, inputs.take(1)?.float()?);
+        let bias = inputs.optional(2).map(Value::float).transpose()?;
+        let result = match &self.transposed {
+            None => self.forward::<B>(x, weight, bias)?,
+            Some(extra) => self.backward::<B>(x, weight, bias, extra)?,
+        };
+        Ok(vec![Value::Float(result)])
+    }
+}
+
+impl Conv {
+    fn forward<B: Engine>(
+        &self,
+        x: FloatTensor<B>,
+        weight: FloatTensor<B>,
+        bias: Option<FloatTensor<B>>,
+    ) -> Result<FloatTensor<B>> {
+        let (sizes, kernel) = (x.shape().to_vec(), weight.shape().to_vec());
+        check(&sizes, &kernel)?;
+        if sizes[1] != kernel[1] * self.groups || kernel[0] % self.groups != 0 {
+            let (channels, groups) = (sizes[1], self.groups);
+            let text = format!("{channels} channels in {groups} groups for a kernel of {kernel:?}");
+            return Err(Error::malformed(text));
+        }
+        let mut borders = self.window.borders(&sizes[2..], &kernel[2..])?;
+        let mut x = x;
+        if borders.iter().any(|border| border.0 < 0 || border.1 < 0) {
+            let all = [vec![(0, 0); 2], borders.clone()].concat();
+            x = pad_constant(Value::<B>::Float(x), &all, 0.0)?.float()?;
+            borders = vec![(0, 0); borders.len()];
+        }
+        let borders: Vec<(usize, usize)> =
+            borders.iter().map(|&(near, far)| (near as usize, far as usize)).collect();
+        match borders.len() {
+            1 => Ok(B::conv1d(x, weight, bias, self.options(&borders))),
+            2 => Ok(B::conv2d(x, weight, bias, self.options(&borders))),
+            3 => Ok(B::conv3d(x, weight, bias, self.options(&borders))),
+            axes => Err(Error::unsupported(format!("convolution over {axes} spatial axes"))),
+        }
+    }
+
+    fn options<const N: usize>(&self, borders: &[(usize, usize)]) -> ConvOptions<N> {
+        ConvOptions::new_with_padding(
+            std::array::from_fn(|axis| self.window.stride(axis)),
+            std::array::from_fn(|axis| borders[axis]),
+            std::array::from_fn(|axis| self.window.dilation(axis)),
+            self.groups,
+        )
+    }
+
+    /// The transposed convolution, with its borders cut off afterwards.
+    fn backward<B: Engine>(
+        &self,
+        x: FloatTensor<B>,
+        weight: FloatTensor<B>,
+        bias: Option<FloatTensor<B>>,
+        extra: &[usize],
+    ) -> Result<FloatTensor<B>> {
+        let (sizes, kernel) = (x.shape().to_vec(), weight.shape().to_vec());
+        check(&sizes, &kernel)?;
+        if sizes[1] != kernel[0] || kernel[0] % self.groups != 0 {
+            let text = format!("{} channels for a kernel of {kernel:?}", sizes[1]);
+            return Err(Error::malformed(text));
+        }
+        let axes = sizes.len() - 2;
+        let extra = |axis: usize| extra.get(axis).copied().unwrap_or(0);
+        let whole = |axis: usize| {
+            let spread = self.window.dilation(axis) * (kernel[axis + 2] - 1) + 1;
+            (sizes[axis + 2] - 1) * self.window.stride(axis) + spread + extra(axis)
+        };
+        let borders: Vec<(i64, i64)> = match self.window.same {
+            None => self.window.borders(&sizes[2..], &kernel[2..])?,
+            Some(lower) => {
+                let border = |axis: usize| {
+                    let wanted = sizes[axis + 2] * self.window.stride(axis);
+                    let total = whole(axis) as i64 - wanted as i64;
+                    let (less, more) = (total / 2, total - total / 2);
+                    if lower { (more, less) } else { (less, more) }
+                };
+                (0..axes).map(border).collect()
+            }
+        };
+        let full = match axes {
+            1 => B::conv_transpose1d(x, weight, bias, self.transpose_options(&extra)),
+            2 => B::conv_transpose2d(x, weight, bias, self.transpose_options(&extra)),
+            3 => B::conv_transpose3d(x, weight, bias, self.transpose_options(&extra)),
+            _ => return Err(Error::unsupported(format!("convolution over {axes} spatial axes"))),
+        };
+        let cut: Vec<(i64, i64)> = borders.iter().map(|&(near, far)| (-near, -far)).collect();
+        crop(Value::<B>::Float(full), &[vec![(0, 0); 2], cut].concat())?.float()
+    }
+
+    fn transpose_options<const N: usize>(
+        &self,
+        extra: &impl Fn(usize) -> usize,
+    ) -> ConvTransposeOptions<N> {
+        ConvTransposeOptions::new(
+            std::array::from_fn(|axis| self.window.stride(axis)),
+            [0; N],
+            std::array::from_fn(extra),
+            std::array::from_fn(|axis| self.window.dilation(axis)),
+            self.groups,
+        )
+    }
+}
+
+fn check(sizes: &[usize], kernel: &[usize]) -> Result<()> {
+    if sizes.len() < 3 || sizes.len() != kernel.len() || kernel.contains(&0) {
+        let text = format!("a convolution of {sizes:?} with a kernel of {kernel:?}");
+        return Err(Error::malformed(text));
+    }
+    Ok(())
+}
+
+/// How ONNX spells convolutions.
+pub(crate) const ONNX: &[(&str, Decode)] = &[
+    ("Conv", |node| {
+        Ok(Conv { groups: groups(node)?, window: Window::decode(node)?, transposed: None }.into())
+    }),
+    ("ConvTranspose", |node| {
+        if node.ints("output_shape").is_some() {
+            return Err(Error::unsupported("`output_shape`"));
+        }
+        let extra = super::sizes(&node.ints("output_padding").unwrap_or_default())?;
+        let window = Window::decode(node)?;
+        Ok(Conv { groups: groups(node)?, window, transposed: Some(extra) }.into())
+    }),
+];
+
+fn groups(node: &Node<'_>) -> Result<usize> {
+    let groups = node.int("group", 1);
+    let found = usize::try_from(groups).ok().filter(|&groups| groups > 0);
+    found.ok_or_else(|| Error::malformed(format!("{groups} groups")))
+}

@@ -1,0 +1,220 @@
+//! What programs compute, one file per family: what it carries, how ONNX spells it, and how it runs.
+
+pub mod control;
+pub mod conv;
+pub mod elementwise;
+pub mod index;
+pub mod matmul;
+pub mod norm;
+pub mod pool;
+pub mod reduce;
+pub mod resize;
+pub mod shape;
+
+use crate::onnx::Node;
+use crate::{Context, Engine, Error, Result, Value};
+
+/// The operands of a step.
+#[derive(Debug)]
+pub struct Inputs<B: Engine> {
+    values: Vec<Option<Value<B>>>,
+}
+
+impl<B: Engine> Inputs<B> {
+    pub(crate) fn new(values: Vec<Option<Value<B>>>) -> Self {
+        Self { values }
+    }
+
+    /// Number of operands, omitted ones counted.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Whether operand `index` is given.
+    pub fn has(&self, index: usize) -> bool {
+        self.values.get(index).is_some_and(Option::is_some)
+    }
+
+    /// Operand `index`; each can be taken once.
+    ///
+    /// # Errors
+    /// When it is omitted.
+    pub fn take(&mut self, index: usize) -> Result<Value<B>> {
+        self.optional(index).ok_or_else(|| Error::malformed(format!("operand {index} is missing")))
+    }
+
+    /// Operand `index`, if it is given.
+    pub fn optional(&mut self, index: usize) -> Option<Value<B>> {
+        self.values.get_mut(index)?.take()
+    }
+
+    /// Operand `index` as a list of integers.
+    ///
+    /// # Errors
+    /// When it is omitted or cannot be read.
+    pub fn ints(&mut self, index: usize) -> Result<Vec<i64>> {
+        self.take(index)?.to_ints()
+    }
+
+    /// All operands that are given and not yet taken.
+    pub fn rest(self) -> Vec<Value<B>> {
+        self.values.into_iter().flatten().collect()
+    }
+}
+
+/// What every operator family provides.
+pub trait Operator {
+    /// The results.
+    ///
+    /// # Errors
+    /// When operands do not fit.
+    fn run<B: Engine>(&self, cx: &mut Context<B>, inputs: Inputs<B>) -> Result<Vec<Value<B>>>;
+}
+
+/// Decodes a node of an ONNX file.
+pub(crate) type Decode = fn(&Node<'_>) -> Result<Op>;
+
+macro_rules! operators {
+    ($($(#[$doc:meta])* $name:ident($payload:ty)),* $(,)?) => {
+        /// An operator with its payload.
+        #[derive(Clone, Debug)]
+        pub enum Op {
+            $($(#[$doc])* $name($payload),)*
+        }
+
+        impl Op {
+            /// The results.
+            ///
+            /// # Errors
+            /// When operands do not fit.
+            pub fn run<B: Engine>(
+                &self,
+                cx: &mut Context<B>,
+                inputs: Inputs<B>,
+            ) -> Result<Vec<Value<B>>> {
+                match self {
+                    $(Op::$name(payload) => payload.run(cx, inputs),)*
+                }
+            }
+        }
+
+        $(impl From<$payload> for Op {
+            fn from(payload: $payload) -> Self {
+                Op::$name(payload)
+            }
+        })*
+    };
+}
+
+operators! {
+    /// A function of one tensor, element by element.
+    Unary(elementwise::Unary),
+    /// A function of two or more tensors, element by element, with broadcasting.
+    Binary(elementwise::Binary),
+    /// One of two tensors, element by element.
+    Where(elementwise::Where),
+    /// Bounds.
+    Clip(elementwise::Clip),
+    /// Another element type.
+    Cast(elementwise::Cast),
+    /// Units that are dropped in training.
+    Dropout(elementwise::Dropout),
+    /// Convolution.
+    Conv(conv::Conv),
+    /// Pooling over windows.
+    Pool(pool::Pool),
+    /// A product of matrices.
+    MatMul(matmul::MatMul),
+    /// A product with terms and factors.
+    Gemm(matmul::Gemm),
+    /// A product by Einstein's notation.
+    Einsum(matmul::Einsum),
+    /// Normalization by stored or batch statistics.
+    BatchNorm(norm::BatchNorm),
+    /// Normalization by each sample's own statistics.
+    Norm(norm::Norm),
+    /// Normalization across neighboring channels.
+    Lrn(norm::Lrn),
+    /// Reduction of axes.
+    Reduce(reduce::Reduce),
+    /// The position of an extreme.
+    Arg(reduce::Arg),
+    /// Shares along an axis.
+    Softmax(reduce::Softmax),
+    /// Running sums.
+    CumSum(reduce::CumSum),
+    /// The largest or smallest elements.
+    TopK(reduce::TopK),
+    /// The same elements in another shape.
+    Reshape(shape::Reshape),
+    /// Axes in another order.
+    Transpose(shape::Transpose),
+    /// Broadcasting to a shape.
+    Expand(shape::Expand),
+    /// Repetition of whole axes.
+    Tile(shape::Tile),
+    /// Segments laid end to end.
+    Concat(shape::Concat),
+    /// Segments taken apart.
+    Split(shape::Split),
+    /// Parts of axes.
+    Slice(shape::Slice),
+    /// Borders.
+    Pad(shape::Pad),
+    /// Blocks of space to channels, or back.
+    Blocks(shape::Blocks),
+    /// The sizes of a tensor.
+    Shape(shape::Shape),
+    /// A tensor of one number, or numbers counted up.
+    Fill(shape::Fill),
+    /// Rows picked by index.
+    Gather(index::Gather),
+    /// Elements picked or put by index.
+    Pick(index::Pick),
+    /// One row per index.
+    OneHot(index::OneHot),
+    /// The places that are not zero.
+    NonZero(index::NonZero),
+    /// A triangle of a matrix.
+    Trilu(index::Trilu),
+    /// Interpolation.
+    Resize(resize::Resize),
+    /// One of two graphs.
+    If(control::If),
+}
+
+/// How ONNX spells all of them.
+pub(crate) const ONNX: &[&[(&str, Decode)]] = &[
+    control::ONNX,
+    conv::ONNX,
+    elementwise::ONNX,
+    index::ONNX,
+    matmul::ONNX,
+    norm::ONNX,
+    pool::ONNX,
+    reduce::ONNX,
+    resize::ONNX,
+    shape::ONNX,
+];
+
+/// A number counted from the end where it is negative, as an axis of `rank` axes.
+pub(crate) fn axis(value: i64, rank: usize) -> Result<usize> {
+    let found = if value < 0 { value + rank as i64 } else { value };
+    if (0..rank as i64).contains(&found) {
+        return Ok(found as usize);
+    }
+    Err(Error::malformed(format!("axis {value} of a tensor with {rank} axes")))
+}
+
+/// Sizes from a list of integers.
+pub(crate) fn sizes(values: &[i64]) -> Result<Vec<usize>> {
+    let size = |&value: &i64| {
+        usize::try_from(value).map_err(|_| Error::malformed(format!("a size of {value}")))
+    };
+    values.iter().map(size).collect()
+}

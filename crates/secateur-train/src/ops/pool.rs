@@ -1,0 +1,210 @@
+//! Pooling over windows, and over all of space.
+
+use burn_backend::tensor::FloatTensor;
+
+use super::conv::Window;
+use super::shape::pad_constant;
+use super::{Decode, Inputs, Operator};
+use crate::onnx::Node;
+use crate::{Context, Engine, Error, Result, Value};
+
+/// What is taken of each window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PoolKind {
+    /// The largest element.
+    Max,
+    /// The mean; whether borders count as zeros.
+    Mean(bool),
+    /// The p-norm.
+    Lp(f64),
+}
+
+/// A pool over windows of data `[n, c, s…]`; over all of space where the kernel is empty.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    /// What is taken.
+    pub kind: PoolKind,
+    /// Window sizes.
+    pub kernel: Vec<usize>,
+    /// How it slides.
+    pub window: Window,
+}
+
+impl Operator for Pool {
+    fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
+        let x = inputs.take(0)?;
+        let shape = x.shape();
+        if shape.len() < 3 {
+            return Err(Error::malformed(format!("a pool over {shape:?}")));
+        }
+        if self.kernel.is_empty() {
+            return Ok(vec![Value::Float(self.whole::<B>(x, &shape)?)]);
+        }
+        if self.kernel.len() != shape.len() - 2 {
+            return Err(Error::malformed(format!("a window {:?} over {shape:?}", self.kernel)));
+        }
+        Ok(vec![match self.kind {
+            PoolKind::Max => self.slide(x, f32::NEG_INFINITY, true)?,
+            PoolKind::Mean(true) => self.mean_with_borders(x)?,
+            PoolKind::Mean(false) => self.mean(x)?,
+            PoolKind::Lp(p) => {
+                let x = B::float_powf_scalar(B::float_abs(x.float()?), p.into());
+                let mean = self.slide(Value::<B>::Float(x), 0.0, false)?.float()?;
+                let sum = B::float_mul_scalar(mean, self.area().into());
+                Value::Float(B::float_powf_scalar(sum, (1.0 / p).into()))
+            }
+        }])
+    }
+}
+
+impl Pool {
+    fn area(&self) -> f64 {
+        self.kernel.iter().product::<usize>() as f64
+    }
+
+    /// One number per channel.
+    fn whole<B: Engine>(&self, x: Value<B>, shape: &[usize]) -> Result<FloatTensor<B>> {
+        let space: usize = shape[2..].iter().product();
+        let x = x.reshape(vec![shape[0], shape[1], space]).float()?;
+        let pooled = match self.kind {
+            PoolKind::Max => B::float_max_dim(x, 2),
+            PoolKind::Mean(_) => B::float_mean_dim(x, 2),
+            PoolKind::Lp(p) => {
+                let sum = B::float_sum_dim(B::float_powf_scalar(B::float_abs(x), p.into()), 2);
+                B::float_powf_scalar(sum, (1.0 / p).into())
+            }
+        };
+        let shape = [&shape[..2], &vec![1; shape.len() - 2]].concat();
+        Value::<B>::Float(pooled).reshape(shape).float()
+    }
+
+    /// A mean that counts no borders: the sum over windows by the number of elements in them.
+    fn mean<B: Engine>(&self, x: Value<B>) -> Result<Value<B>> {
+        let shape = x.shape();
+        let borders = self.window.borders(&shape[2..], &self.kernel)?;
+        let plain = borders.iter().all(|&border| border == (0, 0)) && !self.window.ceil;
+        if plain {
+            return self.slide(x, 0.0, false);
+        }
+        let device = x.device();
+        let ones = vec![1.0; shape[2..].iter().product()];
+        let ones = Value::<B>::of_floats(ones, [&[1, 1], &shape[2..]].concat(), &device);
+        let (sum, count) = (self.slide(x, 0.0, false)?, self.slide(ones, 0.0, false)?);
+        Ok(Value::Float(B::float_div(sum.float()?, count.float()?)))
+    }
+
+    /// A mean that counts borders, but not what a last partial window reaches beyond them.
+    fn mean_with_borders<B: Engine>(&self, x: Value<B>) -> Result<Value<B>> {
+        let shape = x.shape();
+        let borders = self.window.borders(&shape[2..], &self.kernel)?;
+        let borders = [vec![(0, 0); 2], borders].concat();
+        let padded = pad_constant(x, &borders, 0.0)?;
+        let window = Window { pads: Vec::new(), same: None, ..self.window.clone() };
+        Pool { window, kind: PoolKind::Mean(false), kernel: self.kernel.clone() }.mean(padded)
+    }
+
+    /// The largest element, or the mean with `border` around, of every window.
+    fn slide<B: Engine>(&self, x: Value<B>, border: f32, largest: bool) -> Result<Value<B>> {
+        let shape = x.shape();
+        let spatial = &shape[2..];
+        let mut borders = self.window.borders(spatial, &self.kernel)?;
+        for (axis, border) in borders.iter_mut().enumerate() {
+            border.1 += self.reach(axis, spatial[axis], *border)?;
+        }
+        let all = [vec![(0, 0); 2], borders].concat();
+        let x = match all.iter().all(|&border| border == (0, 0)) {
+            true => x,
+            false => pad_constant(x, &all, border)?,
+        };
+        self.pooled(x, largest)
+    }
+
+    /// How far the last partial window reaches beyond the border.
+    fn reach(&self, axis: usize, size: usize, border: (i64, i64)) -> Result<i64> {
+        let stride = self.window.stride(axis) as i64;
+        let spread = (self.window.dilation(axis) * (self.kernel[axis] - 1) + 1) as i64;
+        let room = size as i64 + border.0 + border.1 - spread;
+        if room < 0 {
+            let text = format!("a window of {spread} over {size} with borders {border:?}");
+            return Err(Error::malformed(text));
+        }
+        let over = room % stride;
+        if !self.window.ceil || over == 0 {
+            return Ok(0);
+        }
+        let start = room - over + stride;
+        Ok(if start < size as i64 + border.0 { stride - over } else { 0 })
+    }
+
+    /// Pools over what needs no borders any more, two axes at a time at most.
+    fn pooled<B: Engine>(&self, x: Value<B>, largest: bool) -> Result<Value<B>> {
+        let shape = x.shape();
+        let (n, c) = (shape[0], shape[1]);
+        match self.kernel.len() {
+            1 => {
+                let flat = x.reshape(vec![n, c, 1, shape[2]]);
+                let flat = self.plane(flat, [None, Some(0)], largest)?;
+                let size = flat.shape()[3];
+                Ok(flat.reshape(vec![n, c, size]))
+            }
+            2 => self.plane(x, [Some(0), Some(1)], largest),
+            3 => {
+                let flat = x.reshape(vec![n, c * shape[2], shape[3], shape[4]]);
+                let flat = self.plane(flat, [Some(1), Some(2)], largest)?;
+                let [h, w] = [flat.shape()[2], flat.shape()[3]];
+                let deep = flat.reshape(vec![n, c, shape[2], h * w]);
+                let deep = self.plane(deep, [Some(0), None], largest)?;
+                let size = deep.shape()[2];
+                Ok(deep.reshape(vec![n, c, size, h, w]))
+            }
+            axes => Err(Error::unsupported(format!("a pool over {axes} spatial axes"))),
+        }
+    }
+
+    /// Pools `[n, c, h, w]` with the windows of two of its axes.
+    fn plane<B: Engine>(
+        &self,
+        x: Value<B>,
+        axes: [Option<usize>; 2],
+        largest: bool,
+    ) -> Result<Value<B>> {
+        let x = x.float()?;
+        let kernel = axes.map(|axis| axis.map_or(1, |axis| self.kernel[axis]));
+        let stride = axes.map(|axis| axis.map_or(1, |axis| self.window.stride(axis)));
+        let dilation = axes.map(|axis| axis.map_or(1, |axis| self.window.dilation(axis)));
+        if !largest && dilation != [1, 1] {
+            return Err(Error::unsupported("a mean over a dilated window"));
+        }
+        Ok(Value::Float(match largest {
+            true => B::max_pool2d(x, kernel, stride, [0, 0], dilation, false),
+            false => B::avg_pool2d(x, kernel, stride, [0, 0], true, false),
+        }))
+    }
+}
+
+/// How ONNX spells pools.
+pub(crate) const ONNX: &[(&str, Decode)] = &[
+    ("MaxPool", |node| {
+        if node.outputs() > 1 {
+            return Err(Error::unsupported("the positions of the maxima"));
+        }
+        windowed(node, PoolKind::Max)
+    }),
+    ("AveragePool", |node| windowed(node, PoolKind::Mean(node.int("count_include_pad", 0) != 0))),
+    ("LpPool", |node| windowed(node, PoolKind::Lp(node.int("p", 2) as f64))),
+    ("GlobalMaxPool", |_| Ok(whole(PoolKind::Max))),
+    ("GlobalAveragePool", |_| Ok(whole(PoolKind::Mean(false)))),
+    ("GlobalLpPool", |node| Ok(whole(PoolKind::Lp(node.int("p", 2) as f64)))),
+];
+
+fn whole(kind: PoolKind) -> super::Op {
+    Pool { kind, kernel: Vec::new(), window: Window::default() }.into()
+}
+
+fn windowed(node: &Node<'_>, kind: PoolKind) -> Result<super::Op> {
+    let kernel = super::sizes(&node.ints("kernel_shape").unwrap_or_default())?;
+    if kernel.is_empty() || kernel.contains(&0) {
+        return Err(Error::malformed(format!("`kernel_shape` is {kernel:?}")));
+    }
+    Ok(Pool { kind, kernel, window: Window::decode(node)? }.into())
+}

@@ -1,0 +1,333 @@
+//! A model as a list of steps on tensors, and running it.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn_backend::tensor::Device;
+use secateur::tensor::TensorView;
+use secateur::{Error, Model, Result, Source};
+
+use crate::ops::{Inputs, Op};
+use crate::{Engine, Value};
+
+/// A place that holds one tensor while a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(u32);
+
+impl Slot {
+    pub(crate) fn new(index: usize) -> Self {
+        Self(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    /// The position in the program's list.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One application of an operator.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The node's name (or its first output's, where it has none).
+    pub name: String,
+    /// The source's operator name.
+    pub kind: String,
+    /// What it computes.
+    pub op: Op,
+    /// Operands; `None` for an omitted one. What graphs inside the node read follows its own.
+    pub inputs: Vec<Option<Slot>>,
+    /// Results; `None` for one that nothing reads.
+    pub outputs: Vec<Option<Slot>>,
+}
+
+/// Steps in order, and what comes out.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    /// The steps, each after those that it depends on.
+    pub steps: Vec<Step>,
+    /// What is returned.
+    pub outputs: Vec<Slot>,
+}
+
+/// A tensor that the file stores.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Its name in the file.
+    pub name: String,
+    /// Where it is while the program runs.
+    pub slot: Slot,
+    /// Its elements, as they are stored.
+    pub view: TensorView,
+}
+
+/// A model that can run.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// The values' names; empty inside compound operators.
+    pub names: Vec<String>,
+    /// What the user gives.
+    pub inputs: Vec<Slot>,
+    /// What the file stores.
+    pub stored: Vec<Stored>,
+    /// The steps.
+    pub body: Block,
+}
+
+/// What steps need to know besides their operands.
+#[derive(Debug)]
+pub struct Context<B: Engine> {
+    /// Where tensors are made.
+    pub device: Device<B>,
+    /// Whether batch statistics are taken and units dropped.
+    pub training: bool,
+    /// New values of stored tensors that steps ask for: running statistics.
+    pub updates: Vec<(Slot, Value<B>)>,
+    /// The slots of the present step's operands.
+    pub(crate) operands: Vec<Option<Slot>>,
+}
+
+impl<B: Engine> Context<B> {
+    /// A context for inference.
+    pub fn new(device: Device<B>) -> Self {
+        Self { device, training: false, updates: Vec::new(), operands: Vec::new() }
+    }
+
+    /// Says what the stored tensor behind operand `index` is from now on.
+    pub(crate) fn update(&mut self, index: usize, value: Value<B>) {
+        if let Some(slot) = self.operands.get(index).copied().flatten() {
+            self.updates.push((slot, value));
+        }
+    }
+}
+
+/// The steps that lead from given slots to wanted ones, and what can be dropped after each.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    steps: Vec<(usize, Vec<Slot>)>,
+    wanted: Vec<Slot>,
+}
+
+impl Program {
+    /// The program of a model.
+    ///
+    /// # Errors
+    /// When the model has an operator that cannot be run; all of them are named.
+    pub fn new(model: &Model) -> Result<Self> {
+        match model.source() {
+            Source::Onnx(file, _) => crate::onnx::compile(file),
+            other => Err(Error::unsupported(format!("running a `{}` model", other.format()))),
+        }
+    }
+
+    /// The number of slots.
+    pub fn slots(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The slot of a named value.
+    pub fn find(&self, name: &str) -> Option<Slot> {
+        self.names.iter().position(|known| known == name).map(Slot::new)
+    }
+
+    /// The stored tensors, on a device.
+    ///
+    /// # Errors
+    /// When one holds no numbers.
+    pub fn load<B: Engine>(&self, device: &Device<B>) -> Result<Vec<Value<B>>> {
+        let load = |stored: &Stored| {
+            Value::of_view(&stored.view, device).map_err(|error| at(&stored.name, error))
+        };
+        self.stored.iter().map(load).collect()
+    }
+
+    /// The steps that compute `wanted` where `given` are known.
+    pub fn schedule(&self, given: &[Slot], wanted: &[Slot]) -> Schedule {
+        let mut known = vec![false; self.slots()];
+        let mut needed = vec![false; self.slots()];
+        given.iter().for_each(|slot| known[slot.index()] = true);
+        wanted.iter().for_each(|slot| needed[slot.index()] = true);
+        let mut chosen = Vec::new();
+        for (index, step) in self.body.steps.iter().enumerate().rev() {
+            let is_needed = |slot: &Slot| needed[slot.index()] && !known[slot.index()];
+            if !step.outputs.iter().flatten().any(is_needed) {
+                continue;
+            }
+            step.inputs.iter().flatten().for_each(|slot| needed[slot.index()] = true);
+            chosen.push(index);
+        }
+        let mut kept = vec![false; self.slots()];
+        wanted.iter().for_each(|slot| kept[slot.index()] = true);
+        let mut steps = Vec::with_capacity(chosen.len());
+        for index in chosen {
+            let step = &self.body.steps[index];
+            let mut dropped = Vec::new();
+            for slot in step.inputs.iter().chain(&step.outputs).flatten() {
+                if !std::mem::replace(&mut kept[slot.index()], true) {
+                    dropped.push(*slot);
+                }
+            }
+            steps.push((index, dropped));
+        }
+        steps.reverse();
+        Schedule { steps, wanted: wanted.to_vec() }
+    }
+
+    /// Runs a schedule on what is in `memory`, and returns what is wanted.
+    ///
+    /// # Errors
+    /// When a step cannot be computed; the error names it.
+    pub fn run<B: Engine>(
+        &self,
+        schedule: &Schedule,
+        memory: &mut Memory<B>,
+        cx: &mut Context<B>,
+    ) -> Result<Vec<Value<B>>> {
+        for (index, dropped) in &schedule.steps {
+            execute(&self.body.steps[*index], memory, dropped, cx)?;
+        }
+        let get = |slot: &Slot| memory.get(*slot).ok_or_else(|| self.unmade(*slot));
+        schedule.wanted.iter().map(get).collect()
+    }
+
+    /// All outputs for these inputs.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn forward<B: Engine>(
+        &self,
+        stored: &[Value<B>],
+        inputs: Vec<Value<B>>,
+        cx: &mut Context<B>,
+    ) -> Result<Vec<Value<B>>> {
+        let mut memory = self.memory(stored, inputs)?;
+        let schedule = self.schedule(&memory.known(), &self.body.outputs);
+        self.run(&schedule, &mut memory, cx)
+    }
+
+    /// The memory that holds stored tensors and inputs.
+    ///
+    /// # Errors
+    /// When the number of inputs is wrong.
+    pub fn memory<B: Engine>(
+        &self,
+        stored: &[Value<B>],
+        inputs: Vec<Value<B>>,
+    ) -> Result<Memory<B>> {
+        let (found, expected) = (inputs.len(), self.inputs.len());
+        if found != expected {
+            return Err(Error::argument(format!("{found} inputs for a model of {expected}")));
+        }
+        let mut memory = Memory { values: vec![None; self.slots()] };
+        for (stored, value) in self.stored.iter().zip(stored) {
+            memory.set(stored.slot, value.clone());
+        }
+        for (&slot, value) in self.inputs.iter().zip(inputs) {
+            memory.set(slot, value);
+        }
+        Ok(memory)
+    }
+
+    fn unmade(&self, slot: Slot) -> Error {
+        Error::malformed(format!("`{}` is read before anything makes it", self.names[slot.index()]))
+    }
+}
+
+/// The tensors of a run.
+#[derive(Clone, Debug)]
+pub struct Memory<B: Engine> {
+    values: Vec<Option<Value<B>>>,
+}
+
+impl<B: Engine> Memory<B> {
+    /// What a slot holds.
+    pub fn get(&self, slot: Slot) -> Option<Value<B>> {
+        self.values.get(slot.index())?.clone()
+    }
+
+    /// Puts a tensor in a slot.
+    pub fn set(&mut self, slot: Slot, value: Value<B>) {
+        if let Some(place) = self.values.get_mut(slot.index()) {
+            *place = Some(value);
+        }
+    }
+
+    /// The slots that hold something.
+    pub fn known(&self) -> Vec<Slot> {
+        let held = self.values.iter().enumerate().filter(|(_, value)| value.is_some());
+        held.map(|(index, _)| Slot::new(index)).collect()
+    }
+}
+
+/// Runs all steps of a block inside a node.
+pub(crate) fn run_block<B: Engine>(
+    block: &Block,
+    values: HashMap<Slot, Value<B>>,
+    slots: usize,
+    cx: &mut Context<B>,
+) -> Result<Vec<Value<B>>> {
+    let mut memory = Memory { values: vec![None; slots] };
+    values.into_iter().for_each(|(slot, value)| memory.set(slot, value));
+    for step in &block.steps {
+        execute(step, &mut memory, &[], cx)?;
+    }
+    let unmade = || Error::malformed("a branch returns what it does not make");
+    block.outputs.iter().map(|slot| memory.get(*slot).ok_or_else(unmade)).collect()
+}
+
+fn execute<B: Engine>(
+    step: &Step,
+    memory: &mut Memory<B>,
+    dropped: &[Slot],
+    cx: &mut Context<B>,
+) -> Result<()> {
+    let mut values = Vec::with_capacity(step.inputs.len());
+    for slot in &step.inputs {
+        values.push(match slot {
+            None => None,
+            Some(slot) => {
+                let value = memory.get(*slot);
+                let unmade = || at(&step.name, Error::malformed("an operand is not there yet"));
+                Some(value.ok_or_else(unmade)?)
+            }
+        });
+    }
+    // An operand that nothing else reads can be computed in place.
+    dropped.iter().for_each(|slot| memory.values[slot.index()] = None);
+    cx.operands.clone_from(&step.inputs);
+    let run = AssertUnwindSafe(|| step.op.run(cx, Inputs::new(values)));
+    let results = match catch_unwind(run) {
+        Ok(results) => results,
+        Err(panic) => Err(Error::unsupported(reason(&*panic))),
+    };
+    let results =
+        results.map_err(|error| at(&format!("node `{}` ({})", step.name, step.kind), error))?;
+    for (slot, value) in step.outputs.iter().zip(results) {
+        if let Some(slot) = slot
+            && !dropped.contains(slot)
+        {
+            memory.set(*slot, value);
+        }
+    }
+    Ok(())
+}
+
+/// What a backend said when it refused.
+fn reason(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("the backend refuses: {}", text.unwrap_or("no reason given"))
+}
+
+/// The error with its place before it.
+pub(crate) fn at(place: &str, error: Error) -> Error {
+    let text = format!("{place}: {error}");
+    let found = match error.kind() {
+        secateur::ErrorKind::Malformed => Error::malformed(text),
+        secateur::ErrorKind::Argument => Error::argument(text),
+        _ => Error::unsupported(text),
+    };
+    match error.remedy() {
+        Some(hint) => found.hint(hint),
+        None => found,
+    }
+}
