@@ -4,10 +4,17 @@
 //! [burn](https://burn.dev) framework: [`Cpu`] is the one that is built in, and
 //! [`Autodiff<Cpu>`](burn_autodiff::Autodiff) computes gradients on it.
 
+pub mod attribution;
 mod backend;
+pub mod loss;
 mod onnx;
 pub mod ops;
+pub mod optimizer;
+pub mod point;
 mod program;
+pub mod schedule;
+mod shapley;
+pub mod trainer;
 mod value;
 
 pub use backend::{Cpu, Engine};

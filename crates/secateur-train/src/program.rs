@@ -129,6 +129,12 @@ impl Program {
         self.names.iter().position(|known| known == name).map(Slot::new)
     }
 
+    /// The slots that hold running statistics, which batches move and gradients do not.
+    pub fn statistics(&self) -> Vec<Slot> {
+        let norms = self.body.steps.iter().filter(|step| matches!(step.op, Op::BatchNorm(_)));
+        norms.flat_map(|step| step.inputs.iter().skip(3).flatten().copied()).collect()
+    }
+
     /// The stored tensors, on a device.
     ///
     /// # Errors
@@ -172,6 +178,34 @@ impl Program {
         Schedule { steps, wanted: wanted.to_vec() }
     }
 
+    /// Whether values change where those in `slots` do, by slot; they themselves do.
+    pub fn behind(&self, slots: &[Slot]) -> Vec<bool> {
+        let mut behind = vec![false; self.slots()];
+        slots.iter().for_each(|slot| behind[slot.index()] = true);
+        for step in &self.body.steps {
+            if step.inputs.iter().flatten().any(|slot| behind[slot.index()]) {
+                step.outputs.iter().flatten().for_each(|slot| behind[slot.index()] = true);
+            }
+        }
+        behind
+    }
+
+    /// What a schedule reads that it does not compute.
+    pub fn reads(&self, schedule: &Schedule) -> Vec<Slot> {
+        let mut made = vec![false; self.slots()];
+        let mut read = Vec::new();
+        for (index, _) in &schedule.steps {
+            let step = &self.body.steps[*index];
+            let new = step.inputs.iter().flatten().filter(|slot| !made[slot.index()]);
+            read.extend(new.copied());
+            step.outputs.iter().flatten().for_each(|slot| made[slot.index()] = true);
+        }
+        read.extend(schedule.wanted.iter().filter(|slot| !made[slot.index()]));
+        read.sort_unstable();
+        read.dedup();
+        read
+    }
+
     /// Runs a schedule on what is in `memory`, and returns what is wanted.
     ///
     /// # Errors
@@ -182,8 +216,22 @@ impl Program {
         memory: &mut Memory<B>,
         cx: &mut Context<B>,
     ) -> Result<Vec<Value<B>>> {
+        self.run_watched(schedule, memory, cx, &mut |_, value| value)
+    }
+
+    /// As [`Program::run`]; every value that a step makes goes through `watch`.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn run_watched<B: Engine>(
+        &self,
+        schedule: &Schedule,
+        memory: &mut Memory<B>,
+        cx: &mut Context<B>,
+        watch: &mut dyn FnMut(Slot, Value<B>) -> Value<B>,
+    ) -> Result<Vec<Value<B>>> {
         for (index, dropped) in &schedule.steps {
-            execute(&self.body.steps[*index], memory, dropped, cx)?;
+            execute(&self.body.steps[*index], memory, dropped, cx, watch)?;
         }
         let get = |slot: &Slot| memory.get(*slot).ok_or_else(|| self.unmade(*slot));
         schedule.wanted.iter().map(get).collect()
@@ -244,6 +292,15 @@ impl<B: Engine> Memory<B> {
         self.values.get(slot.index())?.clone()
     }
 
+    /// What a slot held; it holds nothing any more.
+    ///
+    /// # Errors
+    /// When it held nothing.
+    pub fn take(&mut self, slot: Slot) -> Result<Value<B>> {
+        let held = self.values.get_mut(slot.index()).and_then(Option::take);
+        held.ok_or_else(|| Error::malformed("a value that was not computed"))
+    }
+
     /// Puts a tensor in a slot.
     pub fn set(&mut self, slot: Slot, value: Value<B>) {
         if let Some(place) = self.values.get_mut(slot.index()) {
@@ -268,7 +325,7 @@ pub(crate) fn run_block<B: Engine>(
     let mut memory = Memory { values: vec![None; slots] };
     values.into_iter().for_each(|(slot, value)| memory.set(slot, value));
     for step in &block.steps {
-        execute(step, &mut memory, &[], cx)?;
+        execute(step, &mut memory, &[], cx, &mut |_, value| value)?;
     }
     let unmade = || Error::malformed("a branch returns what it does not make");
     block.outputs.iter().map(|slot| memory.get(*slot).ok_or_else(unmade)).collect()
@@ -279,6 +336,7 @@ fn execute<B: Engine>(
     memory: &mut Memory<B>,
     dropped: &[Slot],
     cx: &mut Context<B>,
+    watch: &mut dyn FnMut(Slot, Value<B>) -> Value<B>,
 ) -> Result<()> {
     let mut values = Vec::with_capacity(step.inputs.len());
     for slot in &step.inputs {
@@ -305,7 +363,7 @@ fn execute<B: Engine>(
         if let Some(slot) = slot
             && !dropped.contains(slot)
         {
-            memory.set(*slot, value);
+            memory.set(*slot, watch(*slot, value));
         }
     }
     Ok(())

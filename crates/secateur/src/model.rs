@@ -388,6 +388,42 @@ impl Model {
         Model::of_program(program)
     }
 
+    /// What the stored tensor of a parameter is called in the file.
+    pub fn tensor_name(&self, param: ParamId) -> Option<String> {
+        let tensor = self.graph().param(param).tensor;
+        match &self.source {
+            Source::Onnx(file, imported) => onnx::tensor_name(file, imported, tensor),
+            Source::Torch(file, _) => file.stored_name(tensor),
+            Source::Program(..) => Some(self.graph().param(param).name.clone()),
+        }
+    }
+
+    /// Writes the model with other elements in the stored tensors of these parameters, of the type
+    /// and shape that they have.
+    ///
+    /// # Errors
+    /// When type or shape differ, or the file cannot be written; then `out` is as it was.
+    pub fn write_filled(
+        &self,
+        elements: &BTreeMap<ParamId, TensorView>,
+        out: &Path,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Saved> {
+        let tensor =
+            |(&id, view): (&ParamId, &TensorView)| (self.graph().param(id).tensor, view.clone());
+        let elements = elements.iter().map(tensor).collect();
+        match &self.source {
+            Source::Onnx(file, imported) => {
+                onnx::save(file, &onnx::filling_edits(file, imported, &elements)?, out, progress)
+            }
+            Source::Torch(file, _) => {
+                let bytes = torch::write_filled(file, &elements, out, progress)?;
+                Ok(Saved { bytes, data: None })
+            }
+            Source::Program(..) => Err(no_weights()),
+        }
+    }
+
     /// Writes the model without what `keeps` leaves out.
     ///
     /// # Errors

@@ -95,6 +95,25 @@ impl TensorView {
         TensorView::new(dtype, dims, data?.concat().into()).ok()
     }
 
+    /// A tensor of these real numbers; `None` where the type holds none.
+    ///
+    /// # Errors
+    /// As [`TensorView::new`].
+    pub fn from_f32s(dtype: DType, dims: Vec<usize>, values: &[f32]) -> Option<Result<Self>> {
+        let data: Vec<u8> = match dtype {
+            DType::F64 => values.iter().flat_map(|&v| f64::from(v).to_le_bytes()).collect(),
+            DType::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            DType::F16 => {
+                values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect()
+            }
+            DType::BF16 => {
+                values.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect()
+            }
+            _ => return None,
+        };
+        Some(TensorView::new(dtype, dims, data.into()))
+    }
+
     /// The elements as the numbers that their bits stand for, 4-bit and 8-bit floats as unsigned
     /// integers; `None` for other types.
     pub fn to_codes(&self) -> Option<Vec<i64>> {

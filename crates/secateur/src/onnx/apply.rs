@@ -107,6 +107,37 @@ pub(crate) fn masking_edits(model: Analyzed<'_>, changes: &Changes) -> Result<Ed
     parameter_edits(model, changes, &edit)
 }
 
+/// The edits that put other elements in stored tensors of the main graph.
+pub(crate) fn filling_edits(
+    file: &OnnxFile,
+    imported: &Imported,
+    elements: &BTreeMap<u32, TensorView>,
+) -> Result<Edits> {
+    let mut edits = Edits::default();
+    for (&tensor, view) in elements {
+        let at = imported.tensors.get(tensor as usize).copied();
+        let at = at.ok_or_else(|| Error::argument("a tensor that is not stored"))?;
+        let old = file.resolve(at)?;
+        if (old.dtype, &old.dims) != (view.dtype, &view.dims) {
+            let (found, dims) = (view.dtype, &view.dims);
+            let text = format!("{found} {dims:?} in place of {} {:?}", old.dtype, old.dims);
+            return Err(Error::argument(text));
+        }
+        edits.tensors.insert(at, TensorEdit::Elements(view.data.clone()));
+    }
+    Ok(edits)
+}
+
+/// What a stored tensor is called in the file.
+pub(crate) fn tensor_name(file: &OnnxFile, imported: &Imported, tensor: u32) -> Option<String> {
+    match *imported.tensors.get(tensor as usize)? {
+        TensorRef::Initializer(index) => Some(file.initializer(index).ok()?.name.clone()),
+        TensorRef::Attribute { node, .. } => {
+            file.node(node).ok()?.output.first().map(str::to_string)
+        }
+    }
+}
+
 /// What the literals that change are now, by the name of their constant or node: name, change,
 /// values.
 pub(crate) fn literal_edits(
@@ -115,14 +146,7 @@ pub(crate) fn literal_edits(
     refit: &Refit,
 ) -> Vec<(String, String, Vec<i64>)> {
     let constants = patched_constants(file, imported, refit).into_iter().map(|(tensor, values)| {
-        let name = match imported.tensors[tensor as usize] {
-            TensorRef::Initializer(index) => {
-                file.initializer(index).ok().map(|tensor| tensor.name.clone())
-            }
-            TensorRef::Attribute { node, .. } => {
-                file.node(node).ok().and_then(|node| node.output.first().map(str::to_string))
-            }
-        };
+        let name = tensor_name(file, imported, tensor);
         (name.unwrap_or_default(), "value".to_string(), values)
     });
     let attributes = patched_attributes(file, refit).into_iter().map(|((node, name), values)| {

@@ -101,7 +101,7 @@ fn keeps_all(edit: &TensorEdit, rank: usize) -> bool {
         TensorEdit::Keep(keep) | TensorEdit::Zero(keep) | TensorEdit::Blank(keep, _) => {
             keep.len() == rank && keep.iter().all(Option::is_none)
         }
-        TensorEdit::Ints(..) => false,
+        TensorEdit::Ints(..) | TensorEdit::Elements(_) => false,
     }
 }
 
@@ -109,7 +109,7 @@ fn keeps_all(edit: &TensorEdit, rank: usize) -> bool {
 fn edited_dims(tensor: &TensorProto, edit: &TensorEdit) -> Result<Option<Vec<Option<i64>>>> {
     let declared = |dims: &[usize]| dims.iter().map(|&dim| i64::try_from(dim).ok()).collect();
     match edit {
-        TensorEdit::Zero(_) | TensorEdit::Blank(..) => Ok(None),
+        TensorEdit::Zero(_) | TensorEdit::Blank(..) | TensorEdit::Elements(_) => Ok(None),
         TensorEdit::Ints(dims, _) => Ok(Some(declared(dims))),
         TensorEdit::Keep(keep) if keep.len() == tensor.dims.len() => {
             let dim = |(&dim, keep): (&i64, &Option<Vec<u32>>)| {
@@ -178,6 +178,10 @@ impl Change {
             TensorEdit::Ints(dims, values) => {
                 let data = encode_ints(view.dtype, dims, values)?.into();
                 Ok(Self { dims: dims.clone(), kind: ChangeKind::Values(data) })
+            }
+            TensorEdit::Elements(data) => {
+                let new = TensorView::new(view.dtype, view.dims.clone(), data.clone())?;
+                Ok(Self { dims: new.dims, kind: ChangeKind::Values(new.data) })
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+
 use super::bodies::BodyId;
 use crate::tensor::{Keep, TensorView};
 
@@ -31,6 +33,8 @@ pub enum TensorEdit {
     Blank(Keep, Encoded),
     /// Takes this shape and these values, in the tensor's own integer type.
     Ints(Vec<usize>, Vec<i64>),
+    /// Keeps shape and type, and takes these elements.
+    Elements(Bytes),
 }
 
 /// What numbers stand for zero in a tensor, or what its numbers stand for.

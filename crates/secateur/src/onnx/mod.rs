@@ -30,7 +30,9 @@ mod tests;
 mod weights;
 mod wire;
 
-pub(crate) use apply::{Analyzed, literal_edits, masking_edits, pruning_edits};
+pub(crate) use apply::{
+    Analyzed, filling_edits, literal_edits, masking_edits, pruning_edits, tensor_name,
+};
 pub use decode::{Decode, Decoder};
 pub use edits::{AttributeEdit, Edits, Encoded, TensorEdit, TensorRef};
 pub use file::OnnxFile;

@@ -18,7 +18,7 @@ use crate::model::Changes;
 use crate::ops::Place;
 use crate::refit::Refit;
 use crate::size::{Literal, Scalar};
-use crate::tensor::{Cut, Keep};
+use crate::tensor::{Cut, Keep, TensorView};
 use crate::{Error, Result};
 
 /// A call, its argument, and the operator and argument that take a list.
@@ -179,6 +179,33 @@ pub(crate) fn write_masked(
     progress: &mut dyn FnMut(u64),
 ) -> Result<u64> {
     write(file, imported, changes, (Fate::Zeroed, None), out, progress)
+}
+
+/// Writes a file with other elements in stored tensors.
+pub(crate) fn write_filled(
+    file: &TorchFile,
+    elements: &BTreeMap<u32, TensorView>,
+    out: &Path,
+    progress: &mut dyn FnMut(u64),
+) -> Result<u64> {
+    let mut entries: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+    for (&index, view) in elements {
+        let (entry, range, data) = file.filled(index, view)?;
+        let bytes = entries.entry(entry).or_insert_with(|| file.archive.bytes(entry).to_vec());
+        bytes[range].copy_from_slice(&data);
+    }
+    let fills: BTreeMap<usize, (u64, Box<Fill<'_>>)> = entries
+        .iter()
+        .map(|(&entry, bytes)| {
+            let fill: Box<Fill<'_>> = Box::new(move |sink| sink.write_all(bytes));
+            (entry, (bytes.len() as u64, fill))
+        })
+        .collect();
+    let content = |entry: usize| match fills.get(&entry) {
+        Some((len, fill)) => Content::New(*len, fill),
+        None => Content::Same,
+    };
+    file.archive.save(out, &content, progress)
 }
 
 fn write(

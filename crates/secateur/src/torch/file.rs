@@ -195,6 +195,27 @@ impl TorchFile {
         self.archive.bytes(stored.entry).slice(stored.range.clone())
     }
 
+    /// What a stored tensor is called.
+    pub(crate) fn stored_name(&self, index: u32) -> Option<String> {
+        self.stored.get(index as usize)?.names.first().map(|(_, name)| name.clone())
+    }
+
+    /// Where a stored tensor stands, entry and bytes, and other elements as they would stand there.
+    pub(super) fn filled(
+        &self,
+        index: u32,
+        view: &TensorView,
+    ) -> Result<(usize, Range<usize>, Vec<u8>)> {
+        let stored = self.stored.get(index as usize);
+        let stored = stored.ok_or_else(|| Error::malformed(format!("no tensor {index}")))?;
+        if (stored.dtype, &stored.dims) != (view.dtype, &view.dims) {
+            let (found, dims) = (view.dtype, &view.dims);
+            let text = format!("{found} {dims:?} in place of {} {:?}", stored.dtype, stored.dims);
+            return Err(Error::argument(text));
+        }
+        Ok((stored.entry, stored.range.clone(), stored.in_memory(&view.data)))
+    }
+
     /// A stored tensor, row-major.
     pub(super) fn view(&self, index: u32) -> Result<TensorView> {
         let stored = self.stored.get(index as usize);
@@ -213,17 +234,35 @@ impl Stored {
     /// Elements that stand in another order in memory, row-major.
     fn row_major(&self, data: &[u8]) -> Vec<u8> {
         let size = self.dtype.size().unwrap_or(1);
+        let mut result = Vec::with_capacity(data.len());
+        self.visit(data.len(), |at| result.extend_from_slice(&data[at..at + size]));
+        result
+    }
+
+    /// Row-major elements, in the order of memory.
+    fn in_memory(&self, data: &[u8]) -> Vec<u8> {
+        let size = self.dtype.size().unwrap_or(1);
+        let mut result = vec![0; data.len()];
+        let mut elements = data.chunks(size);
+        self.visit(data.len(), |at| {
+            elements.next().into_iter().for_each(|e| result[at..at + size].copy_from_slice(e));
+        });
+        result
+    }
+
+    /// Tells where every element is in memory, in row-major order.
+    fn visit(&self, len: usize, mut visit: impl FnMut(usize)) {
+        let size = self.dtype.size().unwrap_or(1);
         let mut strides = vec![0; self.dims.len()];
         let mut step = size;
         for &axis in self.order.iter().rev() {
             strides[axis] = step;
             step *= self.dims[axis];
         }
-        let mut result = Vec::with_capacity(data.len());
         let mut place = vec![0; self.dims.len()];
         let mut at = 0;
-        for _ in 0..data.len() / size.max(1) {
-            result.extend_from_slice(&data[at..at + size]);
+        for _ in 0..len / size.max(1) {
+            visit(at);
             for axis in (0..place.len()).rev() {
                 place[axis] += 1;
                 at += strides[axis];
@@ -234,7 +273,6 @@ impl Stored {
                 place[axis] = 0;
             }
         }
-        result
     }
 }
 

@@ -16,7 +16,9 @@ mod stream;
 mod tests;
 mod weights;
 
-pub(crate) use apply::{ArgumentEdit, argument_edits, edit_names, write_masked, write_pruned};
+pub(crate) use apply::{
+    ArgumentEdit, argument_edits, edit_names, write_filled, write_masked, write_pruned,
+};
 pub use decode::{Decode, Decoder};
 pub use file::TorchFile;
 pub use import::{Imported, known_operators};

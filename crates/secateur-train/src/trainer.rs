@@ -1,0 +1,435 @@
+//! Training a model, and cutting it meanwhile.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn_autodiff::Autodiff;
+use burn_backend::TensorMetadata;
+use burn_backend::backend::AutodiffBackend;
+use burn_backend::tensor::{Device, FloatTensor};
+use secateur::graph::ParamId;
+use secateur::group::Keeps;
+use secateur::onnx::Hints;
+use secateur::tensor::{Keep, TensorView};
+use secateur::{Model, Saved};
+use tempfile::TempDir;
+
+use crate::loss::{Loss, hits};
+use crate::optimizer::{Optimizer, Rate};
+use crate::program::{Schedule, at};
+use crate::{Context, Engine, Error, Program, Result, Slot, Value};
+
+/// How a model is trained.
+#[derive(Clone, Debug)]
+pub struct TrainOptions {
+    /// What is made small.
+    pub loss: Loss,
+    /// How parameters move.
+    pub optimizer: Optimizer,
+    /// What is taken from weights in every step, times the learning rate; of tensors of two axes or
+    /// more.
+    pub decay: f64,
+    /// The largest norm that all gradients have together; longer ones are scaled down.
+    pub clip: Option<f64>,
+    /// What is random depends on this and on the number of the step.
+    pub seed: u64,
+    /// Parameters that stay as they are: whether one does, by name.
+    pub frozen: fn(&str) -> bool,
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        Self {
+            loss: Loss::CrossEntropy { smoothing: 0.0 },
+            optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: false },
+            decay: 0.0,
+            clip: None,
+            seed: 0,
+            frozen: |_| false,
+        }
+    }
+}
+
+/// What one step or one batch of an evaluation told.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// The mean loss.
+    pub loss: f64,
+    /// Rows with the right class on top, and rows; zero where targets are no classes.
+    pub hits: (usize, usize),
+}
+
+/// A stored tensor that is trained.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// Its position among the program's stored tensors.
+    pub stored: usize,
+    /// What the core calls it; more than one where its uses may be cut apart.
+    pub ids: Vec<ParamId>,
+}
+
+/// A model in training.
+#[derive(Debug)]
+pub struct Trainer<B: Engine> {
+    model: Model,
+    /// Where the model's file is, once it was cut.
+    _folder: Option<TempDir>,
+    program: Program,
+    schedule: Schedule,
+    parameters: Vec<Parameter>,
+    values: Vec<Value<B>>,
+    state: BTreeMap<usize, Vec<FloatTensor<B>>>,
+    options: TrainOptions,
+    steps: u64,
+    device: Device<B>,
+}
+
+impl<B: Engine> Trainer<B> {
+    /// Trains a model on a device.
+    ///
+    /// # Errors
+    /// When it has operators that cannot be run, or nothing to train.
+    pub fn new(model: Model, options: TrainOptions, device: &Device<B>) -> Result<Self> {
+        let program = Program::new(&model)?;
+        let values = program.load(device)?;
+        let mut trainer = Trainer {
+            schedule: whole(&program),
+            parameters: Vec::new(),
+            state: BTreeMap::new(),
+            device: device.clone(),
+            _folder: None,
+            steps: 0,
+            model,
+            program,
+            values,
+            options,
+        };
+        trainer.parameters = trainer.find_parameters();
+        if trainer.parameters.is_empty() {
+            return Err(Error::unsupported("the model has no parameter that can be trained"));
+        }
+        Ok(trainer)
+    }
+
+    /// The model as it was read or last cut; its file holds the weights of that time.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The program that runs.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// What is trained.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// The present stored tensors.
+    pub fn values(&self) -> &[Value<B>] {
+        &self.values
+    }
+
+    /// How it is trained.
+    pub fn options(&self) -> &TrainOptions {
+        &self.options
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device<B> {
+        &self.device
+    }
+
+    /// The number of steps so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Goes on from the number of steps and the optimizer's state of another run, by name of the
+    /// parameter.
+    pub fn restore(&mut self, steps: u64, mut state: BTreeMap<String, Vec<FloatTensor<B>>>) {
+        self.steps = steps;
+        let of = |parameter: &Parameter| {
+            let name = &self.program.stored[parameter.stored].name;
+            Some((parameter.stored, state.remove(name)?))
+        };
+        self.state = self.parameters.iter().filter_map(of).collect();
+    }
+
+    /// The optimizer's state by name of the parameter.
+    pub fn state(&self) -> impl Iterator<Item = (&str, &[FloatTensor<B>])> {
+        let name = |stored: usize| self.program.stored[stored].name.as_str();
+        self.state.iter().map(move |(&stored, state)| (name(stored), state.as_slice()))
+    }
+
+    /// Real numbers that nodes compute with and that no batch moves: weights, biases, tables.
+    fn find_parameters(&self) -> Vec<Parameter> {
+        let graph = self.model.graph();
+        let mut ids: BTreeMap<String, Vec<ParamId>> = BTreeMap::new();
+        for id in graph.param_ids().filter(|&id| graph.param(id).dtype.is_float()) {
+            if let Some(name) = self.model.tensor_name(id) {
+                ids.entry(name).or_default().push(id);
+            }
+        }
+        let moved = self.program.statistics();
+        let parameter = |(stored, tensor): (usize, &crate::Stored)| {
+            let ids = ids.remove(&tensor.name)?;
+            let trained = tensor.view.dims.iter().product::<usize>() > 1
+                && !moved.contains(&tensor.slot)
+                && !(self.options.frozen)(&tensor.name);
+            trained.then_some(Parameter { stored, ids })
+        };
+        self.program.stored.iter().enumerate().filter_map(parameter).collect()
+    }
+
+    /// One step on a batch, at a learning rate.
+    ///
+    /// # Errors
+    /// When the batch does not fit the model, or the loss is no number any more.
+    pub fn step(&mut self, batch: (Vec<Value<B>>, Value<B>), rate: f64) -> Result<Outcome> {
+        let (mut grads, outcome) = self.gradients(batch, Mode::Train)?;
+        if let Some(most) = self.options.clip {
+            clip::<B>(&mut grads, most)?;
+        }
+        self.steps += 1;
+        for (parameter, grad) in self.parameters.iter().zip(grads) {
+            let Some(grad) = grad else { continue };
+            let value = self.values[parameter.stored].clone().float()?;
+            let decay = if value.shape().num_dims() < 2 { 0.0 } else { self.options.decay };
+            let state = self.state.entry(parameter.stored).or_default();
+            let rate = Rate { rate, decay };
+            let new = self.options.optimizer.step::<B>(value, grad, state, rate, self.steps);
+            self.values[parameter.stored] = Value::Float(new);
+        }
+        Ok(outcome)
+    }
+
+    /// The gradients of the loss, by parameter; `None` where the loss does not depend on one. In
+    /// training, running statistics move.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn gradients(
+        &mut self,
+        (inputs, target): (Vec<Value<B>>, Value<B>),
+        mode: Mode,
+    ) -> Result<(Vec<Option<FloatTensor<B>>>, Outcome)> {
+        const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+        B::seed(&self.device, self.options.seed ^ (self.steps + 1).wrapping_mul(GOLDEN));
+        let mut leaves: Vec<Value<Autodiff<B>>> = self.values.iter().cloned().map(lift).collect();
+        for parameter in &self.parameters {
+            if let Value::Float(leaf) = &mut leaves[parameter.stored] {
+                *leaf = leaf.clone().require_grad();
+            }
+        }
+        let inputs = inputs.into_iter().map(lift).collect();
+        let mut memory = self.program.memory(&leaves, inputs)?;
+        let mut cx = Context::<Autodiff<B>>::new(self.device.clone());
+        cx.training = mode == Mode::Train;
+        let output = self.program.run(&self.schedule, &mut memory, &mut cx)?;
+        let output = first(output)?;
+        let loss = self.options.loss.apply(output.clone(), lift(target.clone()))?;
+        let hits = self.hits(lower(output), target)?;
+        let number = Value::<Autodiff<B>>::Float(loss.clone()).to_floats()?;
+        let number = f64::from(number.first().copied().unwrap_or(f32::NAN));
+        if !number.is_finite() {
+            let text = format!("the loss is {number} in step {}", self.steps + 1);
+            return Err(Error::argument(text).hint(
+                "lower the learning rate, clip gradients, or look for bad numbers in the data",
+            ));
+        }
+        let mut grads = Autodiff::<B>::backward(loss);
+        let grad = |parameter: &Parameter| match &leaves[parameter.stored] {
+            Value::Float(leaf) => Autodiff::<B>::grad_remove(leaf, &mut grads),
+            _ => None,
+        };
+        let grads = self.parameters.iter().map(grad).collect();
+        for (slot, value) in cx.updates {
+            let stored = self.program.stored.iter().position(|stored| stored.slot == slot);
+            if let Some(stored) = stored {
+                self.values[stored] = lower(value);
+            }
+        }
+        Ok((grads, Outcome { loss: number, hits }))
+    }
+
+    /// Loss and hits on a batch, without training.
+    ///
+    /// # Errors
+    /// When the batch does not fit the model.
+    pub fn evaluate(&self, (inputs, target): (Vec<Value<B>>, Value<B>)) -> Result<Outcome> {
+        let mut memory = self.program.memory(&self.values, inputs)?;
+        let mut cx = Context::<B>::new(self.device.clone());
+        let output = first(self.program.run(&self.schedule, &mut memory, &mut cx)?)?;
+        let loss = self.options.loss.apply(output.clone(), target.clone())?;
+        let loss = Value::<B>::Float(loss).to_floats()?;
+        let loss = f64::from(loss.first().copied().unwrap_or(f32::NAN));
+        Ok(Outcome { loss, hits: self.hits(output, target)? })
+    }
+
+    fn hits(&self, output: Value<B>, target: Value<B>) -> Result<(usize, usize)> {
+        match self.options.loss {
+            Loss::CrossEntropy { .. } => hits(output, target),
+            _ => Ok((0, 0)),
+        }
+    }
+
+    /// The present elements of a parameter, in the type that the file stores.
+    ///
+    /// # Errors
+    /// When the device does not give them.
+    pub fn view(&self, stored: usize) -> Result<TensorView> {
+        let old = &self.program.stored[stored].view;
+        let numbers = self.values[stored].clone().to_floats()?;
+        let view = TensorView::from_f32s(old.dtype, old.dims.clone(), &numbers);
+        view.ok_or_else(|| Error::unsupported(format!("weights of type {}", old.dtype)))?
+    }
+
+    /// Writes the model with its present weights.
+    ///
+    /// # Errors
+    /// When the file cannot be written; then it is as it was.
+    pub fn save(&self, out: &Path) -> Result<Saved> {
+        let names: BTreeMap<String, ParamId> = self
+            .model
+            .graph()
+            .param_ids()
+            .filter_map(|id| Some((self.model.tensor_name(id)?, id)))
+            .collect();
+        let mut elements = BTreeMap::new();
+        for (stored, tensor) in self.program.stored.iter().enumerate() {
+            let id = names.get(&tensor.name);
+            if let (Some(&id), Value::Float(_)) = (id, &self.values[stored]) {
+                elements.insert(id, self.view(stored)?);
+            }
+        }
+        self.model.write_filled(&elements, out, &mut |_| ())
+    }
+
+    /// Cuts the model to what is kept, with its weights, running statistics and the optimizer's
+    /// state. Where uses of one tensor are cut apart, its optimizer starts anew.
+    ///
+    /// # Errors
+    /// When the model cannot be cut so.
+    pub fn cut(&mut self, keeps: &Keeps) -> Result<()> {
+        let folder =
+            tempfile::tempdir().map_err(|error| Error::io(&std::env::temp_dir(), error))?;
+        let name = self.model.path().file_name().unwrap_or_default().to_owned();
+        let (filled, pruned) = (folder.path().join("filled"), folder.path().join(name));
+        self.save(&filled)?;
+        let hints = self.model.guessed().clone();
+        Model::open(&filled, &Hints::new())?.write_pruned(keeps, &pruned, &mut |_| ())?;
+        let kept = self.kept(keeps)?;
+        let model = Model::open(&pruned, &hints)?;
+        let program = Program::new(&model)?;
+        let mut values = program.load(&self.device)?;
+        let mut state = BTreeMap::new();
+        for (stored, tensor) in program.stored.iter().enumerate() {
+            let Some(&(old, ref keep)) = kept.get(&tensor.name) else { continue };
+            values[stored] = cut(self.values[old].clone(), keep, &self.device)?;
+            if let Some(tensors) = self.state.remove(&old) {
+                let tensors = tensors.into_iter();
+                let tensors =
+                    tensors.map(|t| cut(Value::<B>::Float(t), keep, &self.device)?.float());
+                state.insert(stored, tensors.collect::<Result<_>>()?);
+            }
+        }
+        self.schedule = whole(&program);
+        (self.model, self.program, self.values, self.state) = (model, program, values, state);
+        self._folder = Some(folder);
+        self.parameters = self.find_parameters();
+        Ok(())
+    }
+
+    /// What is kept of stored tensors that are cut in one way, by name.
+    fn kept(&self, keeps: &Keeps) -> Result<BTreeMap<String, (usize, Keep)>> {
+        let changes = self.model.changes(keeps)?;
+        let mut ways: BTreeMap<String, Vec<Option<&Keep>>> = BTreeMap::new();
+        for id in self.model.graph().param_ids() {
+            if let Some(name) = self.model.tensor_name(id) {
+                ways.entry(name).or_default().push(changes.params.get(&id));
+            }
+        }
+        let mut kept = BTreeMap::new();
+        for (stored, tensor) in self.program.stored.iter().enumerate() {
+            let ways = ways.get(&tensor.name).map(Vec::as_slice).unwrap_or_default();
+            let one = ways.windows(2).all(|pair| pair[0] == pair[1]);
+            if let (true, Some(way)) = (one, ways.first()) {
+                let rank = tensor.view.dims.len();
+                let keep = way.cloned().unwrap_or_else(|| vec![None; rank]);
+                kept.insert(tensor.name.clone(), (stored, keep));
+            }
+        }
+        Ok(kept)
+    }
+}
+
+/// Whether batch statistics are taken and units dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// They are.
+    Train,
+    /// They are not.
+    Evaluate,
+}
+
+fn whole(program: &Program) -> Schedule {
+    let stored = program.stored.iter().map(|stored| stored.slot);
+    let given: Vec<Slot> = stored.chain(program.inputs.iter().copied()).collect();
+    program.schedule(&given, &program.body.outputs[..program.body.outputs.len().min(1)])
+}
+
+fn first<B: Engine>(outputs: Vec<Value<B>>) -> Result<Value<B>> {
+    outputs.into_iter().next().ok_or_else(|| Error::unsupported("the model returns nothing"))
+}
+
+/// A value on the backend that records gradients.
+pub(crate) fn lift<B: Engine>(value: Value<B>) -> Value<Autodiff<B>> {
+    match value {
+        Value::Float(t) => Value::Float(Autodiff::<B>::from_inner(t)),
+        Value::Int(t) => Value::Int(t),
+        Value::Bool(t) => Value::Bool(t),
+    }
+}
+
+/// A value without its gradient.
+pub(crate) fn lower<B: Engine>(value: Value<Autodiff<B>>) -> Value<B> {
+    match value {
+        Value::Float(t) => Value::Float(Autodiff::<B>::inner(t)),
+        Value::Int(t) => Value::Int(t),
+        Value::Bool(t) => Value::Bool(t),
+    }
+}
+
+/// The kept positions of every axis.
+pub(crate) fn cut<B: Engine>(value: Value<B>, keep: &Keep, device: &Device<B>) -> Result<Value<B>> {
+    let mut value = value;
+    for (axis, keep) in keep.iter().enumerate() {
+        let Some(keep) = keep else { continue };
+        let picks: Vec<i64> = keep.iter().map(|&index| index.into()).collect();
+        let count = picks.len();
+        let picks = Value::<B>::of_ints(picks, vec![count], device).int()?;
+        value = crate::ops::index::select(value, axis, picks);
+    }
+    Ok(value)
+}
+
+/// Scales gradients down to a norm that they have together.
+fn clip<B: Engine>(grads: &mut [Option<FloatTensor<B>>], most: f64) -> Result<()> {
+    let mut square = 0.0;
+    for grad in grads.iter().flatten() {
+        let sum = B::float_sum(B::float_mul(grad.clone(), grad.clone()));
+        let sum = Value::<B>::Float(sum).to_floats().map_err(|error| at("gradients", error))?;
+        square += f64::from(sum.first().copied().unwrap_or(0.0));
+    }
+    let norm = square.sqrt();
+    if norm <= most {
+        return Ok(());
+    }
+    for grad in grads.iter_mut() {
+        let scaled = grad.take().map(|g| B::float_mul_scalar(g, (most / (norm + 1e-6)).into()));
+        *grad = scaled;
+    }
+    Ok(())
+}
