@@ -4,10 +4,15 @@ use clap::{Parser, Subcommand};
 
 use crate::apply::Apply;
 use crate::completions::Completions;
+use crate::evaluate::Evaluate;
 use crate::groups::Groups;
 use crate::inspect::Inspect;
 use crate::mask::Mask;
 use crate::prune::Prune;
+use crate::score::Score;
+use crate::sensitivity::Sensitivity;
+use crate::train::Train;
+use crate::verify::Verify;
 use crate::why::Why;
 
 const EXAMPLES: &str = "\
@@ -15,6 +20,7 @@ Examples:
   secateur inspect model.onnx                       what is in a model
   secateur groups model.onnx                        what can be cut
   secateur prune model.onnx -o small.onnx --macs 50%
+  secateur finetune small.onnx -o tuned.onnx --data images/
   secateur why model.onnx conv1.weight:0            why an axis can or cannot be cut
 
 `secateur VERB --help` has more for each verb.";
@@ -42,5 +48,11 @@ pub enum Verb {
     Prune(Box<Prune>),
     Apply(Apply),
     Mask(Mask),
+    Verify(Verify),
+    Evaluate(Evaluate),
+    Score(Box<Score>),
+    Sensitivity(Box<Sensitivity>),
+    #[command(visible_alias = "finetune")]
+    Train(Box<Train>),
     Completions(Completions),
 }

@@ -6,8 +6,12 @@
 mod apply;
 mod args;
 mod completions;
+mod data;
+mod engine;
+mod evaluate;
 mod groups;
 mod inspect;
+mod judge;
 mod mask;
 mod number;
 mod options;
@@ -17,8 +21,12 @@ mod place;
 mod progress;
 mod prune;
 mod report;
+mod score;
+mod sensitivity;
 mod source;
 mod table;
+mod train;
+mod verify;
 mod why;
 
 use std::ffi::OsString;
@@ -45,6 +53,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Prune(args) => prune::run(&args),
         Verb::Apply(args) => apply::run(&args),
         Verb::Mask(args) => mask::run(&args),
+        Verb::Verify(args) => verify::run(&args),
+        Verb::Evaluate(args) => evaluate::run(&args),
+        Verb::Score(args) => score::run(&args),
+        Verb::Sensitivity(args) => sensitivity::run(&args),
+        Verb::Train(args) => train::run(&args),
         Verb::Completions(args) => Ok(completions::run(&args)),
     };
     match outcome.and_then(|output| output.print()) {

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use secateur::cost::Cost;
-use secateur::criterion::{Aggregation, CRITERIA, Criterion, Normalization, ScoreOptions};
+use secateur::criterion::{Aggregation, CRITERIA, Normalization, ScoreOptions};
 use secateur::group::{Kind, Role};
 use secateur::select::{Amount, Schedule, Scope, SelectOptions, Target};
 use secateur::{Error, Model, Result};
 
+use crate::judge::{Judge, judges};
 use crate::number;
 use crate::report::Size;
 
@@ -68,7 +69,7 @@ pub struct Choice {
     pub steps: usize,
     /// How the ratio grows over the steps.
     #[arg(long, value_name = "SCHEDULE", default_value = "linear", value_parser = schedules())]
-    schedule: Schedule,
+    pub schedule: Schedule,
 }
 
 /// What matters.
@@ -76,8 +77,8 @@ pub struct Choice {
 #[command(next_help_heading = "Scores")]
 pub struct Scoring {
     /// How the importance of an index is measured.
-    #[arg(long, value_name = "NAME", default_value = CRITERIA[0].name, value_parser = criteria())]
-    pub criterion: &'static Criterion,
+    #[arg(long, value_name = "NAME", default_value = CRITERIA[0].name, value_parser = judges())]
+    pub criterion: Judge,
     /// Roles of the slices that count, such as `producer,consumer`. Default: the criterion's choice.
     #[arg(long, value_name = "ROLES", value_delimiter = ',', value_parser = roles())]
     roles: Vec<Role>,
@@ -125,6 +126,16 @@ impl Goal {
         wanted(self.macs, "macs", "MACs", |size| size.macs, number::count)
             .or(wanted(self.params, "parameters", "parameters", |s| s.parameters, number::count))
             .or(wanted(self.size, "bytes", "on disk", |size| size.bytes, number::bytes))
+    }
+
+    /// The target, a size as that of the weights alone.
+    pub fn plain(&self) -> Target {
+        match *self {
+            Goal { macs: Some(amount), .. } => Target::Macs(amount),
+            Goal { params: Some(amount), .. } => Target::Parameters(amount),
+            Goal { size: Some(amount), .. } => Target::Size(amount),
+            Goal { ratio, .. } => Target::Ratio(ratio.unwrap_or_default()),
+        }
     }
 
     /// The target of a selection.
@@ -180,11 +191,19 @@ impl Choice {
 }
 
 impl Scoring {
+    /// The seed.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The options of scores.
     pub fn options(&self) -> ScoreOptions {
         let roles: BTreeSet<Role> = self.roles.iter().copied().collect();
         ScoreOptions {
-            criterion: self.criterion,
+            criterion: match self.criterion {
+                Judge::Criterion(criterion) => criterion,
+                Judge::Attribution(_) => CRITERIA[0],
+            },
             seed: self.seed,
             roles: (!roles.is_empty()).then_some(roles),
             aggregation: self.aggregate,
@@ -275,11 +294,6 @@ fn aggregations() -> impl TypedValueParser<Value = Aggregation> {
 
 fn normalizations() -> impl TypedValueParser<Value = Normalization> {
     PossibleValuesParser::new(Normalization::NAMES).try_map(|name| name.parse())
-}
-
-fn criteria() -> impl TypedValueParser<Value = &'static Criterion> {
-    let value = |criterion: &&Criterion| PossibleValue::new(criterion.name).help(criterion.about);
-    PossibleValuesParser::new(CRITERIA.iter().map(value)).try_map(|name| name.parse())
 }
 
 fn roles() -> impl TypedValueParser<Value = Role> {

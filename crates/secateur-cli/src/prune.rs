@@ -6,10 +6,15 @@ use std::time::Instant;
 use clap::Args;
 use secateur::cost::Cost;
 use secateur::group::Keeps;
-use secateur::select::{Amount, Selection};
+use secateur::select::{Amount, SelectOptions, Selection};
 use secateur::{ErrorKind, Model, Result};
+use secateur_train::fit::rank;
+use secateur_train::trainer::TrainOptions;
 use serde_json::json;
 
+use crate::data::Data;
+use crate::engine::{self, Judging};
+use crate::judge::{Judge, Measuring, is_measured};
 use crate::number;
 use crate::options::{Choice, Goal, Scoring};
 use crate::output::Output;
@@ -17,6 +22,7 @@ use crate::place::{self, Plans};
 use crate::progress::{Spinner, writing};
 use crate::report::{Detail, Report};
 use crate::source::Source;
+use crate::verify;
 
 const USAGE: &str = "\
 secateur prune <MODEL> --output <FILE> <TARGET> [OPTIONS]
@@ -33,7 +39,9 @@ Examples:
   secateur prune model.onnx --params 3M --keep 'head.*' --dry-run
           whether and how 3 million parameters can be reached
   secateur prune model.onnx -o small.onnx --size 10MB --plan plan.json
-          write down what was removed too, for `apply` and `mask`";
+          write down what was removed too, for `apply` and `mask`
+  secateur prune model.onnx -o small.onnx --ratio 0.3 --criterion taylor --data images/ --verify
+          score on data, and prove that the result computes what it should";
 
 /// Remove the least important parts of a model.
 #[derive(Args, Debug)]
@@ -62,6 +70,15 @@ pub struct Prune {
     choice: Choice,
     #[command(flatten)]
     scoring: Scoring,
+    #[command(flatten)]
+    measuring: Measuring,
+    #[command(flatten)]
+    judging: Judging,
+    #[command(flatten)]
+    data: Data,
+    /// Run the written model and the mask, and fail where they differ.
+    #[arg(long, conflicts_with = "dry_run", requires = "output")]
+    verify: bool,
 }
 
 /// Prunes.
@@ -77,6 +94,10 @@ pub fn run(args: &Prune) -> Result<Output> {
     if let (Some(output), false) = (&args.output, args.dry_run) {
         let saved = model.write_pruned(&selection.keeps, output, &mut writing())?;
         report.written(output, &saved);
+        if args.verify {
+            let seed = args.scoring.seed();
+            report.verified = Some(verify::check(&model, &selection.keeps, output, seed)?);
+        }
     }
     if let Some(plan) = plan {
         plan.commit()?;
@@ -105,13 +126,32 @@ impl Prune {
         let _spinner = Spinner::new("scoring");
         let target = self.target.target(model, cost)?;
         let options = self.choice.options(target);
-        match model.select(&options, &self.scoring.options()) {
+        match self.choose(model, &options) {
             Err(error) if error.kind() == ErrorKind::Unreachable && self.target.ratio.is_some() => {
                 let (before, after) = (cost.now(), cost.now());
                 let nothing = Selection { keeps: Keeps::new(), entries: Vec::new(), before, after };
                 Ok((nothing, Some(error.to_string())))
             }
             selected => selected.map(|selection| (selection, None)),
+        }
+    }
+
+    /// By weights, or on data.
+    fn choose(&self, model: &Model, options: &SelectOptions) -> Result<Selection> {
+        let scores = self.scoring.options();
+        let ranking = self.measuring.ranking(self.scoring.criterion, &scores);
+        if matches!(self.scoring.criterion, Judge::Criterion(_)) && !is_measured(&ranking) {
+            return model.select(options, &scores);
+        }
+        let train = TrainOptions { loss: self.judging.loss, ..TrainOptions::default() };
+        let mut trainer = engine::trainer(self.source.open()?, train)?;
+        let samples = (self.measuring.score_samples, self.measuring.score_batch, scores.seed);
+        match is_measured(&ranking) {
+            true => {
+                let batches = engine::batches(&self.data.open(scores.seed)?, samples)?;
+                rank(&mut trainer, &ranking, batches, options)
+            }
+            false => rank(&mut trainer, &ranking, std::iter::empty(), options),
         }
     }
 
@@ -151,7 +191,7 @@ impl Prune {
     fn asked(&self, target: &str, mut asked: serde_json::Value) -> serde_json::Value {
         asked["target"] = json!(target);
         asked["scope"] = json!(self.choice.scope.name());
-        asked["criterion"] = json!(self.scoring.criterion.name);
+        asked["criterion"] = json!(self.scoring.criterion.name());
         asked["steps"] = json!(self.choice.steps);
         asked
     }

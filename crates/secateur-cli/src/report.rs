@@ -45,6 +45,9 @@ pub struct Report {
     pub data: Option<String>,
     /// The plan that was written.
     pub plan: Option<String>,
+    /// What running the model and the mask has told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<String>,
     /// What was asked for and reached, for people.
     #[serde(skip)]
     pub summary: Option<String>,
@@ -139,6 +142,7 @@ impl Report {
             plan: None,
             opaque: model.graph().warnings.len(),
             summary: None,
+            verified: None,
             stuck: None,
             input: model.path().display().to_string(),
             assumed: source::assumed(model),
@@ -209,6 +213,9 @@ impl Report {
         };
         if let Some(plan) = &self.plan {
             let _ = writeln!(text, "Wrote the plan `{plan}`.");
+        }
+        if let Some(verified) = &self.verified {
+            let _ = writeln!(text, "{verified}");
         }
         text
     }

@@ -39,31 +39,58 @@ pub enum Attribution {
 }
 
 impl Attribution {
-    /// The names in flags.
-    pub const NAMES: [&'static str; 8] = [
-        "random",
-        "apoz",
-        "sensitivity",
-        "taylor-activation",
-        "taylor-signed",
-        "activation-norm",
-        "weight-norm",
-        "shapley",
+    /// All that have a name of their own in flags: random numbers are a criterion, too.
+    pub const ALL: [Attribution; 7] = [
+        Attribution::Shapley(5),
+        Attribution::Taylor,
+        Attribution::SignedTaylor,
+        Attribution::Sensitivity,
+        Attribution::Apoz,
+        Attribution::Norm,
+        Attribution::WeightNorm,
     ];
 
+    /// The name in flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Attribution::Random => "random",
+            Attribution::Apoz => "apoz",
+            Attribution::Sensitivity => "sensitivity",
+            Attribution::Taylor => "taylor-activation",
+            Attribution::SignedTaylor => "taylor-signed",
+            Attribution::Norm => "activation-norm",
+            Attribution::WeightNorm => "weight-norm",
+            Attribution::Shapley(_) => "shapley",
+        }
+    }
+
+    /// One line for `--help`.
+    pub fn about(self) -> &'static str {
+        match self {
+            Attribution::Random => "uniform numbers",
+            Attribution::Apoz => "share of positive activations (Hu et al. 2016)",
+            Attribution::Sensitivity => "gradients of activations (Mittal et al. 2018)",
+            Attribution::Taylor => "first-order change of the loss without a unit (Molchanov 2017)",
+            Attribution::SignedTaylor => "the same with its sign: what lowers the loss goes first",
+            Attribution::Norm => "norm of activations (after Wanda, Sun et al. 2023)",
+            Attribution::WeightNorm => "sum of the weights that make a unit (Li et al. 2017)",
+            Attribution::Shapley(_) => "mean change of the loss over orders (Ancona et al. 2020)",
+        }
+    }
+
     /// The attribution of this name.
-    pub fn named(name: &str, samples: usize) -> Option<Self> {
-        Some(match name {
-            "random" => Attribution::Random,
-            "apoz" => Attribution::Apoz,
-            "sensitivity" => Attribution::Sensitivity,
-            "taylor-activation" => Attribution::Taylor,
-            "taylor-signed" => Attribution::SignedTaylor,
-            "activation-norm" => Attribution::Norm,
-            "weight-norm" => Attribution::WeightNorm,
-            "shapley" => Attribution::Shapley(samples),
-            _ => return None,
-        })
+    pub fn named(name: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter().chain([Attribution::Random]);
+        all.find(|method| method.name() == name)
+    }
+
+    /// The same with so many orders, where orders are drawn.
+    #[must_use]
+    pub fn with_samples(self, samples: usize) -> Self {
+        match self {
+            Attribution::Shapley(_) => Attribution::Shapley(samples.max(1)),
+            other => other,
+        }
     }
 
     /// Whether it is measured on data.

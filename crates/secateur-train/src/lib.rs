@@ -6,6 +6,10 @@
 
 pub mod attribution;
 mod backend;
+pub mod checkpoint;
+mod convolve;
+pub mod data;
+pub mod fit;
 pub mod loss;
 mod onnx;
 pub mod ops;
@@ -13,9 +17,13 @@ pub mod optimizer;
 pub mod point;
 mod program;
 pub mod schedule;
+pub mod scoring;
+pub mod sensitivity;
 mod shapley;
+pub mod teacher;
 pub mod trainer;
 mod value;
+pub mod verify;
 
 pub use backend::{Cpu, Engine};
 pub use program::{Block, Context, Program, Slot, Step, Stored};

@@ -80,6 +80,10 @@ pub struct Context<B: Engine> {
     pub device: Device<B>,
     /// Whether batch statistics are taken and units dropped.
     pub training: bool,
+    /// Whether units are dropped in training.
+    pub drops: bool,
+    /// What stays of running statistics in one step, in place of what norms say.
+    pub momentum: Option<f64>,
     /// New values of stored tensors that steps ask for: running statistics.
     pub updates: Vec<(Slot, Value<B>)>,
     /// The slots of the present step's operands.
@@ -89,7 +93,14 @@ pub struct Context<B: Engine> {
 impl<B: Engine> Context<B> {
     /// A context for inference.
     pub fn new(device: Device<B>) -> Self {
-        Self { device, training: false, updates: Vec::new(), operands: Vec::new() }
+        Self {
+            device,
+            training: false,
+            drops: true,
+            momentum: None,
+            updates: Vec::new(),
+            operands: Vec::new(),
+        }
     }
 
     /// Says what the stored tensor behind operand `index` is from now on.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use burn_autodiff::Autodiff;
 use burn_backend::TensorMetadata;
@@ -17,10 +18,11 @@ use tempfile::TempDir;
 use crate::loss::{Loss, hits};
 use crate::optimizer::{Optimizer, Rate};
 use crate::program::{Schedule, at};
+use crate::teacher::Teacher;
 use crate::{Context, Engine, Error, Program, Result, Slot, Value};
 
 /// How a model is trained.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TrainOptions {
     /// What is made small.
     pub loss: Loss,
@@ -34,7 +36,14 @@ pub struct TrainOptions {
     /// What is random depends on this and on the number of the step.
     pub seed: u64,
     /// Parameters that stay as they are: whether one does, by name.
-    pub frozen: fn(&str) -> bool,
+    pub frozen: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+impl std::fmt::Debug for TrainOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { loss, optimizer, decay, clip, seed, frozen: _ } = self;
+        write!(f, "{loss:?} {optimizer:?} decay {decay} clip {clip:?} seed {seed}")
+    }
 }
 
 impl Default for TrainOptions {
@@ -45,7 +54,7 @@ impl Default for TrainOptions {
             decay: 0.0,
             clip: None,
             seed: 0,
-            frozen: |_| false,
+            frozen: Arc::new(|_| false),
         }
     }
 }
@@ -80,6 +89,7 @@ pub struct Trainer<B: Engine> {
     values: Vec<Value<B>>,
     state: BTreeMap<usize, Vec<FloatTensor<B>>>,
     options: TrainOptions,
+    teacher: Option<Teacher<B>>,
     steps: u64,
     device: Device<B>,
 }
@@ -93,8 +103,9 @@ impl<B: Engine> Trainer<B> {
         let program = Program::new(&model)?;
         let values = program.load(device)?;
         let mut trainer = Trainer {
-            schedule: whole(&program),
+            schedule: whole(&program, [])?,
             parameters: Vec::new(),
+            teacher: None,
             state: BTreeMap::new(),
             device: device.clone(),
             _folder: None,
@@ -109,6 +120,26 @@ impl<B: Engine> Trainer<B> {
             return Err(Error::unsupported("the model has no parameter that can be trained"));
         }
         Ok(trainer)
+    }
+
+    /// The model alone.
+    pub fn into_model(self) -> Model {
+        self.model
+    }
+
+    /// Learns from a teacher, too.
+    ///
+    /// # Errors
+    /// When the model has no value of a name that is asked for.
+    pub fn learn_from(&mut self, teacher: Teacher<B>) -> Result<()> {
+        self.teacher = Some(teacher);
+        self.schedule = whole(&self.program, self.features())?;
+        Ok(())
+    }
+
+    /// The values that are compared with the teacher's.
+    fn features(&self) -> impl Iterator<Item = &str> {
+        self.teacher.iter().flat_map(Teacher::features)
     }
 
     /// The model as it was read or last cut; its file holds the weights of that time.
@@ -131,6 +162,11 @@ impl<B: Engine> Trainer<B> {
         &self.values
     }
 
+    /// Puts other tensors of the same shapes in place of all stored ones.
+    pub(crate) fn replace_values(&mut self, values: Vec<Value<B>>) {
+        self.values = values;
+    }
+
     /// How it is trained.
     pub fn options(&self) -> &TrainOptions {
         &self.options
@@ -144,6 +180,23 @@ impl<B: Engine> Trainer<B> {
     /// The number of steps so far.
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Puts numbers in stored tensors, by name.
+    ///
+    /// # Errors
+    /// When a shape differs.
+    pub fn set_values(&mut self, mut values: BTreeMap<String, Value<B>>) -> Result<()> {
+        for (stored, tensor) in self.program.stored.iter().enumerate() {
+            let Some(value) = values.remove(&tensor.name) else { continue };
+            if value.shape() != tensor.view.dims {
+                let (name, found, expected) = (&tensor.name, value.shape(), &tensor.view.dims);
+                let text = format!("`{name}` has shape {found:?} in place of {expected:?}");
+                return Err(Error::argument(text));
+            }
+            self.values[stored] = value;
+        }
+        Ok(())
     }
 
     /// Goes on from the number of steps and the optimizer's state of another run, by name of the
@@ -163,19 +216,25 @@ impl<B: Engine> Trainer<B> {
         self.state.iter().map(move |(&stored, state)| (name(stored), state.as_slice()))
     }
 
-    /// Real numbers that nodes compute with and that no batch moves: weights, biases, tables.
-    fn find_parameters(&self) -> Vec<Parameter> {
-        let graph = self.model.graph();
+    /// What the core calls stored tensors, by name: more than one where uses may be cut apart.
+    pub fn ids(&self) -> BTreeMap<String, Vec<ParamId>> {
         let mut ids: BTreeMap<String, Vec<ParamId>> = BTreeMap::new();
-        for id in graph.param_ids().filter(|&id| graph.param(id).dtype.is_float()) {
+        for id in self.model.graph().param_ids() {
             if let Some(name) = self.model.tensor_name(id) {
                 ids.entry(name).or_default().push(id);
             }
         }
+        ids
+    }
+
+    /// Real numbers that nodes compute with and that no batch moves: weights, biases, tables.
+    fn find_parameters(&self) -> Vec<Parameter> {
+        let mut ids = self.ids();
         let moved = self.program.statistics();
         let parameter = |(stored, tensor): (usize, &crate::Stored)| {
             let ids = ids.remove(&tensor.name)?;
-            let trained = tensor.view.dims.iter().product::<usize>() > 1
+            let trained = tensor.view.dtype.is_float()
+                && tensor.view.dims.iter().product::<usize>() > 1
                 && !moved.contains(&tensor.slot)
                 && !(self.options.frozen)(&tensor.name);
             trained.then_some(Parameter { stored, ids })
@@ -223,13 +282,19 @@ impl<B: Engine> Trainer<B> {
                 *leaf = leaf.clone().require_grad();
             }
         }
+        let taught = self.teacher.as_ref().map(|teacher| teacher.run(inputs.clone(), &self.device));
         let inputs = inputs.into_iter().map(lift).collect();
         let mut memory = self.program.memory(&leaves, inputs)?;
         let mut cx = Context::<Autodiff<B>>::new(self.device.clone());
         cx.training = mode == Mode::Train;
-        let output = self.program.run(&self.schedule, &mut memory, &mut cx)?;
-        let output = first(output)?;
-        let loss = self.options.loss.apply(output.clone(), lift(target.clone()))?;
+        let outputs = self.program.run(&self.schedule, &mut memory, &mut cx)?;
+        drop(memory);
+        let output = first(outputs.clone())?;
+        let mut loss = self.options.loss.apply(output.clone(), lift(target.clone()))?;
+        if let (Some(teacher), Some(taught)) = (&self.teacher, taught) {
+            loss = teacher.loss(loss, &outputs, taught?)?;
+        }
+        drop(outputs);
         let hits = self.hits(lower(output), target)?;
         let number = Value::<Autodiff<B>>::Float(loss.clone()).to_floats()?;
         let number = f64::from(number.first().copied().unwrap_or(f32::NAN));
@@ -244,14 +309,31 @@ impl<B: Engine> Trainer<B> {
             Value::Float(leaf) => Autodiff::<B>::grad_remove(leaf, &mut grads),
             _ => None,
         };
-        let grads = self.parameters.iter().map(grad).collect();
-        for (slot, value) in cx.updates {
-            let stored = self.program.stored.iter().position(|stored| stored.slot == slot);
-            if let Some(stored) = stored {
-                self.values[stored] = lower(value);
-            }
+        let grads: Vec<Option<FloatTensor<B>>> = self.parameters.iter().map(grad).collect();
+        if grads.iter().all(Option::is_none) {
+            return Err(self.no_gradient());
         }
+        let updates = cx.updates.into_iter().map(|(slot, value)| (slot, lower(value)));
+        self.move_statistics(updates.collect());
         Ok((grads, Outcome { loss: number, hits }))
+    }
+
+    /// Says what on the way from the loss has no gradient.
+    fn no_gradient(&self) -> Error {
+        let error = Error::unsupported("the loss does not depend on any parameter");
+        let mut behind = vec![false; self.program.slots()];
+        self.program.body.outputs.iter().take(1).for_each(|slot| behind[slot.index()] = true);
+        for step in self.program.body.steps.iter().rev() {
+            if !step.outputs.iter().flatten().any(|slot| behind[slot.index()]) {
+                continue;
+            }
+            if step.op.is_counted() {
+                let (name, kind) = (&step.name, &step.kind);
+                return error.hint(format!("node `{name}` ({kind}) has no gradient: train a model without it"));
+            }
+            step.inputs.iter().flatten().for_each(|slot| behind[slot.index()] = true);
+        }
+        error
     }
 
     /// Loss and hits on a batch, without training.
@@ -266,6 +348,36 @@ impl<B: Engine> Trainer<B> {
         let loss = Value::<B>::Float(loss).to_floats()?;
         let loss = f64::from(loss.first().copied().unwrap_or(f32::NAN));
         Ok(Outcome { loss, hits: self.hits(output, target)? })
+    }
+
+    /// Takes running statistics anew, as the means over batches, and keeps everything else: what
+    /// pruning changes in front of a batch norm, its statistics follow.
+    ///
+    /// # Errors
+    /// When a batch does not fit the model.
+    pub fn recalibrate(
+        &mut self,
+        batches: &mut dyn Iterator<Item = Result<Vec<Value<B>>>>,
+    ) -> Result<()> {
+        for (count, inputs) in (1..).zip(batches) {
+            let mut memory = self.program.memory(&self.values, inputs?)?;
+            let mut cx = Context::<B>::new(self.device.clone());
+            cx.training = true;
+            cx.drops = false;
+            cx.momentum = Some(1.0 - 1.0 / f64::from(count));
+            self.program.run(&self.schedule, &mut memory, &mut cx)?;
+            self.move_statistics(cx.updates);
+        }
+        Ok(())
+    }
+
+    fn move_statistics(&mut self, updates: Vec<(Slot, Value<B>)>) {
+        for (slot, value) in updates {
+            let stored = self.program.stored.iter().position(|stored| stored.slot == slot);
+            if let Some(stored) = stored {
+                self.values[stored] = value;
+            }
+        }
     }
 
     fn hits(&self, output: Value<B>, target: Value<B>) -> Result<(usize, usize)> {
@@ -291,15 +403,10 @@ impl<B: Engine> Trainer<B> {
     /// # Errors
     /// When the file cannot be written; then it is as it was.
     pub fn save(&self, out: &Path) -> Result<Saved> {
-        let names: BTreeMap<String, ParamId> = self
-            .model
-            .graph()
-            .param_ids()
-            .filter_map(|id| Some((self.model.tensor_name(id)?, id)))
-            .collect();
+        let ids = self.ids();
         let mut elements = BTreeMap::new();
         for (stored, tensor) in self.program.stored.iter().enumerate() {
-            let id = names.get(&tensor.name);
+            let id = ids.get(&tensor.name).and_then(|ids| ids.first());
             if let (Some(&id), Value::Float(_)) = (id, &self.values[stored]) {
                 elements.insert(id, self.view(stored)?);
             }
@@ -335,7 +442,7 @@ impl<B: Engine> Trainer<B> {
                 state.insert(stored, tensors.collect::<Result<_>>()?);
             }
         }
-        self.schedule = whole(&program);
+        self.schedule = whole(&program, self.features())?;
         (self.model, self.program, self.values, self.state) = (model, program, values, state);
         self._folder = Some(folder);
         self.parameters = self.find_parameters();
@@ -345,17 +452,13 @@ impl<B: Engine> Trainer<B> {
     /// What is kept of stored tensors that are cut in one way, by name.
     fn kept(&self, keeps: &Keeps) -> Result<BTreeMap<String, (usize, Keep)>> {
         let changes = self.model.changes(keeps)?;
-        let mut ways: BTreeMap<String, Vec<Option<&Keep>>> = BTreeMap::new();
-        for id in self.model.graph().param_ids() {
-            if let Some(name) = self.model.tensor_name(id) {
-                ways.entry(name).or_default().push(changes.params.get(&id));
-            }
-        }
+        let ids = self.ids();
         let mut kept = BTreeMap::new();
         for (stored, tensor) in self.program.stored.iter().enumerate() {
-            let ways = ways.get(&tensor.name).map(Vec::as_slice).unwrap_or_default();
+            let ids = ids.get(&tensor.name).map(Vec::as_slice).unwrap_or_default();
+            let ways: Vec<Option<&Keep>> = ids.iter().map(|id| changes.params.get(id)).collect();
             let one = ways.windows(2).all(|pair| pair[0] == pair[1]);
-            if let (true, Some(way)) = (one, ways.first()) {
+            if let (true, Some(&way)) = (one, ways.first()) {
                 let rank = tensor.view.dims.len();
                 let keep = way.cloned().unwrap_or_else(|| vec![None; rank]);
                 kept.insert(tensor.name.clone(), (stored, keep));
@@ -374,10 +477,20 @@ pub enum Mode {
     Evaluate,
 }
 
-fn whole(program: &Program) -> Schedule {
+/// All steps to the first output and to named values.
+pub(crate) fn whole<'a>(program: &Program, names: impl IntoIterator<Item = &'a str>) -> Result<Schedule> {
     let stored = program.stored.iter().map(|stored| stored.slot);
     let given: Vec<Slot> = stored.chain(program.inputs.iter().copied()).collect();
-    program.schedule(&given, &program.body.outputs[..program.body.outputs.len().min(1)])
+    let output = program.body.outputs.first().copied();
+    let mut wanted = vec![output.ok_or_else(|| Error::unsupported("the model returns nothing"))?];
+    for name in names {
+        let found = program.find(name);
+        wanted.push(found.ok_or_else(|| {
+            Error::argument(format!("there is no value `{name}`"))
+                .hint("`secateur inspect` lists the nodes; values are named after their results")
+        })?);
+    }
+    Ok(program.schedule(&given, &wanted))
 }
 
 fn first<B: Engine>(outputs: Vec<Value<B>>) -> Result<Value<B>> {
@@ -413,6 +526,33 @@ pub(crate) fn cut<B: Engine>(value: Value<B>, keep: &Keep, device: &Device<B>) -
         value = crate::ops::index::select(value, axis, picks);
     }
     Ok(value)
+}
+
+/// The stored tensors with what is not kept set to zero.
+///
+/// # Errors
+/// When a size cannot follow.
+pub(crate) fn masked<B: Engine>(trainer: &Trainer<B>, keeps: &Keeps) -> Result<Vec<Value<B>>> {
+    let (changes, ids) = (trainer.model.changes(keeps)?, trainer.ids());
+    let mut values = trainer.values.clone();
+    for (value, tensor) in values.iter_mut().zip(&trainer.program.stored) {
+        let ids = ids.get(&tensor.name).map(Vec::as_slice).unwrap_or_default();
+        for keep in ids.iter().filter_map(|id| changes.params.get(id)) {
+            let Value::Float(numbers) = value else { continue };
+            let mut numbers = numbers.clone();
+            for (axis, keep) in keep.iter().enumerate() {
+                let Some(keep) = keep else { continue };
+                let mut mask = vec![0.0; tensor.view.dims[axis]];
+                keep.iter().for_each(|&at| mask[at as usize] = 1.0);
+                let mut shape = vec![1; tensor.view.dims.len()];
+                shape[axis] = mask.len();
+                let mask = Value::<B>::of_floats(mask, shape, &trainer.device).float()?;
+                numbers = B::float_mul(numbers, mask);
+            }
+            *value = Value::Float(numbers);
+        }
+    }
+    Ok(values)
 }
 
 /// Scales gradients down to a norm that they have together.

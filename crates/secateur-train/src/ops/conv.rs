@@ -138,7 +138,17 @@ impl Conv {
             borders.iter().map(|&(near, far)| (near as usize, far as usize)).collect();
         match borders.len() {
             1 => Ok(B::conv1d(x, weight, bias, self.options(&borders))),
-            2 => Ok(B::conv2d(x, weight, bias, self.options(&borders))),
+            2 => {
+                let result = B::convolve(x, weight, self.options(&borders));
+                Ok(match bias {
+                    None => result,
+                    Some(bias) => {
+                        let channels = bias.shape().num_elements();
+                        let bias = B::float_reshape(bias, vec![1, channels, 1, 1].into());
+                        B::float_add(result, bias)
+                    }
+                })
+            }
             3 => Ok(B::conv3d(x, weight, bias, self.options(&borders))),
             axes => Err(Error::unsupported(format!("convolution over {axes} spatial axes"))),
         }

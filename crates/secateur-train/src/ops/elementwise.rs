@@ -487,7 +487,7 @@ impl Operator for Dropout {
         let given = inputs.optional(1).map(Value::to_floats).transpose()?;
         let rate = given.and_then(|rate| rate.first().copied()).map_or(self.rate, f64::from);
         let dtype = bool_dtype::<B>(&cx.device);
-        if !cx.training || rate <= 0.0 {
+        if !(cx.training && cx.drops) || rate <= 0.0 {
             let all = B::bool_ones(x.shape(), &cx.device, dtype);
             return Ok(vec![Value::Float(x), Value::Bool(all)]);
         }

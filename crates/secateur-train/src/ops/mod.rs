@@ -202,6 +202,27 @@ pub(crate) const ONNX: &[&[(&str, Decode)]] = &[
     shape::ONNX,
 ];
 
+impl Op {
+    /// Whether results are positions, sizes or truth values, which have no gradient.
+    pub fn is_counted(&self) -> bool {
+        use elementwise::{Binary, Cast, Unary};
+        match self {
+            Op::Arg(_) | Op::Shape(_) | Op::NonZero(_) | Op::OneHot(_) => true,
+            Op::Cast(cast) => !matches!(cast, Cast::Float | Cast::Like),
+            Op::Unary(unary) => matches!(unary, Unary::Not | Unary::IsNan | Unary::IsInf),
+            Op::Binary(binary) => matches!(
+                binary,
+                Binary::Equal
+                    | Binary::Greater
+                    | Binary::GreaterOrEqual
+                    | Binary::Less
+                    | Binary::LessOrEqual
+            ),
+            _ => false,
+        }
+    }
+}
+
 /// A number counted from the end where it is negative, as an axis of `rank` axes.
 pub(crate) fn axis(value: i64, rank: usize) -> Result<usize> {
     let found = if value < 0 { value + rank as i64 } else { value };

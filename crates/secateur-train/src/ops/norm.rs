@@ -48,9 +48,10 @@ impl Operator for BatchNorm {
         };
         let normed = B::batch_norm_train(flat.float()?, scale, offset, self.epsilon);
         let unbiased = count as f64 / (count - 1) as f64;
+        let momentum = cx.momentum.unwrap_or(self.momentum);
         let moved = |old: FloatTensor<B>, new: FloatTensor<B>, factor: f64| {
-            let old = B::float_mul_scalar(B::float_detach(old), self.momentum.into());
-            let new = B::float_mul_scalar(new, ((1.0 - self.momentum) * factor).into());
+            let old = B::float_mul_scalar(B::float_detach(old), momentum.into());
+            let new = B::float_mul_scalar(new, ((1.0 - momentum) * factor).into());
             Value::Float(B::float_add(old, new))
         };
         let mean = moved(mean, normed.mean, 1.0);

@@ -6,7 +6,7 @@ use super::{Criterion, Measure, NO_SLICES, Normalization, Statistic, matrices};
 /// Brain Damage", 1989, with the empirical Fisher information for the Hessian's diagonal.
 pub const CRITERION: Criterion = Criterion {
     name: "fisher",
-    about: "second-order change of the loss; live modules only (LeCun et al. 1989)",
+    about: "second-order change of the loss; needs data (LeCun et al. 1989)",
     statistic: Statistic::Sum(Measure::Fisher),
     slices: matrices,
     missing: NO_SLICES,

@@ -6,7 +6,7 @@ use super::{Criterion, Measure, NO_SLICES, Normalization, Statistic, matrices};
 /// Network Pruning", 2019, equation 8, element by element.
 pub const CRITERION: Criterion = Criterion {
     name: "taylor",
-    about: "first-order change of the loss; live modules only (Molchanov et al. 2019)",
+    about: "first-order change of the loss; needs data (Molchanov et al. 2019)",
     statistic: Statistic::Sum(Measure::Taylor),
     slices: matrices,
     missing: NO_SLICES,

@@ -82,7 +82,7 @@ impl<'a> Pattern<'a> {
     }
 
     /// A name that is spelled out matches too, so that brackets in it need no escape.
-    fn matches(&self, name: &str) -> bool {
+    pub fn matches(&self, name: &str) -> bool {
         !name.is_empty() && (name == self.text || self.glob.is_match(name))
     }
 }

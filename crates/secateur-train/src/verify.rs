@@ -1,0 +1,217 @@
+//! Whether a pruned model computes what the original does with the removed slices zero.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn_backend::tensor::Device;
+use secateur::graph::{Origin, ValueId};
+use secateur::group::Keeps;
+use secateur::onnx::Hints;
+use secateur::tensor::Keep;
+use secateur::{DType, Model};
+
+use crate::data::Array;
+use crate::fit::to_value;
+use crate::program::{Memory, Schedule};
+use crate::trainer::cut;
+use crate::{Context, Engine, Error, Program, Result, Slot, Value};
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// The largest difference of any output, by the largest number in it (but at least a hundredth
+    /// of the original's, where masks leave next to nothing).
+    pub error: f64,
+    /// How far the masked outputs are from the original ones, in the same unit: what the error has
+    /// to be seen against.
+    pub effect: f64,
+    /// The first node whose result differs by more than the tolerance, and by how much.
+    pub parted: Option<(String, f64)>,
+    /// The number of outputs.
+    pub outputs: usize,
+}
+
+impl Verdict {
+    /// Whether the models are equal.
+    pub fn is_equal(&self, tolerance: f64) -> bool {
+        self.error <= tolerance
+    }
+}
+
+/// Runs the masked original and the pruned model on the same inputs. Inputs that are not given are
+/// drawn at random.
+///
+/// # Errors
+/// When a model cannot be run, or given inputs do not fit.
+pub fn verify<B: Engine>(
+    original: &Model,
+    pruned: &Path,
+    keeps: &Keeps,
+    given: &[(String, Array)],
+    (seed, tolerance): (u64, f64),
+    device: &Device<B>,
+) -> Result<Verdict> {
+    let folder = tempfile::tempdir().map_err(|error| Error::io(&std::env::temp_dir(), error))?;
+    let masked = folder.path().join("masked");
+    original.write_masked(keeps, &masked, &mut |_| ())?;
+    let shapes = shapes(original);
+    let open = |path: &Path| -> Result<Program> {
+        let hints = if is_onnx(original) { shapes.clone() } else { Hints::new() };
+        Program::new(&Model::open(path, &hints)?)
+    };
+    let (masked, pruned, whole) = (open(&masked)?, open(pruned)?, Program::new(original)?);
+    let inputs = inputs::<B>(original, given, seed, device)?;
+    let reference = Run::new(&masked, inputs.clone(), device)?;
+    let run = Run::new(&pruned, inputs.clone(), device)?;
+    let first = Run::new(&whole, inputs, device)?;
+    let mut verdict =
+        Verdict { error: 0.0, effect: 0.0, parted: None, outputs: masked.body.outputs.len() };
+    let triples = reference.outputs.iter().zip(&run.outputs).zip(&first.outputs);
+    for ((expected, found), unmasked) in triples {
+        let floor = largest(unmasked)? * 0.01;
+        let scale = largest(expected)?.max(floor).max(f64::MIN_POSITIVE);
+        verdict.error = verdict.error.max(distance(expected, found)? / scale);
+        verdict.effect = verdict.effect.max(distance(expected, unmasked)? / scale);
+    }
+    if !verdict.is_equal(tolerance) {
+        verdict.parted = parted(original, keeps, (&masked, &reference), (&pruned, &run), tolerance)?;
+    }
+    Ok(verdict)
+}
+
+fn is_onnx(model: &Model) -> bool {
+    model.source().format() == "onnx"
+}
+
+/// The shapes that open inputs are run at.
+fn shapes(model: &Model) -> Hints {
+    let graph = model.graph();
+    let shape = |&input: &ValueId| {
+        let value = graph.value(input);
+        let extents = value.shape.as_ref()?;
+        let open = extents.iter().any(|extent| extent.is_open());
+        let sizes = extents.iter().map(|extent| extent.size).collect();
+        open.then(|| (value.name.clone(), sizes))
+    };
+    graph.inputs.iter().filter_map(shape).collect()
+}
+
+/// What a program made of inputs: its outputs, and all that it has names for.
+struct Run<B: Engine> {
+    outputs: Vec<Value<B>>,
+    memory: Memory<B>,
+}
+
+impl<B: Engine> Run<B> {
+    fn new(program: &Program, inputs: Vec<Value<B>>, device: &Device<B>) -> Result<Self> {
+        let mut memory = program.memory(&program.load(device)?, inputs)?;
+        let all: Vec<Slot> = program.body.steps.iter().flat_map(|step| step.outputs.iter().flatten().copied()).collect();
+        let wanted = [program.body.outputs.clone(), all].concat();
+        let schedule: Schedule = program.schedule(&memory.known(), &wanted);
+        let mut values = program.run(&schedule, &mut memory, &mut Context::new(device.clone()))?;
+        values.truncate(program.body.outputs.len());
+        Ok(Run { outputs: values, memory })
+    }
+}
+
+/// Given and random inputs, in order.
+///
+/// # Errors
+/// When a shape is unknown, or does not fit.
+pub fn inputs<B: Engine>(
+    model: &Model,
+    given: &[(String, Array)],
+    seed: u64,
+    device: &Device<B>,
+) -> Result<Vec<Value<B>>> {
+    let graph = model.graph();
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut given: BTreeMap<&str, &Array> =
+        given.iter().map(|(name, array)| (name.as_str(), array)).collect();
+    let mut one = |&input: &ValueId| -> Result<Value<B>> {
+        let value = graph.value(input);
+        if let Some(array) = given.remove(value.name.as_str()) {
+            return Ok(to_value(array.clone(), device));
+        }
+        let unknown = || Error::argument(format!("the shape of input `{}` is not known", value.name));
+        let extents = value.shape.as_ref().ok_or_else(unknown)?;
+        let shape: Vec<usize> = extents.iter().map(|extent| extent.size).collect();
+        let count = shape.iter().product();
+        Ok(match value.dtype {
+            Some(DType::Bool) => Value::of_bools(vec![true; count], shape, device),
+            Some(dtype) if dtype.is_int() => {
+                let numbers = (0..count).map(|_| random.i64(0..2)).collect();
+                Value::of_ints(numbers, shape, device)
+            }
+            _ => {
+                let numbers = (0..count).map(|_| random.f32() * 4.0 - 2.0).collect();
+                Value::of_floats(numbers, shape, device)
+            }
+        })
+    };
+    let values = graph.inputs.iter().map(&mut one).collect::<Result<_>>()?;
+    match given.first_key_value() {
+        None => Ok(values),
+        Some((name, _)) => Err(Error::argument(format!("the model has no input `{name}`"))),
+    }
+}
+
+fn largest<B: Engine>(value: &Value<B>) -> Result<f64> {
+    let numbers = value.clone().to_floats()?;
+    Ok(numbers.iter().fold(0.0, |most: f64, &x| most.max(f64::from(x).abs())))
+}
+
+/// The largest difference; infinite between different shapes, and where only one is a number.
+fn distance<B: Engine>(a: &Value<B>, b: &Value<B>) -> Result<f64> {
+    if a.shape() != b.shape() {
+        return Ok(f64::INFINITY);
+    }
+    let (a, b) = (a.clone().to_floats()?, b.clone().to_floats()?);
+    let one = |(&a, &b): (&f32, &f32)| match a == b || a.is_nan() && b.is_nan() {
+        true => 0.0,
+        false if (a - b).is_nan() => f64::INFINITY,
+        false => f64::from(a - b).abs(),
+    };
+    Ok(a.iter().zip(&b).map(one).fold(0.0, f64::max))
+}
+
+/// The first node whose results differ.
+fn parted<B: Engine>(
+    original: &Model,
+    keeps: &Keeps,
+    (masked, reference): (&Program, &Run<B>),
+    (pruned, run): (&Program, &Run<B>),
+    tolerance: f64,
+) -> Result<Option<(String, f64)>> {
+    let graph = original.graph();
+    for node in graph.node_ids().map(|id| graph.node(id)) {
+        for &output in &node.outputs {
+            let name = &graph.value(output).name;
+            let (Some(a), Some(b)) = (masked.find(name), pruned.find(name)) else { continue };
+            let (Some(expected), Some(found)) = (reference.memory.get(a), run.memory.get(b)) else {
+                continue;
+            };
+            if name.is_empty() || matches!(graph.value(output).origin, Origin::Sizes(_)) {
+                continue;
+            }
+            let device = expected.device();
+            let Some(keep) = kept(original, keeps, output, expected.rank()) else { continue };
+            let expected = cut(expected, &keep, &device)?;
+            let scale = largest(&expected)?.max(f64::MIN_POSITIVE);
+            let error = distance(&expected, &found)? / scale;
+            if error > tolerance {
+                return Ok(Some((node.name.clone(), error)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// What is kept of the axes of a value.
+fn kept(model: &Model, keeps: &Keeps, value: ValueId, rank: usize) -> Option<Keep> {
+    let (analysis, groups) = (model.analysis(), model.groups());
+    let axes = analysis.value(value);
+    let indices = |atom| keeps.get(&groups.of_atom(atom)?).map(Vec::as_slice);
+    let keep = axes.iter().map(|&axis| analysis.axes.tree(axis).kept(&indices)).collect();
+    (axes.len() == rank).then_some(keep)
+}
