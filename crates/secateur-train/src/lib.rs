@@ -5,6 +5,7 @@
 //! [`Autodiff<Cpu>`](burn_autodiff::Autodiff) computes gradients on it.
 
 mod backend;
+pub mod data;
 mod onnx;
 pub mod ops;
 mod program;
