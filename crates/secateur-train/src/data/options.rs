@@ -103,7 +103,7 @@ impl ImageOptions {
         const LARGEST: usize = 1 << 14;
         let (height, width) = self.crop.unwrap_or((1, 1));
         let sizes = [("resize", self.resize.unwrap_or(1)), ("crop", height), ("crop", width)];
-        for (name, size) in sizes.into_iter().chain([("padding", self.padding + 1)]) {
+        for (name, size) in sizes.into_iter().chain([("padding", self.padding.saturating_add(1))]) {
             if size == 0 || size > LARGEST {
                 return Err(Error::argument(format!("`{name}` has the size {size}"))
                     .hint(format!("set `{name}` to a size in 1..={LARGEST}")));

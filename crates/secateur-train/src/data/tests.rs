@@ -1,6 +1,7 @@
 //! What the formats have in common, by small files that the tests write.
 
 mod arrays;
+mod damage;
 mod folders;
 mod idx;
 mod loading;

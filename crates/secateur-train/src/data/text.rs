@@ -25,7 +25,10 @@ pub(crate) fn open(path: &Path, options: &DataOptions) -> Result<TextDataset> {
     let tokenizer = read_tokenizer(&tokenizer_path(path, tokenizer.as_deref())?)?;
     let text = read_text(path)?;
     let encoding = tokenizer.encode_fast(text, false);
-    let encoding = encoding.map_err(|error| malformed(path, format!("no tokens: {error}")))?;
+    let encoding = encoding.map_err(|error| {
+        malformed(path, format!("no tokens: {error}"))
+            .hint("give the tokenizer of the model that the text is for")
+    })?;
     let tokens = encoding.get_ids().to_vec();
     if tokens.len() <= *length {
         let count = tokens.len();

@@ -146,6 +146,16 @@ fn broken_archives_are_errors() {
         &files.text(&read_arrays(&path).unwrap_err()),
         "Malformed: `a.npz`: `notes.txt` in it is not a `.npy` file\nwrite it with `numpy.savez`",
     );
+    write_npz(&path, &named(&[("x", Array::Int(vec![1], vec![1]))])).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(8).position(|word| word == 1_i64.to_le_bytes()).unwrap();
+    bytes[at] = 2;
+    fs::write(&path, bytes).unwrap();
+    check(
+        &files.text(&read_arrays(&path).unwrap_err()),
+        "Malformed: `a.npz`, array `x`: the data cannot be read: Invalid checksum\n\
+         the file is cut off or damaged: get it again",
+    );
     let text = files.write("a.csv", "1,2");
     check(
         &files.text(&read_arrays(&text).unwrap_err()),

@@ -51,6 +51,13 @@ fn texts_that_make_no_samples_are_errors() {
         &files.open_error(&path, &options(0)),
         "Argument: samples of 0 tokens\nset `length` to 1 or more",
     );
+    files.write("tokenizer.json", TOKENIZER.replace("\"[UNK]\": 0", "\"d\": 0"));
+    let unknown = files.write("b.txt", "a e");
+    check(
+        &files.open_error(&unknown, &options(1)),
+        "Malformed: `b.txt`: no tokens: WordLevel error: Missing [UNK] token from the vocabulary\n\
+         give the tokenizer of the model that the text is for",
+    );
     files.write("tokenizer.json", "{");
     let text = files.open_error(&path, &options(1));
     assert!(text.starts_with("Malformed: `tokenizer.json`: not a valid tokenizer: "), "{text}");
