@@ -78,7 +78,7 @@ impl Error {
 
     /// Puts the place, such as a tensor's name, before the message.
     #[must_use]
-    pub(crate) fn at(mut self, place: impl fmt::Display) -> Self {
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);
         self
     }
