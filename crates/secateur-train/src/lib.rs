@@ -8,6 +8,7 @@ mod backend;
 mod onnx;
 pub mod ops;
 mod program;
+mod real;
 mod value;
 
 pub use backend::{Cpu, Engine};

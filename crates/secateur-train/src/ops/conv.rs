@@ -101,6 +101,12 @@ pub struct Conv {
     pub transposed: Option<Vec<usize>>,
 }
 
+impl Conv {
+    pub(crate) fn decode(node: &Node<'_>) -> Result<Self> {
+        Ok(Conv { groups: groups(node)?, window: Window::decode(node)?, transposed: None })
+    }
+}
+
 impl Operator for Conv {
     fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
         let (x, weight) = (inputs.take(0)?.float()?, inputs.take(1)?.float()?);
@@ -219,9 +225,7 @@ fn check(sizes: &[usize], kernel: &[usize]) -> Result<()> {
 
 /// How ONNX spells convolutions.
 pub(crate) const ONNX: &[(&str, Decode)] = &[
-    ("Conv", |node| {
-        Ok(Conv { groups: groups(node)?, window: Window::decode(node)?, transposed: None }.into())
-    }),
+    ("Conv", |node| Ok(Conv::decode(node)?.into())),
     ("ConvTranspose", |node| {
         if node.ints("output_shape").is_some() {
             return Err(Error::unsupported("`output_shape`"));

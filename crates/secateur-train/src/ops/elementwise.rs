@@ -224,7 +224,7 @@ impl Operator for Binary {
 }
 
 impl Binary {
-    fn apply<B: Engine>(self, a: Value<B>, b: Value<B>) -> Result<Value<B>> {
+    pub(crate) fn apply<B: Engine>(self, a: Value<B>, b: Value<B>) -> Result<Value<B>> {
         let (a, b) = level(a, b);
         match (a, b) {
             (Value::Float(a), Value::Float(b)) => self.floats::<B>(a, b),
@@ -538,7 +538,6 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
         let tanh = node.string("approximate").as_deref() == Some("tanh");
         Ok(if tanh { Unary::GeluTanh } else { Unary::Gelu }.into())
     }),
-    ("QuickGelu", |node| Ok(Unary::Swish(node.float("alpha", 1.702)).into())),
     ("Swish", |node| Ok(Unary::Swish(node.float("alpha", 1.0)).into())),
     ("LeakyRelu", |node| Ok(Unary::LeakyRelu(node.float("alpha", 0.01)).into())),
     ("Elu", |node| Ok(Unary::Elu(node.float("alpha", 1.0)).into())),
@@ -583,6 +582,10 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("CastLike", |_| Ok(Cast::Like.into())),
     ("Dropout", |node| Ok(Dropout { rate: node.float("ratio", 0.5) }.into())),
 ];
+
+/// How ONNX Runtime spells others.
+pub(crate) const CONTRIB: &[(&str, Decode)] =
+    &[("QuickGelu", |node| Ok(Unary::Swish(node.float("alpha", 1.702)).into()))];
 
 /// The cast to an element type of ONNX.
 fn cast(to: i64) -> Result<Op> {

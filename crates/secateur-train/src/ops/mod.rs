@@ -1,17 +1,25 @@
 //! What programs compute, one file per family: what it carries, how ONNX spells it, and how it runs.
 
+pub mod attention;
 pub mod control;
 pub mod conv;
 pub mod elementwise;
+pub mod fused;
 pub mod index;
 pub mod matmul;
 pub mod norm;
+pub mod packed;
 pub mod pool;
+pub mod quantize;
+pub mod quantized;
+pub mod recurrent;
 pub mod reduce;
 pub mod resize;
+pub mod rotary;
 pub mod shape;
 
 use crate::onnx::Node;
+use crate::real::Real;
 use crate::{Context, Engine, Error, Result, Value};
 
 /// The operands of a step.
@@ -51,6 +59,16 @@ impl<B: Engine> Inputs<B> {
     /// Operand `index`, if it is given.
     pub fn optional(&mut self, index: usize) -> Option<Value<B>> {
         self.values.get_mut(index)?.take()
+    }
+
+    /// Operand `index` as real numbers.
+    pub(crate) fn real(&mut self, index: usize) -> Result<Real<B>> {
+        self.take(index)?.float().map(Real)
+    }
+
+    /// Operand `index` as real numbers, if it is given.
+    pub(crate) fn optional_real(&mut self, index: usize) -> Result<Option<Real<B>>> {
+        self.optional(index).map(|value| value.float().map(Real)).transpose()
     }
 
     /// Operand `index` as a list of integers.
@@ -186,10 +204,51 @@ operators! {
     Resize(resize::Resize),
     /// One of two graphs.
     If(control::If),
+    /// A graph that runs again and again.
+    Loop(control::Loop),
+    /// A graph that runs once per position of an axis.
+    Scan(control::Scan),
+    /// A recurrent layer.
+    Recurrent(recurrent::Recurrent),
+    /// Attention.
+    Attention(attention::Attention),
+    /// Attention with a projection inside.
+    FusedAttention(attention::contrib::FusedAttention),
+    /// Attention over many heads.
+    MultiHead(attention::contrib::MultiHead),
+    /// Attention over grouped heads.
+    GroupQuery(attention::contrib::GroupQuery),
+    /// Features that are turned by position.
+    Rotary(rotary::Rotary),
+    /// A function of a sum.
+    Biased(fused::Biased),
+    /// A norm of a sum.
+    SkipNorm(fused::SkipNorm),
+    /// A norm of a sum of rows.
+    EmbedNorm(fused::EmbedNorm),
+    /// A product of transposed matrices.
+    FusedMatMul(fused::FusedMatMul),
+    /// An operator and a function.
+    Activated(fused::Activated),
+    /// A product with packed weights.
+    PackedMatMul(packed::PackedMatMul),
+    /// Real numbers to integers.
+    Quantize(quantize::Quantize),
+    /// Integers to real numbers.
+    Dequantize(quantize::Dequantize),
+    /// Real numbers to bytes that fit them.
+    DynamicQuantize(quantize::DynamicQuantize),
+    /// A product of integers.
+    IntegerProduct(quantize::IntegerProduct),
+    /// An operator between integers.
+    Between(quantized::Between),
+    /// An LSTM with kernels of integers.
+    RoundedLstm(quantized::RoundedLstm),
 }
 
 /// How ONNX spells all of them.
 pub(crate) const ONNX: &[&[(&str, Decode)]] = &[
+    attention::ONNX,
     control::ONNX,
     conv::ONNX,
     elementwise::ONNX,
@@ -197,9 +256,23 @@ pub(crate) const ONNX: &[&[(&str, Decode)]] = &[
     matmul::ONNX,
     norm::ONNX,
     pool::ONNX,
+    quantize::ONNX,
+    recurrent::ONNX,
     reduce::ONNX,
     resize::ONNX,
+    rotary::ONNX,
     shape::ONNX,
+];
+
+/// How ONNX Runtime spells what it adds, in the domain `com.microsoft`.
+pub(crate) const CONTRIB: &[&[(&str, Decode)]] = &[
+    attention::contrib::CONTRIB,
+    elementwise::CONTRIB,
+    fused::CONTRIB,
+    packed::CONTRIB,
+    quantize::CONTRIB,
+    quantized::CONTRIB,
+    rotary::CONTRIB,
 ];
 
 /// A number counted from the end where it is negative, as an axis of `rank` axes.

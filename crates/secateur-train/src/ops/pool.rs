@@ -38,7 +38,7 @@ impl Operator for Pool {
             return Err(Error::malformed(format!("a pool over {shape:?}")));
         }
         if self.kernel.is_empty() {
-            return Ok(vec![Value::Float(self.whole::<B>(x, &shape)?)]);
+            return Ok(vec![Value::Float(self.over_space::<B>(x, &shape)?)]);
         }
         if self.kernel.len() != shape.len() - 2 {
             return Err(Error::malformed(format!("a window {:?} over {shape:?}", self.kernel)));
@@ -58,12 +58,25 @@ impl Operator for Pool {
 }
 
 impl Pool {
+    /// A pool over all of space.
+    pub(crate) fn whole(kind: PoolKind) -> Self {
+        Pool { kind, kernel: Vec::new(), window: Window::default() }
+    }
+
+    pub(crate) fn decode(node: &Node<'_>, kind: PoolKind) -> Result<Self> {
+        let kernel = super::sizes(&node.ints("kernel_shape").unwrap_or_default())?;
+        if kernel.is_empty() || kernel.contains(&0) {
+            return Err(Error::malformed(format!("`kernel_shape` is {kernel:?}")));
+        }
+        Ok(Pool { kind, kernel, window: Window::decode(node)? })
+    }
+
     fn area(&self) -> f64 {
         self.kernel.iter().product::<usize>() as f64
     }
 
     /// One number per channel.
-    fn whole<B: Engine>(&self, x: Value<B>, shape: &[usize]) -> Result<FloatTensor<B>> {
+    fn over_space<B: Engine>(&self, x: Value<B>, shape: &[usize]) -> Result<FloatTensor<B>> {
         let space: usize = shape[2..].iter().product();
         let x = x.reshape(vec![shape[0], shape[1], space]).float()?;
         let pooled = match self.kind {
@@ -192,19 +205,11 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     }),
     ("AveragePool", |node| windowed(node, PoolKind::Mean(node.int("count_include_pad", 0) != 0))),
     ("LpPool", |node| windowed(node, PoolKind::Lp(node.int("p", 2) as f64))),
-    ("GlobalMaxPool", |_| Ok(whole(PoolKind::Max))),
-    ("GlobalAveragePool", |_| Ok(whole(PoolKind::Mean(false)))),
-    ("GlobalLpPool", |node| Ok(whole(PoolKind::Lp(node.int("p", 2) as f64)))),
+    ("GlobalMaxPool", |_| Ok(Pool::whole(PoolKind::Max).into())),
+    ("GlobalAveragePool", |_| Ok(Pool::whole(PoolKind::Mean(false)).into())),
+    ("GlobalLpPool", |node| Ok(Pool::whole(PoolKind::Lp(node.int("p", 2) as f64)).into())),
 ];
 
-fn whole(kind: PoolKind) -> super::Op {
-    Pool { kind, kernel: Vec::new(), window: Window::default() }.into()
-}
-
 fn windowed(node: &Node<'_>, kind: PoolKind) -> Result<super::Op> {
-    let kernel = super::sizes(&node.ints("kernel_shape").unwrap_or_default())?;
-    if kernel.is_empty() || kernel.contains(&0) {
-        return Err(Error::malformed(format!("`kernel_shape` is {kernel:?}")));
-    }
-    Ok(Pool { kind, kernel, window: Window::decode(node)? }.into())
+    Ok(Pool::decode(node, kind)?.into())
 }
