@@ -127,7 +127,8 @@ pub(crate) fn shares<B: Engine>(
     let bounded = Real(B::float_clamp_min(term.clone().0, LOWEST.into()));
     let shares = (capped.clone() + bounded).softmax(3);
     // Where no key is seen, there is nothing.
-    let top = Real::<B>(B::float_max_dim(term.detach().0, biased.rank().min(4) - 1));
+    let last = term.rank() - 1;
+    let top = Real::<B>(B::float_max_dim(term.detach().0, last));
     let dead = B::float_lower_equal_elem(
         top.expand(shares.shape()).0,
         f64::from(f32::MIN).next_down().into(),

@@ -6,6 +6,7 @@ use burn_std::Distribution;
 use secateur::onnx::proto;
 
 use super::{Decode, Inputs, Op, Operator};
+use crate::onnx::Node;
 use crate::value::{FLOAT, bool_dtype};
 use crate::{Context, Engine, Error, Result, Value};
 
@@ -499,6 +500,46 @@ impl Operator for Dropout {
     }
 }
 
+/// What is done with bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BitsKind {
+    /// All are turned over.
+    Not,
+    /// They are moved up, as far as operand 1 says.
+    Left,
+    /// They are moved down.
+    Right,
+}
+
+/// A function of the bits of integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bits {
+    /// The function.
+    pub kind: BitsKind,
+    /// The width of unsigned integers.
+    pub width: Option<u32>,
+}
+
+impl Operator for Bits {
+    fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
+        let x = inputs.take(0)?;
+        let mut shifted = |f: fn(IntTensor<B>, IntTensor<B>) -> IntTensor<B>, x: Value<B>| {
+            let (x, by) = level(x, inputs.take(1)?);
+            let (x, by) = same_ints::<B>(x.int()?, by.int()?);
+            Ok::<_, Error>(f(x, by))
+        };
+        let result = match self.kind {
+            BitsKind::Not => B::bitwise_not(x.int()?),
+            BitsKind::Left => shifted(B::bitwise_left_shift, x)?,
+            BitsKind::Right => shifted(B::bitwise_right_shift, x)?,
+        };
+        Ok(vec![Value::Int(match self.width {
+            Some(width) => B::bitwise_and_scalar(result, ((1_i64 << width) - 1).into()),
+            None => result,
+        })])
+    }
+}
+
 /// How ONNX spells them.
 pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("Identity", |_| Ok(Unary::Identity.into())),
@@ -567,6 +608,12 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("BitwiseAnd", |_| Ok(Binary::And.into())),
     ("BitwiseOr", |_| Ok(Binary::Or.into())),
     ("BitwiseXor", |_| Ok(Binary::Xor.into())),
+    ("BitwiseNot", |node| Ok(Bits { kind: BitsKind::Not, width: width(node) }.into())),
+    ("BitShift", |node| {
+        let left = node.string("direction").as_deref() == Some("LEFT");
+        let kind = if left { BitsKind::Left } else { BitsKind::Right };
+        Ok(Bits { kind, width: width(node) }.into())
+    }),
     ("Equal", |_| Ok(Binary::Equal.into())),
     ("Greater", |_| Ok(Binary::Greater.into())),
     ("GreaterOrEqual", |_| Ok(Binary::GreaterOrEqual.into())),
@@ -583,12 +630,23 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("Dropout", |node| Ok(Dropout { rate: node.float("ratio", 0.5) }.into())),
 ];
 
+/// The width of unsigned integers.
+fn width(node: &Node<'_>) -> Option<u32> {
+    let dtype = node.data_type(0).and_then(proto::dtype);
+    match dtype {
+        Some(secateur::DType::U8) => Some(8),
+        Some(secateur::DType::U16) => Some(16),
+        Some(secateur::DType::U32) => Some(32),
+        _ => None,
+    }
+}
+
 /// How ONNX Runtime spells others.
 pub(crate) const CONTRIB: &[(&str, Decode)] =
     &[("QuickGelu", |node| Ok(Unary::Swish(node.float("alpha", 1.702)).into()))];
 
 /// The cast to an element type of ONNX.
-fn cast(to: i64) -> Result<Op> {
+pub(crate) fn cast(to: i64) -> Result<Op> {
     let dtype = i32::try_from(to).ok().and_then(proto::dtype);
     use secateur::DType::{BF16, Bool, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64};
     Ok(match dtype {

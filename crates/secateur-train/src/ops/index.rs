@@ -362,6 +362,10 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
         let place = Place::Elements(node.int("axis", 0));
         Ok(Pick { place, update: Some(update(node)?) }.into())
     }),
+    ("Scatter", |node| {
+        let place = Place::Elements(node.int("axis", 0));
+        Ok(Pick { place, update: Some(Update::Replace) }.into())
+    }),
     ("ScatterND", |node| Ok(Pick { place: Place::Nd(0), update: Some(update(node)?) }.into())),
     ("OneHot", |node| Ok(OneHot { axis: node.int("axis", -1) }.into())),
     ("NonZero", |_| Ok(NonZero.into())),

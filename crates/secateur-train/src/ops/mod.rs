@@ -3,20 +3,27 @@
 pub mod attention;
 pub mod control;
 pub mod conv;
+pub mod count;
+pub mod det;
 pub mod elementwise;
 pub mod fused;
 pub mod index;
 pub mod matmul;
 pub mod norm;
 pub mod packed;
+pub mod place;
 pub mod pool;
 pub mod quantize;
 pub mod quantized;
+pub mod random;
 pub mod recurrent;
 pub mod reduce;
+pub mod region;
 pub mod resize;
 pub mod rotary;
+pub mod sample;
 pub mod shape;
+pub mod signal;
 
 use crate::onnx::Node;
 use crate::real::Real;
@@ -242,6 +249,54 @@ operators! {
     IntegerProduct(quantize::IntegerProduct),
     /// An operator between integers.
     Between(quantized::Between),
+    /// Images read at the places of a grid.
+    GridSample(sample::GridSample),
+    /// A grid by matrices.
+    AffineGrid(sample::AffineGrid),
+    /// Regions read between elements.
+    RoiAlign(region::RoiAlign),
+    /// The largest elements of regions.
+    MaxRoiPool(region::MaxRoiPool),
+    /// Positions where something holds.
+    Compress(count::Compress),
+    /// Slices without repetition.
+    Unique(count::Unique),
+    /// Boxes that do not overlap.
+    NonMaxSuppression(count::NonMaxSuppression),
+    /// Windows added up in an image.
+    Col2Im(place::Col2Im),
+    /// Maxima put back.
+    MaxUnpool(place::MaxUnpool),
+    /// Sequences in reverse.
+    ReverseSequence(place::ReverseSequence),
+    /// New steps in a cache.
+    TensorScatter(place::TensorScatter),
+    /// Determinants.
+    Det(det::Det),
+    /// A Fourier transform.
+    Dft(signal::Dft),
+    /// Fourier transforms of frames.
+    Stft(signal::Stft),
+    /// A window for frames.
+    Cosines(signal::Cosines),
+    /// From frequencies to the mel scale.
+    MelWeights(signal::MelWeights),
+    /// Random numbers.
+    Random(random::Random),
+    /// Ones by chance.
+    Bernoulli(random::Bernoulli),
+    /// Classes by chance.
+    Multinomial(random::Multinomial),
+    /// A convolution whose places are computed.
+    DeformConv(conv::DeformConv),
+    /// A part of the middle, or borders around it.
+    CenterCropPad(shape::CenterCropPad),
+    /// A one at every largest element.
+    Hardmax(reduce::Hardmax),
+    /// A norm along axes.
+    Along(norm::Along),
+    /// Bits of integers.
+    Bits(elementwise::Bits),
     /// An LSTM with kernels of integers.
     RoundedLstm(quantized::RoundedLstm),
 }
@@ -251,17 +306,24 @@ pub(crate) const ONNX: &[&[(&str, Decode)]] = &[
     attention::ONNX,
     control::ONNX,
     conv::ONNX,
+    count::ONNX,
+    det::ONNX,
     elementwise::ONNX,
     index::ONNX,
     matmul::ONNX,
     norm::ONNX,
+    place::ONNX,
     pool::ONNX,
     quantize::ONNX,
+    random::ONNX,
     recurrent::ONNX,
     reduce::ONNX,
+    region::ONNX,
     resize::ONNX,
     rotary::ONNX,
+    sample::ONNX,
     shape::ONNX,
+    signal::ONNX,
 ];
 
 /// How ONNX Runtime spells what it adds, in the domain `com.microsoft`.

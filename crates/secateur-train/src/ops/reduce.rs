@@ -168,6 +168,34 @@ impl Operator for Softmax {
     }
 }
 
+/// Ones at the first largest elements along an axis, else zeros.
+#[derive(Clone, Copy, Debug)]
+pub struct Hardmax {
+    /// The axis.
+    pub axis: i64,
+    /// Whether all axes from there on are one, as before opset 13.
+    pub rest: bool,
+}
+
+impl Operator for Hardmax {
+    fn run<B: Engine>(&self, cx: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
+        let x = inputs.take(0)?;
+        let shape = x.shape();
+        let along = axis(self.axis, shape.len())?;
+        let inner = if self.rest { 1 } else { shape[along + 1..].iter().product() };
+        let outer: usize = shape[..along].iter().product();
+        let size = shape.iter().product::<usize>() / usize::max(outer * inner, 1);
+        let flat = x.reshape(vec![outer, size, inner]).float()?;
+        let best = B::float_argmax(flat, 1, INT);
+        let places = Value::<B>::of_ints((0..size as i64).collect(), vec![1, size, 1], &cx.device);
+        let all = vec![outer, size, inner];
+        let best = super::shape::expand(Value::<B>::Int(best), all.clone()).int()?;
+        let places = super::shape::expand(places, all).int()?;
+        let hit = B::int_equal(best, places, crate::value::bool_dtype::<B>(&cx.device));
+        Ok(vec![Value::<B>::Float(Value::<B>::Bool(hit).to_float()).reshape(shape)])
+    }
+}
+
 /// Running sums along the axis that operand 1 gives.
 #[derive(Clone, Copy, Debug)]
 pub struct CumSum {
@@ -245,6 +273,10 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("ArgMin", |node| Ok(arg(node, false))),
     ("Softmax", |node| Ok(softmax(node, false))),
     ("LogSoftmax", |node| Ok(softmax(node, true))),
+    ("Hardmax", |node| {
+        let rest = node.opset < 13;
+        Ok(Hardmax { axis: node.int("axis", if rest { 1 } else { -1 }), rest }.into())
+    }),
     ("CumSum", |node| {
         let (exclusive, reverse) = (node.int("exclusive", 0) != 0, node.int("reverse", 0) != 0);
         Ok(CumSum { exclusive, reverse }.into())

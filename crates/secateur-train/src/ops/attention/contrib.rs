@@ -282,9 +282,7 @@ fn cached<B: Engine>(
         shape[2] = size - begin - t;
         let (rest, device) = (shape[2], new.device());
         parts.push(new);
-        if let Some(past) = past.clone().filter(|past| past.size(2) == size && rest > 0) {
-            parts.push(past.part(0, index, index + 1).part(2, begin + t, size));
-        } else if rest > 0 {
+        if rest > 0 {
             parts.push(Real::zeros(shape, &device));
         }
         Real::join(parts, 2)
