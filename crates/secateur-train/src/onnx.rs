@@ -94,11 +94,6 @@ impl<'a> Node<'a> {
         self.proto.input.get(index).is_some_and(|name| !name.is_empty())
     }
 
-    /// Whether result `index` is asked for.
-    pub fn makes(&self, index: usize) -> bool {
-        self.proto.output.get(index).is_some_and(|name| !name.is_empty())
-    }
-
     /// ONNX's number of an operand's element type, where it is known.
     pub fn data_type(&self, index: usize) -> Option<i32> {
         self.types.get(index).copied().flatten()

@@ -34,7 +34,7 @@ fn repeat_heads<B: Engine>(x: Real<B>, heads: usize) -> Result<Real<B>> {
     if kv == heads {
         return Ok(x);
     }
-    if kv == 0 || heads % kv != 0 {
+    if !heads.is_multiple_of(kv) {
         return Err(Error::malformed(format!("{heads} heads of queries for {kv} of keys")));
     }
     let each = x.reshape([n, kv, 1, t, d]).expand(vec![n, kv, heads / kv, t, d]);

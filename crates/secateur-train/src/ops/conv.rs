@@ -99,11 +99,18 @@ pub struct Conv {
     pub window: Window,
     /// For a transposed one, what the far ends get more.
     pub transposed: Option<Vec<usize>>,
+    /// The spatial sizes that a transposed one is cut to, where they are given.
+    pub wanted: Vec<usize>,
 }
 
 impl Conv {
     pub(crate) fn decode(node: &Node<'_>) -> Result<Self> {
-        Ok(Conv { groups: groups(node)?, window: Window::decode(node)?, transposed: None })
+        Ok(Conv {
+            groups: groups(node)?,
+            window: Window::decode(node)?,
+            transposed: None,
+            wanted: Vec::new(),
+        })
     }
 }
 
@@ -180,6 +187,16 @@ impl Conv {
             (sizes[axis + 2] - 1) * self.window.stride(axis) + spread + extra(axis)
         };
         let borders: Vec<(i64, i64)> = match self.window.same {
+            Some(_) | None if !self.wanted.is_empty() => {
+                let lower = self.window.same == Some(true);
+                let border = |axis: usize| {
+                    let wanted = self.wanted.get(axis).copied().unwrap_or(0);
+                    let total = whole(axis) as i64 - wanted as i64;
+                    let (less, more) = (total / 2, total - total / 2);
+                    if lower { (more, less) } else { (less, more) }
+                };
+                (0..axes).map(border).collect()
+            }
             None => self.window.borders(&sizes[2..], &kernel[2..])?,
             Some(lower) => {
                 let border = |axis: usize| {
@@ -274,7 +291,10 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("ConvTranspose", |node| {
         let extra = super::sizes(&node.ints("output_padding").unwrap_or_default())?;
         let window = Window::decode(node)?;
-        Ok(Conv { groups: groups(node)?, window, transposed: Some(extra) }.into())
+        let mut wanted = super::sizes(&node.ints("output_shape").unwrap_or_default())?;
+        let axes = node.ints("kernel_shape").map_or(wanted.len(), |kernel| kernel.len());
+        wanted.drain(..wanted.len().saturating_sub(axes));
+        Ok(Conv { groups: groups(node)?, window, transposed: Some(extra), wanted }.into())
     }),
 ];
 

@@ -162,9 +162,10 @@ fn shared(a: &[f32; 4], b: &[f32; 4]) -> f32 {
 
 /// How ONNX spells them.
 pub(crate) const ONNX: &[(&str, Decode)] = &[
-    ("Compress", |node| {
-        Ok(Compress { axis: node.has("axis").then(|| node.int("axis", 0)) }.into())
-    }),
+    (
+        "Compress",
+        |node| Ok(Compress { axis: node.has("axis").then(|| node.int("axis", 0)) }.into()),
+    ),
     ("Unique", |node| {
         let axis = node.has("axis").then(|| node.int("axis", 0));
         Ok(Unique { axis, sorted: node.int("sorted", 1) != 0 }.into())

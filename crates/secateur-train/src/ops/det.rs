@@ -31,7 +31,8 @@ fn determinant<B: Engine>(mut matrix: Real<B>, cx: &Context<B>) -> Result<Real<B
     while matrix.size(0) > 0 {
         let n = matrix.size(0);
         let column = matrix.clone().part(1, 0, 1).to_vec()?;
-        let place = |best: usize, at: usize| if column[at].abs() > column[best].abs() { at } else { best };
+        let place =
+            |best: usize, at: usize| if column[at].abs() > column[best].abs() { at } else { best };
         let pivot = (0..n).fold(0, place);
         let mut order: Vec<i64> = (0..n as i64).collect();
         order.swap(0, pivot);

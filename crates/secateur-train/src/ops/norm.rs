@@ -196,8 +196,7 @@ impl Operator for Along {
                 return Ok(vec![(centered / deviation).into()]);
             }
         };
-        let none =
-            B::float_equal_elem(size.0.clone(), 0.0.into(), bool_dtype::<B>(&size.device()));
+        let none = B::float_equal_elem(size.0.clone(), 0.0.into(), bool_dtype::<B>(&size.device()));
         Ok(vec![(x / size.fill(none, 1.0)).into()])
     }
 }

@@ -106,7 +106,8 @@ impl Operator for MaxUnpool {
         let space: Vec<usize> = (0..shape.len() - 2).map(size).collect();
         let own = [&shape[..2], &space].concat();
         let target = inputs.optional(2).map(Value::to_ints).transpose()?;
-        let target = target.map(|target| sizes(&target)).transpose()?.unwrap_or_else(|| own.clone());
+        let target =
+            target.map(|target| sizes(&target)).transpose()?.unwrap_or_else(|| own.clone());
         let count: usize = target.iter().product();
         if places.iter().any(|&place| place < 0 || place >= count as i64) {
             return Err(Error::malformed("a place beyond the result"));
@@ -193,7 +194,8 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("Col2Im", |node| Ok(Col2Im { window: Window::decode(node)? }.into())),
     ("MaxUnpool", max_unpool),
     ("ReverseSequence", |node| {
-        Ok(ReverseSequence { batch: node.int("batch_axis", 1), time: node.int("time_axis", 0) }.into())
+        Ok(ReverseSequence { batch: node.int("batch_axis", 1), time: node.int("time_axis", 0) }
+            .into())
     }),
     ("TensorScatter", |node| {
         let circular = node.string("mode").as_deref() == Some("circular");

@@ -235,11 +235,19 @@ pub struct TopK {
     pub axis: i64,
     /// Whether they are the largest.
     pub largest: bool,
+    /// How many, as before opset 10.
+    pub count: Option<i64>,
 }
 
 impl Operator for TopK {
     fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
-        let (x, count) = (inputs.take(0)?.to_float(), inputs.ints(1)?);
+        let x = inputs.take(0)?;
+        let ints = matches!(x, Value::Int(_));
+        let x = x.to_float();
+        let count = match self.count {
+            Some(count) => vec![count],
+            None => inputs.ints(1)?,
+        };
         let shape = x.shape().to_vec();
         let axis = axis(self.axis, shape.len())?;
         let count = count.first().copied().unwrap_or(0);
@@ -253,7 +261,8 @@ impl Operator for TopK {
         let slices: Vec<burn_std::Slice> = bounds.into_iter().map(Into::into).collect();
         let order = B::int_slice(order, &slices);
         let values = B::float_gather(axis, x, order.clone());
-        Ok(vec![Value::Float(values), Value::Int(order)])
+        let values = Value::<B>::Float(values);
+        Ok(vec![if ints { Value::Int(values.to_int()) } else { values }, Value::Int(order)])
     }
 }
 
@@ -282,10 +291,8 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
         Ok(CumSum { exclusive, reverse }.into())
     }),
     ("TopK", |node| {
-        if node.opset < 10 {
-            return Err(Error::unsupported("the attribute `k`, as before opset 10"));
-        }
-        Ok(TopK { axis: node.int("axis", -1), largest: node.int("largest", 1) != 0 }.into())
+        let count = node.has("k").then(|| node.int("k", 1));
+        Ok(TopK { axis: node.int("axis", -1), largest: node.int("largest", 1) != 0, count }.into())
     }),
 ];
 

@@ -19,11 +19,7 @@ pub enum Way {
 }
 
 /// A signal `[.., n]` in real and imaginary parts (the second may be missing), transformed.
-fn transform<B: Engine>(
-    real: Real<B>,
-    imaginary: Option<Real<B>>,
-    way: Way,
-) -> Result<Real<B>> {
+fn transform<B: Engine>(real: Real<B>, imaginary: Option<Real<B>>, way: Way) -> Result<Real<B>> {
     let n = real.size(real.rank() - 1);
     let count = if way == Way::OneSided { n / 2 + 1 } else { n };
     let (sign, factor) = if way == Way::Inverse { (-1.0, 1.0 / n as f64) } else { (1.0, 1.0) };
@@ -35,7 +31,8 @@ fn transform<B: Engine>(
         Real::of((0..n * count).map(number).collect(), vec![n, count], &real.device())
     };
     let (cos, sin) = (table(f64::cos), table(f64::sin));
-    let (mut left, mut right) = (real.clone().matmul(cos.clone())?, -real.clone().matmul(sin.clone())?);
+    let (mut left, mut right) =
+        (real.clone().matmul(cos.clone())?, -real.clone().matmul(sin.clone())?);
     if let Some(imaginary) = imaginary {
         left = left + imaginary.clone().matmul(sin)?;
         right = right + imaginary.matmul(cos)?;
@@ -115,9 +112,8 @@ impl Operator for Stft {
         };
         let (n, t) = (x.size(0), x.size(1));
         let frames = (t.checked_sub(length)).map_or(0, |room| room / step + 1);
-        let picks: Vec<i64> = (0..frames * length)
-            .map(|at| (at / length * step + at % length) as i64)
-            .collect();
+        let picks: Vec<i64> =
+            (0..frames * length).map(|at| (at / length * step + at % length) as i64).collect();
         let (real, imaginary) = components(x)?;
         let framed = |part: Real<B>| -> Result<Real<B>> {
             let part = part.rows(1, picks.clone())?.reshape([n, frames, length]);
@@ -202,9 +198,7 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     }),
     ("STFT", |node| Ok(Stft { way: way(node, 1)? }.into())),
     ("HannWindow", |node| Ok(cosines(node, [0.5, 0.5, 0.0]))),
-    ("HammingWindow", |node| {
-        Ok(cosines(node, [25.0 / 46.0, 1.0 - 25.0 / 46.0, 0.0]))
-    }),
+    ("HammingWindow", |node| Ok(cosines(node, [25.0 / 46.0, 1.0 - 25.0 / 46.0, 0.0]))),
     ("BlackmanWindow", |node| Ok(cosines(node, [0.42, 0.5, 0.08]))),
     ("MelWeightMatrix", |_| Ok(MelWeights.into())),
 ];
