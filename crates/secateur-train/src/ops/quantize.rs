@@ -260,7 +260,8 @@ impl Operator for IntegerProduct {
         let lie = self.right_lie(right.rank());
         let summed = lie.of_sums();
         let left = centered(left, zero, Lie::Rows)?;
-        let right = centered(right, zeros, lie)?;
+        let transposed = matches!(self.multiply, Multiply::Gemm { right: true, .. });
+        let right = centered(right, zeros, if transposed { Lie::Rows } else { lie })?;
         let mut sums = self.multiply.run(cx, left, right)?;
         let bias = self.bias.and_then(|bias| inputs.optional(bias));
         let scale = match (self.outcome, scale) {
