@@ -1,5 +1,7 @@
 //! Functions of elements, with numpy's broadcasting.
 
+pub(crate) mod aten;
+
 use burn_backend::TensorMetadata;
 use burn_backend::tensor::{FloatTensor, IntTensor};
 use burn_std::Distribution;
@@ -27,10 +29,12 @@ pub enum Unary {
     Cosh,
     Erf,
     Exp,
+    Expm1,
     Floor,
     IsInf,
     IsNan,
     Log,
+    Log1p,
     Neg,
     Not,
     Reciprocal,
@@ -41,6 +45,7 @@ pub enum Unary {
     Sqrt,
     Tan,
     Tanh,
+    Trunc,
     Relu,
     Sigmoid,
     Softplus,
@@ -106,7 +111,13 @@ impl Unary {
             Unary::Erf => B::float_erf(x),
             Unary::Exp => B::float_exp(x),
             Unary::Floor => B::float_floor(x),
+            Unary::Expm1 => {
+                let half = B::float_mul_scalar(x.clone(), 0.5.into());
+                let factor = B::float_mul_scalar(B::float_exp(half.clone()), 2.0.into());
+                B::float_mul(factor, B::float_sinh(half))
+            }
             Unary::Log => B::float_log(x),
+            Unary::Log1p => B::float_log1p(x),
             Unary::Neg => B::float_neg(x),
             Unary::Reciprocal => B::float_recip(x),
             Unary::Round => B::float_round(x),
@@ -116,6 +127,7 @@ impl Unary {
             Unary::Sqrt => B::float_sqrt(x),
             Unary::Tan => B::float_tan(x),
             Unary::Tanh => B::float_tanh(x),
+            Unary::Trunc => B::float_trunc(x),
             Unary::Relu => B::relu(x),
             Unary::Sigmoid => B::sigmoid(x),
             Unary::Softplus => B::float_neg(B::log_sigmoid(B::float_neg(x))),
@@ -256,8 +268,16 @@ impl Binary {
             Binary::Mul => B::float_mul(a, b),
             Binary::Div => B::float_div(a, b),
             Binary::Pow => power::<B>(a, b)?,
-            Binary::Min => B::float_sub(a.clone(), B::relu(B::float_sub(a, b))),
-            Binary::Max => B::float_add(a.clone(), B::relu(B::float_sub(b, a))),
+            Binary::Min => {
+                let (a, b) = same_floats::<B>(a, b);
+                let less = B::float_lower(b.clone(), a.clone(), dtype);
+                B::float_mask_where(a, less, b)
+            }
+            Binary::Max => {
+                let (a, b) = same_floats::<B>(a, b);
+                let more = B::float_greater(b.clone(), a.clone(), dtype);
+                B::float_mask_where(a, more, b)
+            }
             Binary::Mod => B::float_remainder(a, b),
             Binary::Fmod => {
                 let times = B::float_trunc(B::float_div(a.clone(), b.clone()));
@@ -354,6 +374,14 @@ pub(crate) fn level<B: Engine>(a: Value<B>, b: Value<B>) -> (Value<B>, Value<B>)
 /// The shape that tensors of as many axes broadcast to.
 pub(crate) fn common(a: &[usize], b: &[usize]) -> Vec<usize> {
     a.iter().zip(b).map(|(&a, &b)| if a == 1 { b } else { a }).collect()
+}
+
+fn same_floats<B: Engine>(
+    a: FloatTensor<B>,
+    b: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let shape = common(a.shape().as_slice(), b.shape().as_slice());
+    (B::float_expand(a, shape.clone().into()), B::float_expand(b, shape.into()))
 }
 
 fn same_ints<B: Engine>(a: IntTensor<B>, b: IntTensor<B>) -> (IntTensor<B>, IntTensor<B>) {
