@@ -1,7 +1,9 @@
 //! Convolution of 1 to 3 spatial dimensions, grouped, transposed.
 
+pub(crate) mod aten;
+
 use burn_backend::TensorMetadata;
-use burn_backend::ops::{ConvOptions, ConvTransposeOptions};
+use burn_backend::ops::{ConvOptions, ConvTransposeOptions, DeformConvOptions};
 use burn_backend::tensor::FloatTensor;
 
 use super::shape::{crop, pad_constant};
@@ -99,6 +101,19 @@ pub struct Conv {
     pub window: Window,
     /// For a transposed one, what the far ends get more.
     pub transposed: Option<Vec<usize>>,
+    /// The spatial sizes that a transposed one is cut to, where they are given.
+    pub wanted: Vec<usize>,
+}
+
+impl Conv {
+    pub(crate) fn decode(node: &Node<'_>) -> Result<Self> {
+        Ok(Conv {
+            groups: groups(node)?,
+            window: Window::decode(node)?,
+            transposed: None,
+            wanted: Vec::new(),
+        })
+    }
 }
 
 impl Operator for Conv {
@@ -184,6 +199,16 @@ impl Conv {
             (sizes[axis + 2] - 1) * self.window.stride(axis) + spread + extra(axis)
         };
         let borders: Vec<(i64, i64)> = match self.window.same {
+            Some(_) | None if !self.wanted.is_empty() => {
+                let lower = self.window.same == Some(true);
+                let border = |axis: usize| {
+                    let wanted = self.wanted.get(axis).copied().unwrap_or(0);
+                    let total = whole(axis) as i64 - wanted as i64;
+                    let (less, more) = (total / 2, total - total / 2);
+                    if lower { (more, less) } else { (less, more) }
+                };
+                (0..axes).map(border).collect()
+            }
             None => self.window.borders(&sizes[2..], &kernel[2..])?,
             Some(lower) => {
                 let border = |axis: usize| {
@@ -219,6 +244,47 @@ impl Conv {
     }
 }
 
+/// A convolution whose places are moved by operand 2 and weighed by operand 4: Zhu et al., "Deformable
+/// ConvNets v2", 2019. Operands 0, 1 and 3 are data, kernel and bias.
+#[derive(Clone, Debug)]
+pub struct DeformConv {
+    /// Number of groups.
+    pub groups: usize,
+    /// How many groups of channels have places of their own.
+    pub places: usize,
+    /// How it slides.
+    pub window: Window,
+}
+
+impl Operator for DeformConv {
+    fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
+        let mut x = inputs.take(0)?;
+        let (weight, offset) = (inputs.take(1)?.float()?, inputs.take(2)?.float()?);
+        let bias = inputs.optional(3).map(Value::float).transpose()?;
+        let mask = inputs.optional(4).map(Value::float).transpose()?;
+        let (sizes, kernel) = (x.shape(), weight.shape().to_vec());
+        check(&sizes, &kernel)?;
+        if sizes.len() != 4 {
+            return Err(Error::unsupported("a deformed convolution of other than 2 spatial axes"));
+        }
+        let mut borders = self.window.borders(&sizes[2..], &kernel[2..])?;
+        if borders.iter().any(|&(near, far)| near != far || near < 0) {
+            let all = [vec![(0, 0); 2], borders.clone()].concat();
+            x = pad_constant(crop(x, &all)?, &all, 0.0)?;
+            borders = vec![(0, 0); 2];
+        }
+        let options = DeformConvOptions::new(
+            std::array::from_fn(|axis| self.window.stride(axis)),
+            std::array::from_fn(|axis| borders[axis].0 as usize),
+            std::array::from_fn(|axis| self.window.dilation(axis)),
+            self.groups,
+            self.places,
+        );
+        let x = x.float()?;
+        Ok(vec![Value::Float(B::deform_conv2d(x, offset, weight, mask, bias, options))])
+    }
+}
+
 fn check(sizes: &[usize], kernel: &[usize]) -> Result<()> {
     if sizes.len() < 3 || sizes.len() != kernel.len() || kernel.contains(&0) {
         let text = format!("a convolution of {sizes:?} with a kernel of {kernel:?}");
@@ -229,16 +295,18 @@ fn check(sizes: &[usize], kernel: &[usize]) -> Result<()> {
 
 /// How ONNX spells convolutions.
 pub(crate) const ONNX: &[(&str, Decode)] = &[
-    ("Conv", |node| {
-        Ok(Conv { groups: groups(node)?, window: Window::decode(node)?, transposed: None }.into())
+    ("Conv", |node| Ok(Conv::decode(node)?.into())),
+    ("DeformConv", |node| {
+        let places = super::sizes(&[node.int("offset_group", 1)])?[0];
+        Ok(DeformConv { groups: groups(node)?, places, window: Window::decode(node)? }.into())
     }),
     ("ConvTranspose", |node| {
-        if node.ints("output_shape").is_some() {
-            return Err(Error::unsupported("`output_shape`"));
-        }
         let extra = super::sizes(&node.ints("output_padding").unwrap_or_default())?;
         let window = Window::decode(node)?;
-        Ok(Conv { groups: groups(node)?, window, transposed: Some(extra) }.into())
+        let mut wanted = super::sizes(&node.ints("output_shape").unwrap_or_default())?;
+        let axes = node.ints("kernel_shape").map_or(wanted.len(), |kernel| kernel.len());
+        wanted.drain(..wanted.len().saturating_sub(axes));
+        Ok(Conv { groups: groups(node)?, window, transposed: Some(extra), wanted }.into())
     }),
 ];
 

@@ -1,11 +1,14 @@
 //! Functions of elements, with numpy's broadcasting.
 
+pub(crate) mod aten;
+
 use burn_backend::TensorMetadata;
 use burn_backend::tensor::{FloatTensor, IntTensor};
 use burn_std::Distribution;
 use secateur::onnx::proto;
 
 use super::{Decode, Inputs, Op, Operator};
+use crate::onnx::Node;
 use crate::value::{FLOAT, bool_dtype};
 use crate::{Context, Engine, Error, Result, Value};
 
@@ -26,10 +29,12 @@ pub enum Unary {
     Cosh,
     Erf,
     Exp,
+    Expm1,
     Floor,
     IsInf,
     IsNan,
     Log,
+    Log1p,
     Neg,
     Not,
     Reciprocal,
@@ -40,6 +45,7 @@ pub enum Unary {
     Sqrt,
     Tan,
     Tanh,
+    Trunc,
     Relu,
     Sigmoid,
     Softplus,
@@ -105,7 +111,13 @@ impl Unary {
             Unary::Erf => B::float_erf(x),
             Unary::Exp => B::float_exp(x),
             Unary::Floor => B::float_floor(x),
+            Unary::Expm1 => {
+                let half = B::float_mul_scalar(x.clone(), 0.5.into());
+                let factor = B::float_mul_scalar(B::float_exp(half.clone()), 2.0.into());
+                B::float_mul(factor, B::float_sinh(half))
+            }
             Unary::Log => B::float_log(x),
+            Unary::Log1p => B::float_log1p(x),
             Unary::Neg => B::float_neg(x),
             Unary::Reciprocal => B::float_recip(x),
             Unary::Round => B::float_round(x),
@@ -115,6 +127,7 @@ impl Unary {
             Unary::Sqrt => B::float_sqrt(x),
             Unary::Tan => B::float_tan(x),
             Unary::Tanh => B::float_tanh(x),
+            Unary::Trunc => B::float_trunc(x),
             Unary::Relu => B::relu(x),
             Unary::Sigmoid => B::sigmoid(x),
             Unary::Softplus => B::float_neg(B::log_sigmoid(B::float_neg(x))),
@@ -224,7 +237,7 @@ impl Operator for Binary {
 }
 
 impl Binary {
-    fn apply<B: Engine>(self, a: Value<B>, b: Value<B>) -> Result<Value<B>> {
+    pub(crate) fn apply<B: Engine>(self, a: Value<B>, b: Value<B>) -> Result<Value<B>> {
         let (a, b) = level(a, b);
         match (a, b) {
             (Value::Float(a), Value::Float(b)) => self.floats::<B>(a, b),
@@ -255,8 +268,16 @@ impl Binary {
             Binary::Mul => B::float_mul(a, b),
             Binary::Div => B::float_div(a, b),
             Binary::Pow => power::<B>(a, b)?,
-            Binary::Min => B::float_sub(a.clone(), B::relu(B::float_sub(a, b))),
-            Binary::Max => B::float_add(a.clone(), B::relu(B::float_sub(b, a))),
+            Binary::Min => {
+                let (a, b) = same_floats::<B>(a, b);
+                let less = B::float_lower(b.clone(), a.clone(), dtype);
+                B::float_mask_where(a, less, b)
+            }
+            Binary::Max => {
+                let (a, b) = same_floats::<B>(a, b);
+                let more = B::float_greater(b.clone(), a.clone(), dtype);
+                B::float_mask_where(a, more, b)
+            }
             Binary::Mod => B::float_remainder(a, b),
             Binary::Fmod => {
                 let times = B::float_trunc(B::float_div(a.clone(), b.clone()));
@@ -353,6 +374,14 @@ pub(crate) fn level<B: Engine>(a: Value<B>, b: Value<B>) -> (Value<B>, Value<B>)
 /// The shape that tensors of as many axes broadcast to.
 pub(crate) fn common(a: &[usize], b: &[usize]) -> Vec<usize> {
     a.iter().zip(b).map(|(&a, &b)| if a == 1 { b } else { a }).collect()
+}
+
+fn same_floats<B: Engine>(
+    a: FloatTensor<B>,
+    b: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let shape = common(a.shape().as_slice(), b.shape().as_slice());
+    (B::float_expand(a, shape.clone().into()), B::float_expand(b, shape.into()))
 }
 
 fn same_ints<B: Engine>(a: IntTensor<B>, b: IntTensor<B>) -> (IntTensor<B>, IntTensor<B>) {
@@ -499,6 +528,46 @@ impl Operator for Dropout {
     }
 }
 
+/// What is done with bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BitsKind {
+    /// All are turned over.
+    Not,
+    /// They are moved up, as far as operand 1 says.
+    Left,
+    /// They are moved down.
+    Right,
+}
+
+/// A function of the bits of integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bits {
+    /// The function.
+    pub kind: BitsKind,
+    /// The width of unsigned integers.
+    pub width: Option<u32>,
+}
+
+impl Operator for Bits {
+    fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
+        let x = inputs.take(0)?;
+        let mut shifted = |f: fn(IntTensor<B>, IntTensor<B>) -> IntTensor<B>, x: Value<B>| {
+            let (x, by) = level(x, inputs.take(1)?);
+            let (x, by) = same_ints::<B>(x.int()?, by.int()?);
+            Ok::<_, Error>(f(x, by))
+        };
+        let result = match self.kind {
+            BitsKind::Not => B::bitwise_not(x.int()?),
+            BitsKind::Left => shifted(B::bitwise_left_shift, x)?,
+            BitsKind::Right => shifted(B::bitwise_right_shift, x)?,
+        };
+        Ok(vec![Value::Int(match self.width {
+            Some(width) => B::bitwise_and_scalar(result, ((1_i64 << width) - 1).into()),
+            None => result,
+        })])
+    }
+}
+
 /// How ONNX spells them.
 pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("Identity", |_| Ok(Unary::Identity.into())),
@@ -538,7 +607,6 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
         let tanh = node.string("approximate").as_deref() == Some("tanh");
         Ok(if tanh { Unary::GeluTanh } else { Unary::Gelu }.into())
     }),
-    ("QuickGelu", |node| Ok(Unary::Swish(node.float("alpha", 1.702)).into())),
     ("Swish", |node| Ok(Unary::Swish(node.float("alpha", 1.0)).into())),
     ("LeakyRelu", |node| Ok(Unary::LeakyRelu(node.float("alpha", 0.01)).into())),
     ("Elu", |node| Ok(Unary::Elu(node.float("alpha", 1.0)).into())),
@@ -568,6 +636,12 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("BitwiseAnd", |_| Ok(Binary::And.into())),
     ("BitwiseOr", |_| Ok(Binary::Or.into())),
     ("BitwiseXor", |_| Ok(Binary::Xor.into())),
+    ("BitwiseNot", |node| Ok(Bits { kind: BitsKind::Not, width: width(node) }.into())),
+    ("BitShift", |node| {
+        let left = node.string("direction").as_deref() == Some("LEFT");
+        let kind = if left { BitsKind::Left } else { BitsKind::Right };
+        Ok(Bits { kind, width: width(node) }.into())
+    }),
     ("Equal", |_| Ok(Binary::Equal.into())),
     ("Greater", |_| Ok(Binary::Greater.into())),
     ("GreaterOrEqual", |_| Ok(Binary::GreaterOrEqual.into())),
@@ -584,8 +658,23 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("Dropout", |node| Ok(Dropout { rate: node.float("ratio", 0.5) }.into())),
 ];
 
+/// The width of unsigned integers.
+fn width(node: &Node<'_>) -> Option<u32> {
+    let dtype = node.data_type(0).and_then(proto::dtype);
+    match dtype {
+        Some(secateur::DType::U8) => Some(8),
+        Some(secateur::DType::U16) => Some(16),
+        Some(secateur::DType::U32) => Some(32),
+        _ => None,
+    }
+}
+
+/// How ONNX Runtime spells others.
+pub(crate) const CONTRIB: &[(&str, Decode)] =
+    &[("QuickGelu", |node| Ok(Unary::Swish(node.float("alpha", 1.702)).into()))];
+
 /// The cast to an element type of ONNX.
-fn cast(to: i64) -> Result<Op> {
+pub(crate) fn cast(to: i64) -> Result<Op> {
     let dtype = i32::try_from(to).ok().and_then(proto::dtype);
     use secateur::DType::{BF16, Bool, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64};
     Ok(match dtype {

@@ -1,11 +1,15 @@
 //! Elements picked from or put at computed places.
 
+pub(crate) mod aten;
+
 use std::collections::HashMap;
 
 use burn_backend::TensorMetadata;
-use burn_backend::tensor::IntTensor;
+use burn_backend::tensor::{FloatTensor, IntTensor};
 use burn_std::IndexingUpdateOp;
 
+use super::elementwise::Binary;
+use super::shape::concat;
 use super::{Decode, Inputs, Operator, axis};
 use crate::onnx::Node;
 use crate::value::bool_dtype;
@@ -137,7 +141,7 @@ fn put<B: Engine>(
                 B::float_select_assign(rest, 0, places, values, IndexingUpdateOp::Add)
             }
             Update::Mul | Update::Min | Update::Max => {
-                return Err(Error::unsupported(format!("`{update:?}` of what is put there")));
+                return folded(x, flat, values, update, cx);
             }
         })),
         (Value::Int(x), values) => {
@@ -166,6 +170,45 @@ fn put<B: Engine>(
         }
         (x, values) => Err(Error::malformed(format!("{} into {}", values.sort(), x.sort()))),
     }
+}
+
+/// Elements joined with what is put on them, as many times as something is.
+fn folded<B: Engine>(
+    x: FloatTensor<B>,
+    flat: &[i64],
+    values: FloatTensor<B>,
+    update: Update,
+    cx: &Context<B>,
+) -> Result<Value<B>> {
+    let operator = match update {
+        Update::Mul => Binary::Mul,
+        Update::Min => Binary::Min,
+        _ => Binary::Max,
+    };
+    let mut rounds: Vec<Vec<usize>> = Vec::new();
+    let mut met = HashMap::new();
+    for (at, place) in flat.iter().enumerate() {
+        let round = met.entry(place).or_insert(0);
+        if rounds.len() == *round {
+            rounds.push(Vec::new());
+        }
+        rounds[*round].push(at);
+        *round += 1;
+    }
+    let (count, mut x) = (x.shape().num_elements(), Value::<B>::Float(x));
+    for round in rounds {
+        // What nothing is put on is joined with itself and stays; a factor is one there.
+        let mut picks: Vec<i64> = (0..count as i64).map(|at| at + flat.len() as i64).collect();
+        round.iter().for_each(|&at| picks[flat[at] as usize] = at as i64);
+        let picks = Value::<B>::of_ints(picks, vec![count], &cx.device).int()?;
+        let rest = match update {
+            Update::Mul => Value::of_floats(vec![1.0; count], vec![count], &cx.device),
+            _ => x.clone(),
+        };
+        let all = concat(vec![Value::Float(values.clone()), rest], 0)?;
+        x = operator.apply(x, select(all, 0, picks))?;
+    }
+    Ok(x)
 }
 
 /// The flat place of every element, and the shape of the result.
@@ -361,6 +404,10 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("ScatterElements", |node| {
         let place = Place::Elements(node.int("axis", 0));
         Ok(Pick { place, update: Some(update(node)?) }.into())
+    }),
+    ("Scatter", |node| {
+        let place = Place::Elements(node.int("axis", 0));
+        Ok(Pick { place, update: Some(Update::Replace) }.into())
     }),
     ("ScatterND", |node| Ok(Pick { place: Place::Nd(0), update: Some(update(node)?) }.into())),
     ("OneHot", |node| Ok(OneHot { axis: node.int("axis", -1) }.into())),

@@ -1,17 +1,40 @@
 //! What programs compute, one file per family: what it carries, how ONNX spells it, and how it runs.
 
+pub mod adaptive;
+pub mod advanced;
+pub mod attention;
 pub mod control;
 pub mod conv;
+pub mod count;
+pub mod det;
+pub mod dropout;
 pub mod elementwise;
+pub mod fused;
 pub mod index;
+pub mod make;
 pub mod matmul;
 pub mod norm;
+pub mod order;
+pub mod packed;
+pub mod part;
+pub mod place;
 pub mod pool;
+pub mod quantize;
+pub mod quantized;
+pub mod random;
+pub mod recurrent;
 pub mod reduce;
+pub mod region;
 pub mod resize;
+pub mod rotary;
+pub mod sample;
+pub mod scaled;
 pub mod shape;
+pub mod signal;
+pub mod view;
 
 use crate::onnx::Node;
+use crate::real::Real;
 use crate::{Context, Engine, Error, Result, Value};
 
 /// The operands of a step.
@@ -51,6 +74,16 @@ impl<B: Engine> Inputs<B> {
     /// Operand `index`, if it is given.
     pub fn optional(&mut self, index: usize) -> Option<Value<B>> {
         self.values.get_mut(index)?.take()
+    }
+
+    /// Operand `index` as real numbers.
+    pub(crate) fn real(&mut self, index: usize) -> Result<Real<B>> {
+        self.take(index)?.float().map(Real)
+    }
+
+    /// Operand `index` as real numbers, if it is given.
+    pub(crate) fn optional_real(&mut self, index: usize) -> Result<Option<Real<B>>> {
+        self.optional(index).map(|value| value.float().map(Real)).transpose()
     }
 
     /// Operand `index` as a list of integers.
@@ -186,20 +219,177 @@ operators! {
     Resize(resize::Resize),
     /// One of two graphs.
     If(control::If),
+    /// A graph that runs again and again.
+    Loop(control::Loop),
+    /// A graph that runs once per position of an axis.
+    Scan(control::Scan),
+    /// A recurrent layer.
+    Recurrent(recurrent::Recurrent),
+    /// Attention.
+    Attention(attention::Attention),
+    /// Attention with a projection inside.
+    FusedAttention(attention::contrib::FusedAttention),
+    /// Attention over many heads.
+    MultiHead(attention::contrib::MultiHead),
+    /// Attention over grouped heads.
+    GroupQuery(attention::contrib::GroupQuery),
+    /// Features that are turned by position.
+    Rotary(rotary::Rotary),
+    /// A function of a sum.
+    Biased(fused::Biased),
+    /// A norm of a sum.
+    SkipNorm(fused::SkipNorm),
+    /// A norm of a sum of rows.
+    EmbedNorm(fused::EmbedNorm),
+    /// A product of transposed matrices.
+    FusedMatMul(fused::FusedMatMul),
+    /// An operator and a function.
+    Activated(fused::Activated),
+    /// A product with packed weights.
+    PackedMatMul(packed::PackedMatMul),
+    /// Real numbers to integers.
+    Quantize(quantize::Quantize),
+    /// Integers to real numbers.
+    Dequantize(quantize::Dequantize),
+    /// Real numbers to bytes that fit them.
+    DynamicQuantize(quantize::DynamicQuantize),
+    /// A product of integers.
+    IntegerProduct(quantize::IntegerProduct),
+    /// An operator between integers.
+    Between(quantized::Between),
+    /// Images read at the places of a grid.
+    GridSample(sample::GridSample),
+    /// A grid by matrices.
+    AffineGrid(sample::AffineGrid),
+    /// Regions read between elements.
+    RoiAlign(region::RoiAlign),
+    /// The largest elements of regions.
+    MaxRoiPool(region::MaxRoiPool),
+    /// Positions where something holds.
+    Compress(count::Compress),
+    /// Slices without repetition.
+    Unique(count::Unique),
+    /// Boxes that do not overlap.
+    NonMaxSuppression(count::NonMaxSuppression),
+    /// Windows added up in an image.
+    Col2Im(place::Col2Im),
+    /// Maxima put back.
+    MaxUnpool(place::MaxUnpool),
+    /// Sequences in reverse.
+    ReverseSequence(place::ReverseSequence),
+    /// New steps in a cache.
+    TensorScatter(place::TensorScatter),
+    /// Determinants.
+    Det(det::Det),
+    /// A Fourier transform.
+    Dft(signal::Dft),
+    /// Fourier transforms of frames.
+    Stft(signal::Stft),
+    /// A window for frames.
+    Cosines(signal::Cosines),
+    /// From frequencies to the mel scale.
+    MelWeights(signal::MelWeights),
+    /// Random numbers.
+    Random(random::Random),
+    /// Ones by chance.
+    Bernoulli(random::Bernoulli),
+    /// Classes by chance.
+    Multinomial(random::Multinomial),
+    /// A convolution whose places are computed.
+    DeformConv(conv::DeformConv),
+    /// A part of the middle, or borders around it.
+    CenterCropPad(shape::CenterCropPad),
+    /// A one at every largest element.
+    Hardmax(reduce::Hardmax),
+    /// A norm along axes.
+    Along(norm::Along),
+    /// Bits of integers.
+    Bits(elementwise::Bits),
+    /// An LSTM with kernels of integers.
+    RoundedLstm(quantized::RoundedLstm),
+    /// Tensors that a program spells.
+    Constant(make::Constant),
+    /// The same elements in another shape, as PyTorch counts.
+    View(view::View),
+    /// A part of an axis.
+    Part(part::Part),
+    /// A part of an axis put back.
+    Put(part::Put),
+    /// Windows of an axis.
+    Windows(part::Windows),
+    /// Rows several times.
+    Repeat(part::Repeat),
+    /// Axes backwards.
+    Flip(order::Flip),
+    /// Axes turned.
+    Roll(order::Roll),
+    /// Elements in order.
+    Sort(order::Sort),
+    /// Variance and standard deviation.
+    Variance(order::Variance),
+    /// Elements at several positions together.
+    Index(advanced::Index),
+    /// Elements put there.
+    IndexPut(advanced::IndexPut),
+    /// Attention.
+    ScaledAttention(scaled::ScaledAttention),
+    /// A softmax that bears that nothing is seen.
+    SafeSoftmax(scaled::SafeSoftmax),
+    /// A pool into a number of windows.
+    AdaptivePool(adaptive::AdaptivePool),
+    /// Kinds of dropout.
+    Drop(dropout::Drop),
 }
 
 /// How ONNX spells all of them.
 pub(crate) const ONNX: &[&[(&str, Decode)]] = &[
+    attention::ONNX,
     control::ONNX,
     conv::ONNX,
+    count::ONNX,
+    det::ONNX,
     elementwise::ONNX,
     index::ONNX,
     matmul::ONNX,
     norm::ONNX,
+    place::ONNX,
     pool::ONNX,
+    quantize::ONNX,
+    random::ONNX,
+    recurrent::ONNX,
     reduce::ONNX,
+    region::ONNX,
     resize::ONNX,
+    rotary::ONNX,
+    sample::ONNX,
     shape::ONNX,
+    signal::ONNX,
+];
+
+/// How ONNX Runtime spells what it adds, in the domain `com.microsoft`.
+pub(crate) const CONTRIB: &[&[(&str, Decode)]] = &[
+    attention::contrib::CONTRIB,
+    elementwise::CONTRIB,
+    fused::CONTRIB,
+    packed::CONTRIB,
+    quantize::CONTRIB,
+    quantized::CONTRIB,
+    rotary::CONTRIB,
+];
+
+/// How PyTorch spells all of them.
+pub(crate) const ATEN: &[&[(&str, crate::torch::Decode)]] = &[
+    conv::aten::ATEN,
+    elementwise::aten::ATEN,
+    index::aten::ATEN,
+    make::aten::ATEN,
+    matmul::aten::ATEN,
+    norm::aten::ATEN,
+    pool::aten::ATEN,
+    reduce::aten::ATEN,
+    resize::aten::ATEN,
+    scaled::aten::ATEN,
+    shape::aten::ATEN,
 ];
 
 impl Op {

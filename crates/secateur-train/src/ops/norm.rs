@@ -1,11 +1,15 @@
 //! Normalization.
 
+pub(crate) mod aten;
+
 use burn_backend::TensorMetadata;
 use burn_backend::tensor::FloatTensor;
 
-use super::elementwise::level;
+use super::elementwise::{Unary, level};
 use super::shape::pad_constant;
 use super::{Decode, Inputs, Operator, axis};
+use crate::real::Real;
+use crate::value::{FLOAT, bool_dtype};
 use crate::{Context, Engine, Error, Result, Value};
 
 /// Per channel of `[n, c, s…]`, with scale, offset, mean and variance as operands 1 to 4. In training
@@ -16,6 +20,8 @@ pub struct BatchNorm {
     pub epsilon: f64,
     /// What stays of the running statistics in one step.
     pub momentum: f64,
+    /// Whether the batch's statistics are taken in any case, and new running ones are results.
+    pub batch: bool,
 }
 
 impl Operator for BatchNorm {
@@ -25,10 +31,14 @@ impl Operator for BatchNorm {
         if shape.len() < 2 {
             return Err(Error::malformed(format!("batch normalization of {shape:?}")));
         }
-        let scale = inputs.take(1)?.float()?;
-        let offset = inputs.take(2)?.float()?;
-        let (mean, variance) = (inputs.take(3)?.float()?, inputs.take(4)?.float()?);
-        if !cx.training {
+        let channels = || B::float_ones(vec![shape[1]].into(), &cx.device, FLOAT);
+        let scale = inputs.optional(1).map_or_else(|| Ok(channels()), Value::float)?;
+        let offset = match inputs.optional(2) {
+            Some(offset) => offset.float()?,
+            None => B::float_sub_scalar(channels(), 1.0.into()),
+        };
+        if !cx.training && !self.batch {
+            let (mean, variance) = (inputs.take(3)?.float()?, inputs.take(4)?.float()?);
             let per_channel = [vec![1, shape[1]], vec![1; shape.len() - 2]].concat();
             let spread = B::float_sqrt(B::float_add_scalar(variance, self.epsilon.into()));
             let factor = B::float_div(scale, spread);
@@ -38,7 +48,7 @@ impl Operator for BatchNorm {
             return Ok(vec![Value::Float(B::float_add(scaled, lift(shift)))]);
         }
         let count = shape.iter().product::<usize>() / shape[1].max(1);
-        if count < 2 {
+        if count < 2 && !self.batch {
             return Err(Error::argument("batch statistics of one element per channel")
                 .hint("give larger batches"));
         }
@@ -47,18 +57,25 @@ impl Operator for BatchNorm {
             _ => x,
         };
         let normed = B::batch_norm_train(flat.float()?, scale, offset, self.epsilon);
-        let unbiased = count as f64 / (count - 1) as f64;
+        // ONNX's running variance is that of the batch, PyTorch's that of what it was drawn from.
+        let unbiased = if self.batch { 1.0 } else { count as f64 / (count - 1) as f64 };
         let momentum = cx.momentum.unwrap_or(self.momentum);
         let moved = |old: FloatTensor<B>, new: FloatTensor<B>, factor: f64| {
             let old = B::float_mul_scalar(B::float_detach(old), momentum.into());
             let new = B::float_mul_scalar(new, ((1.0 - momentum) * factor).into());
             Value::Float(B::float_add(old, new))
         };
-        let mean = moved(mean, normed.mean, 1.0);
-        let variance = moved(variance, normed.variance, unbiased);
-        cx.update(3, mean);
-        cx.update(4, variance);
-        Ok(vec![Value::<B>::Float(normed.output).reshape(shape)])
+        let mut results = vec![Value::<B>::Float(normed.output).reshape(shape)];
+        if let (Some(mean), Some(variance)) = (inputs.optional(3), inputs.optional(4)) {
+            let mean = moved(mean.float()?, normed.mean, 1.0);
+            let variance = moved(variance.float()?, normed.variance, unbiased);
+            if cx.training {
+                cx.update(3, mean.clone());
+                cx.update(4, variance.clone());
+            }
+            results.extend([mean, variance]);
+        }
+        Ok(results)
     }
 }
 
@@ -109,17 +126,21 @@ impl Operator for Norm {
         let scale = inputs.optional(1).map(Value::float).transpose()?;
         let offset = inputs.optional(2).map(Value::float).transpose()?;
         let flat = x.reshape(vec![outer, inner]).float()?;
-        let normed = Value::<B>::Float(self.normalize::<B>(flat)).reshape(shape);
-        let mut result = normed;
+        let [normed, mean, factor] = self.normalize(Real(flat));
+        let mut result = Value::from(normed).reshape(shape.clone());
         if let Some(scale) = scale {
-            let (a, b) = level(result, fit::<B>(scale, &affine));
+            let (a, b) = level(result, self.fit(scale, &affine)?);
             result = Value::Float(B::float_mul(a.float()?, b.float()?));
         }
         if let Some(offset) = offset {
-            let (a, b) = level(result, fit::<B>(offset, &affine));
+            let (a, b) = level(result, self.fit(offset, &affine)?);
             result = Value::Float(B::float_add(a.float()?, b.float()?));
         }
-        Ok(vec![result])
+        let Over::From(first) = self.over else { return Ok(vec![result]) };
+        let first = axis(first, shape.len())?;
+        let reduced = [shape[..first].to_vec(), vec![1; shape.len() - first]].concat();
+        let [mean, factor] = [mean, factor].map(|part| part.reshape(reduced.clone()).into());
+        Ok(if self.centered { vec![result, mean, factor] } else { vec![result, factor] })
     }
 }
 
@@ -128,23 +149,66 @@ fn per_channel(shape: &[usize]) -> Vec<usize> {
     [vec![shape[1]], vec![1; shape.len() - 2]].concat()
 }
 
-/// A scale or offset in the shape that it has to broadcast in.
-fn fit<B: Engine>(affine: FloatTensor<B>, shape: &[usize]) -> Value<B> {
-    let same = affine.shape().num_elements() == shape.iter().product::<usize>();
-    let affine = Value::<B>::Float(affine);
-    if same { affine.reshape(shape.to_vec()) } else { affine }
+impl Norm {
+    /// A scale or offset in the shape that it has to broadcast in; one per group is repeated.
+    fn fit<B: Engine>(&self, affine: FloatTensor<B>, shape: &[usize]) -> Result<Value<B>> {
+        let (count, wanted) = (affine.shape().num_elements(), shape.iter().product::<usize>());
+        let affine = Real::<B>(affine);
+        match self.over {
+            Over::Groups(groups) if count == groups && count != wanted => {
+                let picks = (0..shape[0]).map(|channel| (channel * groups / shape[0]) as i64);
+                Ok(affine.rows(0, picks.collect())?.reshape(shape).into())
+            }
+            _ if count == wanted => Ok(affine.reshape(shape).into()),
+            _ => Ok(affine.into()),
+        }
+    }
+
+    /// Normalizes the rows of a matrix; also returns their means, and what they are multiplied by.
+    fn normalize<B: Engine>(&self, x: Real<B>) -> [Real<B>; 3] {
+        let mean = x.clone().mean(1);
+        let x = if self.centered { x - mean.clone() } else { x };
+        let spread = (x.clone().square().mean(1) + self.epsilon).sqrt();
+        [x / spread.clone(), mean, spread.apply(Unary::Reciprocal)]
+    }
 }
 
-impl Norm {
-    /// Normalizes the rows of a matrix.
-    fn normalize<B: Engine>(&self, x: FloatTensor<B>) -> FloatTensor<B> {
-        let x = match self.centered {
-            true => B::float_sub(x.clone(), B::float_mean_dim(x, 1)),
-            false => x,
+/// Division by a statistic along axes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Along {
+    /// By the sum of absolute values; zeros stay.
+    One(i64),
+    /// By the root of the sum of squares; zeros stay.
+    Two(i64),
+    /// By the deviation, after the mean is subtracted.
+    Deviation(Vec<i64>),
+}
+
+impl Operator for Along {
+    fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
+        let x = inputs.real(0)?;
+        let rank = x.rank();
+        let size = match self {
+            Along::One(along) => x.clone().apply(Unary::Abs).sum(axis(*along, rank)?),
+            Along::Two(along) => {
+                let squares = x.clone().square().sum(axis(*along, rank)?);
+                let none = B::float_equal_elem(
+                    squares.0.clone(),
+                    0.0.into(),
+                    bool_dtype::<B>(&squares.device()),
+                );
+                squares.fill(none, 1.0).sqrt()
+            }
+            Along::Deviation(axes) => {
+                let axes = axes.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<_>>>()?;
+                let mean = |x: Real<B>| axes.iter().fold(x, |x, &axis| x.mean(axis));
+                let centered = x.clone() - mean(x);
+                let deviation = mean(centered.clone().square()).sqrt() + 1e-9;
+                return Ok(vec![(centered / deviation).into()]);
+            }
         };
-        let variance = B::float_mean_dim(B::float_mul(x.clone(), x.clone()), 1);
-        let spread = B::float_sqrt(B::float_add_scalar(variance, self.epsilon.into()));
-        B::float_div(x, spread)
+        let none = B::float_equal_elem(size.0.clone(), 0.0.into(), bool_dtype::<B>(&size.device()));
+        Ok(vec![(x / size.fill(none, 1.0)).into()])
     }
 }
 
@@ -183,17 +247,15 @@ impl Operator for Lrn {
 /// How ONNX spells normalization.
 pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("BatchNormalization", |node| {
-        if node.int("training_mode", 0) != 0 && node.outputs() > 1 {
-            return Err(Error::unsupported("running statistics as results")
+        let batch = node.int("training_mode", 0) != 0;
+        if !batch && node.outputs() > 1 {
+            return Err(Error::unsupported("running statistics as results, as before opset 14")
                 .hint("export the model in evaluation mode"));
         }
         let (epsilon, momentum) = (node.float("epsilon", 1e-5), node.float("momentum", 0.9));
-        Ok(BatchNorm { epsilon, momentum }.into())
+        Ok(BatchNorm { epsilon, momentum, batch }.into())
     }),
     ("LayerNormalization", |node| {
-        if node.outputs() > 1 {
-            return Err(Error::unsupported("its statistics as results"));
-        }
         let over = Over::From(node.int("axis", -1));
         Ok(Norm { over, epsilon: node.float("epsilon", 1e-5), centered: true }.into())
     }),
@@ -209,10 +271,14 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
         let epsilon = node.float("epsilon", 1e-5);
         Ok(Norm { over: Over::Space, epsilon, centered: true }.into())
     }),
+    ("LpNormalization", |node| {
+        let axis = node.int("axis", -1);
+        Ok(if node.int("p", 2) == 1 { Along::One(axis) } else { Along::Two(axis) }.into())
+    }),
+    ("MeanVarianceNormalization", |node| {
+        Ok(Along::Deviation(node.ints("axes").unwrap_or_else(|| vec![0, 2, 3])).into())
+    }),
     ("GroupNormalization", |node| {
-        if node.opset < 21 {
-            return Err(Error::unsupported("one scale per group, as before opset 21"));
-        }
         let groups = usize::try_from(node.int("num_groups", 1)).unwrap_or(0);
         let epsilon = node.float("epsilon", 1e-5);
         Ok(Norm { over: Over::Groups(groups), epsilon, centered: true }.into())

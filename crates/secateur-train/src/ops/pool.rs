@@ -1,5 +1,9 @@
 //! Pooling over windows, and over all of space.
 
+pub(crate) mod aten;
+
+use burn_backend::TensorMetadata;
+use burn_backend::ops::ConvOptions;
 use burn_backend::tensor::FloatTensor;
 
 use super::conv::Window;
@@ -28,22 +32,35 @@ pub struct Pool {
     pub kernel: Vec<usize>,
     /// How it slides.
     pub window: Window,
+    /// Whether the positions of maxima are a result.
+    pub placed: bool,
+    /// Whether they count along the first axis of space first.
+    pub columns: bool,
 }
 
 impl Operator for Pool {
-    fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
+    fn run<B: Engine>(&self, cx: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
         let x = inputs.take(0)?;
+        if let (PoolKind::Max, Value::Int(ints)) = (self.kind, x.clone()) {
+            let floats = Value::<B>::Int(ints).to_float();
+            let results = self.run(cx, Inputs::new(vec![Some(Value::Float(floats))]))?;
+            return Ok(results.into_iter().map(|result| Value::Int(result.to_int())).collect());
+        }
         let shape = x.shape();
         if shape.len() < 3 {
             return Err(Error::malformed(format!("a pool over {shape:?}")));
         }
         if self.kernel.is_empty() {
-            return Ok(vec![Value::Float(self.whole::<B>(x, &shape)?)]);
+            return Ok(vec![Value::Float(self.over_space::<B>(x, &shape)?)]);
         }
         if self.kernel.len() != shape.len() - 2 {
             return Err(Error::malformed(format!("a window {:?} over {shape:?}", self.kernel)));
         }
-        Ok(vec![match self.kind {
+        let places = match self.kind {
+            PoolKind::Max if self.placed => Some(self.places(&x, cx)?),
+            _ => None,
+        };
+        let result = match self.kind {
             PoolKind::Max => self.slide(x, f32::NEG_INFINITY, true)?,
             PoolKind::Mean(true) => self.mean_with_borders(x)?,
             PoolKind::Mean(false) => self.mean(x)?,
@@ -53,17 +70,33 @@ impl Operator for Pool {
                 let sum = B::float_mul_scalar(mean, self.area().into());
                 Value::Float(B::float_powf_scalar(sum, (1.0 / p).into()))
             }
-        }])
+        };
+        Ok([result].into_iter().chain(places).collect())
     }
 }
 
 impl Pool {
+    /// A pool over all of space.
+    pub(crate) fn whole(kind: PoolKind) -> Self {
+        Pool { kind, kernel: Vec::new(), window: Window::default(), columns: false, placed: false }
+    }
+
+    pub(crate) fn decode(node: &Node<'_>, kind: PoolKind) -> Result<Self> {
+        let kernel = super::sizes(&node.ints("kernel_shape").unwrap_or_default())?;
+        if kernel.is_empty() || kernel.contains(&0) {
+            return Err(Error::malformed(format!("`kernel_shape` is {kernel:?}")));
+        }
+        let columns = node.int("storage_order", 0) != 0;
+        let placed = node.outputs() > 1;
+        Ok(Pool { kind, kernel, window: Window::decode(node)?, columns, placed })
+    }
+
     fn area(&self) -> f64 {
         self.kernel.iter().product::<usize>() as f64
     }
 
     /// One number per channel.
-    fn whole<B: Engine>(&self, x: Value<B>, shape: &[usize]) -> Result<FloatTensor<B>> {
+    fn over_space<B: Engine>(&self, x: Value<B>, shape: &[usize]) -> Result<FloatTensor<B>> {
         let space: usize = shape[2..].iter().product();
         let x = x.reshape(vec![shape[0], shape[1], space]).float()?;
         let pooled = match self.kind {
@@ -100,7 +133,63 @@ impl Pool {
         let borders = [vec![(0, 0); 2], borders].concat();
         let padded = pad_constant(x, &borders, 0.0)?;
         let window = Window { pads: Vec::new(), same: None, ..self.window.clone() };
-        Pool { window, kind: PoolKind::Mean(false), kernel: self.kernel.clone() }.mean(padded)
+        Pool { window, kind: PoolKind::Mean(false), ..self.clone() }.mean(padded)
+    }
+
+    /// Where the largest elements of windows stand among all elements.
+    fn places<B: Engine>(&self, x: &Value<B>, cx: &Context<B>) -> Result<Value<B>> {
+        let shape = x.shape();
+        let (lead, space) = shape.split_at(2);
+        let borders = self.window.borders(space, &self.kernel)?;
+        let mut steps = Vec::new();
+        for (axis, &size) in space.iter().enumerate() {
+            let far = borders[axis].1 + self.reach(axis, size, borders[axis])?;
+            let spread = self.window.dilation(axis) * (self.kernel[axis] - 1) + 1;
+            let room = size as i64 + borders[axis].0 + far - spread as i64;
+            steps.push(room as usize / self.window.stride(axis) + 1);
+        }
+        let values = x.clone().to_floats()?;
+        let (size, windows) = (space.iter().product::<usize>(), steps.iter().product::<usize>());
+        let mut places = Vec::with_capacity(lead[0] * lead[1] * windows);
+        for plane in values.chunks(size.max(1)) {
+            let first = places.len() / windows * size;
+            let window = |window| self.largest(plane, space, (&steps, window), &borders);
+            places.extend((0..windows).map(|at| (first + window(at)) as i64));
+        }
+        Ok(Value::of_ints(places, [lead, &steps].concat(), &cx.device))
+    }
+
+    /// Where the largest element of a window stands in its plane.
+    fn largest(
+        &self,
+        plane: &[f32],
+        space: &[usize],
+        (steps, window): (&[usize], usize),
+        borders: &[(i64, i64)],
+    ) -> usize {
+        let mut best: Option<(f32, usize)> = None;
+        for element in 0..self.kernel.iter().product() {
+            let (mut element, mut window) = (element, window);
+            let (mut place, mut named, mut stride) = (Some(0), 0, 1);
+            for axis in (0..space.len()).rev() {
+                let offset = element % self.kernel[axis] * self.window.dilation(axis);
+                let start = window % steps[axis] * self.window.stride(axis);
+                let at = (start + offset) as i64 - borders[axis].0;
+                let at = usize::try_from(at).ok().filter(|&at| at < space[axis]);
+                place = place.zip(at).map(|(place, at)| place + at * stride);
+                let before: usize = space[..axis].iter().product();
+                named += at.unwrap_or(0) * if self.columns { before } else { stride };
+                stride *= space[axis];
+                element /= self.kernel[axis];
+                window /= steps[axis];
+            }
+            if let Some(value) = place.map(|place| plane[place])
+                && best.is_none_or(|(old, _)| value > old)
+            {
+                best = Some((value, named));
+            }
+        }
+        best.map_or(0, |(_, place)| place)
     }
 
     /// The largest element, or the mean with `border` around, of every window.
@@ -173,7 +262,7 @@ impl Pool {
         let stride = axes.map(|axis| axis.map_or(1, |axis| self.window.stride(axis)));
         let dilation = axes.map(|axis| axis.map_or(1, |axis| self.window.dilation(axis)));
         if !largest && dilation != [1, 1] {
-            return Err(Error::unsupported("a mean over a dilated window"));
+            return dilated_mean(x, kernel, stride, dilation);
         }
         Ok(Value::Float(match largest {
             true => B::max_pool2d(x, kernel, stride, [0, 0], dilation, false),
@@ -182,29 +271,35 @@ impl Pool {
     }
 }
 
-/// How ONNX spells pools.
-pub(crate) const ONNX: &[(&str, Decode)] = &[
-    ("MaxPool", |node| {
-        if node.outputs() > 1 {
-            return Err(Error::unsupported("the positions of the maxima"));
-        }
-        windowed(node, PoolKind::Max)
-    }),
-    ("AveragePool", |node| windowed(node, PoolKind::Mean(node.int("count_include_pad", 0) != 0))),
-    ("LpPool", |node| windowed(node, PoolKind::Lp(node.int("p", 2) as f64))),
-    ("GlobalMaxPool", |_| Ok(whole(PoolKind::Max))),
-    ("GlobalAveragePool", |_| Ok(whole(PoolKind::Mean(false)))),
-    ("GlobalLpPool", |node| Ok(whole(PoolKind::Lp(node.int("p", 2) as f64)))),
-];
-
-fn whole(kind: PoolKind) -> super::Op {
-    Pool { kind, kernel: Vec::new(), window: Window::default() }.into()
+/// The mean over dilated windows, as a convolution.
+fn dilated_mean<B: Engine>(
+    x: FloatTensor<B>,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+) -> Result<Value<B>> {
+    let [n, c, h, w] = x.shape().dims();
+    let area = kernel[0] * kernel[1];
+    let shape = vec![1, 1, kernel[0], kernel[1]];
+    let weights =
+        Value::<B>::of_floats(vec![1.0 / area as f32; area], shape, &x.device()).float()?;
+    let x = B::float_reshape(x, vec![n * c, 1, h, w].into());
+    let options = ConvOptions::new(stride, [0, 0], dilation, 1);
+    let mean = B::conv2d(x, weights, None, options);
+    let [_, _, rows, columns] = mean.shape().dims();
+    Ok(Value::<B>::Float(mean).reshape(vec![n, c, rows, columns]))
 }
 
+/// How ONNX spells pools.
+pub(crate) const ONNX: &[(&str, Decode)] = &[
+    ("MaxPool", |node| windowed(node, PoolKind::Max)),
+    ("AveragePool", |node| windowed(node, PoolKind::Mean(node.int("count_include_pad", 0) != 0))),
+    ("LpPool", |node| windowed(node, PoolKind::Lp(node.int("p", 2) as f64))),
+    ("GlobalMaxPool", |_| Ok(Pool::whole(PoolKind::Max).into())),
+    ("GlobalAveragePool", |_| Ok(Pool::whole(PoolKind::Mean(false)).into())),
+    ("GlobalLpPool", |node| Ok(Pool::whole(PoolKind::Lp(node.int("p", 2) as f64)).into())),
+];
+
 fn windowed(node: &Node<'_>, kind: PoolKind) -> Result<super::Op> {
-    let kernel = super::sizes(&node.ints("kernel_shape").unwrap_or_default())?;
-    if kernel.is_empty() || kernel.contains(&0) {
-        return Err(Error::malformed(format!("`kernel_shape` is {kernel:?}")));
-    }
-    Ok(Pool { kind, kernel, window: Window::decode(node)? }.into())
+    Ok(Pool::decode(node, kind)?.into())
 }

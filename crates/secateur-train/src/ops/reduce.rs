@@ -1,5 +1,7 @@
 //! Reductions, and what runs along an axis.
 
+pub(crate) mod aten;
+
 use burn_backend::TensorMetadata;
 use burn_backend::tensor::FloatTensor;
 
@@ -168,6 +170,34 @@ impl Operator for Softmax {
     }
 }
 
+/// Ones at the first largest elements along an axis, else zeros.
+#[derive(Clone, Copy, Debug)]
+pub struct Hardmax {
+    /// The axis.
+    pub axis: i64,
+    /// Whether all axes from there on are one, as before opset 13.
+    pub rest: bool,
+}
+
+impl Operator for Hardmax {
+    fn run<B: Engine>(&self, cx: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
+        let x = inputs.take(0)?;
+        let shape = x.shape();
+        let along = axis(self.axis, shape.len())?;
+        let inner = if self.rest { 1 } else { shape[along + 1..].iter().product() };
+        let outer: usize = shape[..along].iter().product();
+        let size = shape.iter().product::<usize>() / usize::max(outer * inner, 1);
+        let flat = x.reshape(vec![outer, size, inner]).float()?;
+        let best = B::float_argmax(flat, 1, INT);
+        let places = Value::<B>::of_ints((0..size as i64).collect(), vec![1, size, 1], &cx.device);
+        let all = vec![outer, size, inner];
+        let best = super::shape::expand(Value::<B>::Int(best), all.clone()).int()?;
+        let places = super::shape::expand(places, all).int()?;
+        let hit = B::int_equal(best, places, crate::value::bool_dtype::<B>(&cx.device));
+        Ok(vec![Value::<B>::Float(Value::<B>::Bool(hit).to_float()).reshape(shape)])
+    }
+}
+
 /// Running sums along the axis that operand 1 gives.
 #[derive(Clone, Copy, Debug)]
 pub struct CumSum {
@@ -207,11 +237,19 @@ pub struct TopK {
     pub axis: i64,
     /// Whether they are the largest.
     pub largest: bool,
+    /// How many, as before opset 10.
+    pub count: Option<i64>,
 }
 
 impl Operator for TopK {
     fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
-        let (x, count) = (inputs.take(0)?.to_float(), inputs.ints(1)?);
+        let x = inputs.take(0)?;
+        let ints = matches!(x, Value::Int(_));
+        let x = x.to_float();
+        let count = match self.count {
+            Some(count) => vec![count],
+            None => inputs.ints(1)?,
+        };
         let shape = x.shape().to_vec();
         let axis = axis(self.axis, shape.len())?;
         let count = count.first().copied().unwrap_or(0);
@@ -225,7 +263,8 @@ impl Operator for TopK {
         let slices: Vec<burn_std::Slice> = bounds.into_iter().map(Into::into).collect();
         let order = B::int_slice(order, &slices);
         let values = B::float_gather(axis, x, order.clone());
-        Ok(vec![Value::Float(values), Value::Int(order)])
+        let values = Value::<B>::Float(values);
+        Ok(vec![if ints { Value::Int(values.to_int()) } else { values }, Value::Int(order)])
     }
 }
 
@@ -245,15 +284,17 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("ArgMin", |node| Ok(arg(node, false))),
     ("Softmax", |node| Ok(softmax(node, false))),
     ("LogSoftmax", |node| Ok(softmax(node, true))),
+    ("Hardmax", |node| {
+        let rest = node.opset < 13;
+        Ok(Hardmax { axis: node.int("axis", if rest { 1 } else { -1 }), rest }.into())
+    }),
     ("CumSum", |node| {
         let (exclusive, reverse) = (node.int("exclusive", 0) != 0, node.int("reverse", 0) != 0);
         Ok(CumSum { exclusive, reverse }.into())
     }),
     ("TopK", |node| {
-        if node.opset < 10 {
-            return Err(Error::unsupported("the attribute `k`, as before opset 10"));
-        }
-        Ok(TopK { axis: node.int("axis", -1), largest: node.int("largest", 1) != 0 }.into())
+        let count = node.has("k").then(|| node.int("k", 1));
+        Ok(TopK { axis: node.int("axis", -1), largest: node.int("largest", 1) != 0, count }.into())
     }),
 ];
 

@@ -1,5 +1,7 @@
 //! Interpolation, as one matrix per axis.
 
+pub(crate) mod aten;
+
 use super::{Decode, Inputs, Operator, axis, sizes};
 use crate::onnx::Node;
 use crate::{Context, Engine, Error, Result, Value};
@@ -34,6 +36,19 @@ pub enum Coordinates {
     PytorchHalfPixel,
     AlignCorners,
     Asymmetric,
+    /// Within the part that an operand gives.
+    Crop,
+}
+
+/// How sizes that are given follow the old ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Every axis has the size that is given.
+    Stretch,
+    /// All axes have one scale, so that none is larger.
+    NotLarger,
+    /// All axes have one scale, so that none is smaller.
+    NotSmaller,
 }
 
 /// Interpolation to the scales or sizes that operands give.
@@ -47,6 +62,24 @@ pub struct Resize {
     pub axes: Option<Vec<i64>>,
     /// The operands that hold scales and sizes.
     pub slots: (usize, usize),
+    /// How sizes follow the old ones.
+    pub policy: Policy,
+    /// Whether as many elements count as come together in one.
+    pub antialias: bool,
+    /// Whether elements beyond the ends do not count, and not as the outermost ones.
+    pub exclude: bool,
+    /// What stands beyond the ends of a part.
+    pub beyond: f64,
+}
+
+/// One axis, and what becomes of it.
+struct Target {
+    axis: usize,
+    old: usize,
+    size: usize,
+    scale: f64,
+    /// The part that is taken, in shares of the axis.
+    part: (f64, f64),
 }
 
 impl Operator for Resize {
@@ -57,55 +90,66 @@ impl Operator for Resize {
             Some(axes) => axes.iter().map(|&a| axis(a, shape.len())).collect::<Result<Vec<_>>>()?,
             None => (0..shape.len()).collect(),
         };
+        let crops = self.coordinates == Coordinates::Crop;
+        let parts = inputs.optional(1).filter(|_| crops).map(Value::to_floats).transpose()?;
+        let parts = parts.unwrap_or_default();
+        let part = |index: usize| {
+            let end = parts.get(axes.len() + index).copied().unwrap_or(1.0);
+            (f64::from(parts.get(index).copied().unwrap_or(0.0)), f64::from(end))
+        };
         let scales = inputs.optional(self.slots.0).map(Value::to_floats).transpose()?;
         let scales = scales.filter(|scales| !scales.is_empty());
         let new = inputs.optional(self.slots.1).map(Value::to_ints).transpose()?;
         let targets: Vec<(usize, f64)> = match (scales, new.filter(|new| !new.is_empty())) {
             (_, Some(new)) => {
                 let new = sizes(&new)?;
-                let scale =
-                    |(&axis, &size): (&usize, &usize)| (size, size as f64 / shape[axis] as f64);
-                axes.iter().zip(&new).map(scale).collect()
+                let scale = |(&axis, &size): (&usize, &usize)| size as f64 / shape[axis] as f64;
+                let own: Vec<f64> = axes.iter().zip(&new).map(scale).collect();
+                let common = match self.policy {
+                    Policy::Stretch => None,
+                    Policy::NotLarger => own.iter().copied().reduce(f64::min),
+                    Policy::NotSmaller => own.iter().copied().reduce(f64::max),
+                };
+                let size = |(index, &axis): (usize, &usize)| match common {
+                    None => (new[index], own[index]),
+                    Some(scale) => ((scale * shape[axis] as f64 + 0.5).floor() as usize, scale),
+                };
+                axes.iter().enumerate().take(new.len()).map(size).collect()
             }
             (Some(scales), None) => {
-                let size = |(&axis, &scale): (&usize, &f32)| {
-                    let scale = f64::from(scale);
-                    ((shape[axis] as f64 * scale).floor() as usize, scale)
+                let size = |(index, (&axis, &scale)): (usize, (&usize, &f32))| {
+                    let ((start, end), scale) = (part(index), f64::from(scale));
+                    ((shape[axis] as f64 * (end - start) * scale).floor() as usize, scale)
                 };
-                axes.iter().zip(&scales).map(size).collect()
+                axes.iter().zip(&scales).enumerate().map(size).collect()
             }
             (None, None) => return Err(Error::malformed("neither scales nor sizes")),
         };
         if targets.len() != axes.len() {
             return Err(Error::malformed("scales or sizes do not fit the axes"));
         }
-        for (&axis, (size, scale)) in axes.iter().zip(targets) {
-            if size == shape[axis] && scale == 1.0 {
+        for (index, (&axis, (size, scale))) in axes.iter().zip(targets).enumerate() {
+            if size == shape[axis] && scale == 1.0 && part(index) == (0.0, 1.0) {
                 continue;
             }
             if size == 0 || shape[axis] == 0 {
                 return Err(Error::malformed(format!("{} resized to {size}", shape[axis])));
             }
-            x = self.resize(x, axis, size, scale, cx)?;
+            let target = Target { axis, old: shape[axis], size, scale, part: part(index) };
+            x = self.resize(x, &target, cx)?;
+            x = self.extrapolated(x, &target, cx)?;
         }
         Ok(vec![x])
     }
 }
 
 impl Resize {
-    fn resize<B: Engine>(
-        &self,
-        x: Value<B>,
-        axis: usize,
-        size: usize,
-        scale: f64,
-        cx: &Context<B>,
-    ) -> Result<Value<B>> {
+    fn resize<B: Engine>(&self, x: Value<B>, target: &Target, cx: &Context<B>) -> Result<Value<B>> {
         let shape = x.shape();
-        let old = shape[axis];
+        let &Target { axis, old, size, .. } = target;
         if let Method::Nearest(rounding) = self.method {
             let pick = |at: usize| {
-                let place = self.place(at, size, old, scale);
+                let place = self.place(at, target);
                 let place = match rounding {
                     Rounding::PreferFloor => (place - 0.5).ceil(),
                     Rounding::PreferCeil => (place + 0.5).floor(),
@@ -120,13 +164,8 @@ impl Resize {
         }
         let mut matrix = vec![0.0_f32; size * old];
         for at in 0..size {
-            let place = self.place(at, size, old, scale);
-            let floor = place.floor();
-            let part = place - floor;
-            let (first, weights) = self.weights(floor as i64, part);
-            for (offset, weight) in weights.iter().enumerate() {
-                let from = (first + offset as i64).clamp(0, old as i64 - 1) as usize;
-                matrix[at * old + from] += *weight as f32;
+            for (from, weight) in self.taps(at, target) {
+                matrix[at * old + from] += weight as f32;
             }
         }
         let matrix = Value::<B>::of_floats(matrix, vec![size, old], &cx.device).float()?;
@@ -146,9 +185,68 @@ impl Resize {
         Ok(Value::<B>::Float(result).reshape(shape))
     }
 
+    /// The number that stands beyond the ends of the axis, where a part reaches there.
+    fn extrapolated<B: Engine>(
+        &self,
+        x: Value<B>,
+        target: &Target,
+        cx: &Context<B>,
+    ) -> Result<Value<B>> {
+        let is_out = |at: usize| {
+            let place = self.place(at, target);
+            place < 0.0 || place > (target.old - 1) as f64
+        };
+        let out: Vec<bool> = (0..target.size).map(is_out).collect();
+        if self.coordinates != Coordinates::Crop || !out.contains(&true) {
+            return Ok(x);
+        }
+        let shape = x.shape();
+        let mut along = vec![1; shape.len()];
+        along[target.axis] = target.size;
+        let mask = Value::<B>::of_bools(out, along, &cx.device);
+        let mask = super::shape::expand(mask, shape).bool()?;
+        Ok(Value::Float(B::float_mask_fill(x.float()?, mask, self.beyond.into())))
+    }
+
+    /// The old positions that a new one is made of, and how much of each.
+    fn taps(&self, at: usize, target: &Target) -> Vec<(usize, f64)> {
+        let place = self.place(at, target);
+        let last = target.old as i64 - 1;
+        let (first, weights) = match self.antialias && target.scale < 1.0 {
+            true => self.spread(place, target.scale),
+            false => self.weights(place.floor() as i64, place - place.floor()),
+        };
+        let places = (first..).zip(weights);
+        let inside = |place: i64| !self.exclude || (0..=last).contains(&place);
+        let taps: Vec<(usize, f64)> = places
+            .filter(|&(place, _)| inside(place))
+            .map(|(place, weight)| (place.clamp(0, last) as usize, weight))
+            .collect();
+        let total: f64 = taps.iter().map(|tap| tap.1).sum();
+        taps.into_iter().map(|(place, weight)| (place, weight / total)).collect()
+    }
+
+    /// The same as [`Resize::weights`] for curves that are as much wider as the scale is smaller.
+    fn spread(&self, place: f64, scale: f64) -> (i64, Vec<f64>) {
+        let reach = if matches!(self.method, Method::Cubic(_)) { 2.0 } else { 1.0 } / scale;
+        let (first, last) = ((place - reach).floor() as i64 + 1, (place + reach).ceil() as i64);
+        let weight = |at: i64| {
+            let distance = ((at as f64 - place) * scale).abs();
+            match self.method {
+                Method::Cubic(a) => match distance {
+                    _ if distance < 1.0 => near(a, distance),
+                    _ if distance < 2.0 => far(a, distance),
+                    _ => 0.0,
+                },
+                _ => (1.0 - distance).max(0.0),
+            }
+        };
+        (first, (first..last).map(weight).collect())
+    }
+
     /// The old position of a new one.
-    fn place(&self, at: usize, new: usize, old: usize, scale: f64) -> f64 {
-        let at = at as f64;
+    fn place(&self, at: usize, target: &Target) -> f64 {
+        let (at, new, old, scale) = (at as f64, target.size, target.old, target.scale);
         match self.coordinates {
             Coordinates::HalfPixel => (at + 0.5) / scale - 0.5,
             Coordinates::PytorchHalfPixel if new == 1 => 0.0,
@@ -161,6 +259,13 @@ impl Resize {
             Coordinates::AlignCorners if new == 1 => 0.0,
             Coordinates::AlignCorners => at * (old - 1) as f64 / (new - 1) as f64,
             Coordinates::Asymmetric => at / scale,
+            Coordinates::Crop => {
+                let ((start, end), last) = (target.part, (old - 1) as f64);
+                match new {
+                    1 => 0.5 * (start + end) * last,
+                    _ => start * last + at * (end - start) * last / (new - 1) as f64,
+                }
+            }
         }
     }
 
@@ -168,14 +273,23 @@ impl Resize {
     fn weights(&self, floor: i64, part: f64) -> (i64, Vec<f64>) {
         match self.method {
             Method::Cubic(a) => {
-                let near = |x: f64| ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
-                let far = |x: f64| ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a;
-                let weights = vec![far(part + 1.0), near(part), near(1.0 - part), far(2.0 - part)];
+                let inner = [near(a, part), near(a, 1.0 - part)];
+                let weights = vec![far(a, part + 1.0), inner[0], inner[1], far(a, 2.0 - part)];
                 (floor - 1, weights)
             }
             _ => (floor, vec![1.0 - part, part]),
         }
     }
+}
+
+/// A cubic curve up to a distance of 1: Keys, 1981.
+fn near(a: f64, x: f64) -> f64 {
+    ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+}
+
+/// The same from there to 2.
+fn far(a: f64, x: f64) -> f64 {
+    ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a
 }
 
 /// How ONNX spells interpolation.
@@ -186,12 +300,12 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
 
 fn resize(node: &Node<'_>, slots: (usize, usize)) -> Result<super::Op> {
     let text = |name: &str, default: &str| node.string(name).unwrap_or_else(|| default.to_string());
-    if node.int("antialias", 0) != 0 || node.int("exclude_outside", 0) != 0 {
-        return Err(Error::unsupported("`antialias` and `exclude_outside`"));
-    }
-    if text("keep_aspect_ratio_policy", "stretch") != "stretch" {
-        return Err(Error::unsupported("`keep_aspect_ratio_policy`"));
-    }
+    let policy = match text("keep_aspect_ratio_policy", "stretch").as_str() {
+        "stretch" => Policy::Stretch,
+        "not_larger" => Policy::NotLarger,
+        "not_smaller" => Policy::NotSmaller,
+        other => return Err(Error::malformed(format!("`keep_aspect_ratio_policy` is `{other}`"))),
+    };
     let old = node.opset < 11;
     let rounding =
         match text("nearest_mode", if old { "floor" } else { "round_prefer_floor" }).as_str() {
@@ -215,7 +329,18 @@ fn resize(node: &Node<'_>, slots: (usize, usize)) -> Result<super::Op> {
         "pytorch_half_pixel" => Coordinates::PytorchHalfPixel,
         "align_corners" => Coordinates::AlignCorners,
         "asymmetric" => Coordinates::Asymmetric,
+        "tf_crop_and_resize" => Coordinates::Crop,
         other => return Err(Error::unsupported(format!("coordinates of the mode `{other}`"))),
     };
-    Ok(Resize { method, coordinates, axes: node.ints("axes"), slots }.into())
+    Ok(Resize {
+        method,
+        coordinates,
+        axes: node.ints("axes"),
+        slots,
+        policy,
+        antialias: node.int("antialias", 0) != 0,
+        exclude: node.int("exclude_outside", 0) != 0,
+        beyond: node.float("extrapolation_value", 0.0),
+    }
+    .into())
 }

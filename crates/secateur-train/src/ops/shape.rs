@@ -1,5 +1,7 @@
 //! Elements in other places: reshapes, orders, joins, parts, borders.
 
+pub(crate) mod aten;
+
 use burn_backend::ops::PadMode;
 use burn_std::{Shape as BurnShape, Slice as BurnSlice};
 
@@ -453,6 +455,34 @@ fn borrow<B: Engine>(x: Value<B>, borders: &[(i64, i64)], border: Border) -> Res
     Ok(x)
 }
 
+/// The middle of axes, or zeros around them, so that they have the sizes that operand 1 gives.
+#[derive(Clone, Debug)]
+pub struct CenterCropPad {
+    /// The axes; all where none is given.
+    pub axes: Option<Vec<i64>>,
+}
+
+impl Operator for CenterCropPad {
+    fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
+        let (x, target) = (inputs.take(0)?, inputs.ints(1)?);
+        let shape = x.shape();
+        let axes = match &self.axes {
+            Some(axes) => axes.iter().map(|&a| axis(a, shape.len())).collect::<Result<Vec<_>>>()?,
+            None => (0..shape.len()).collect(),
+        };
+        if axes.len() != target.len() {
+            return Err(Error::malformed(format!("sizes {target:?} of {} axes", axes.len())));
+        }
+        let mut borders = vec![(0, 0); shape.len()];
+        for (&axis, &size) in axes.iter().zip(&target) {
+            let room = size - shape[axis] as i64;
+            let near = room.div_euclid(2) + i64::from(room < 0 && room % 2 != 0);
+            borders[axis] = (near, room - near);
+        }
+        Ok(vec![pad_constant(crop(x, &borders)?, &borders, 0.0)?])
+    }
+}
+
 /// Blocks of space to channels, or back.
 #[derive(Clone, Copy, Debug)]
 pub struct Blocks {
@@ -633,6 +663,7 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
         Ok(Slice { fixed }.into())
     }),
     ("Pad", pad),
+    ("CenterCropPad", |node| Ok(CenterCropPad { axes: node.ints("axes") }.into())),
     ("DepthToSpace", |node| {
         let channels_first = node.string("mode").as_deref() == Some("CRD");
         Ok(Blocks { size: block(node)?, to_space: true, channels_first }.into())

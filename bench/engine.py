@@ -1,0 +1,156 @@
+"""Models on the engine and on ONNX Runtime, side by side.
+
+`engine.py MODEL…` prints how far the outputs are apart, as a share of the largest one.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx.reference import ReferenceEvaluator
+
+RUN = Path(__file__).parents[1] / "target" / "debug" / "examples" / "run"
+WIDE = {"f": np.float32, "i": np.int64, "u": np.int64, "b": np.bool_}
+BATCH = 100
+INTEGERS = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize")
+"""Operators whose sums overflow on processors without VNNI, unless the runtime optimizes."""
+
+
+class Case(NamedTuple):
+    """A model and what goes in; what comes out where the runtime is not to be asked."""
+
+    name: str
+    model: onnx.ModelProto | Path
+    feeds: dict[str, np.ndarray]
+    expected: list[np.ndarray | None] | None = None
+    standard: bool = False
+    """Whether the runtime is known to depart from the standard."""
+    tolerance: float = 1e-5
+    steps: float = 0.0
+    """How far integers may be apart."""
+
+
+def plain(array: np.ndarray) -> np.ndarray:
+    """An array in a type that the engine computes in."""
+    return np.asarray(array, WIDE[array.dtype.kind] if array.dtype.kind in WIDE else np.float32)
+
+
+def runtime(model: onnx.ModelProto | Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    graph = (model if isinstance(model, onnx.ModelProto) else onnx.load(model, load_external_data=False)).graph
+    if not any(node.op_type.startswith(INTEGERS) for node in graph.node):
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
+    session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)
+
+
+def truth(case: Case) -> list[np.ndarray | None]:
+    """What a case should give: by ONNX Runtime, or where that refuses, by the standard's evaluator."""
+    if case.expected is not None:
+        return case.expected
+    if not case.standard:
+        try:
+            return runtime(case.model, case.feeds)
+        except Exception as error:
+            if "com.microsoft" in str(error):
+                raise
+    source = case.model if isinstance(case.model, onnx.ModelProto) else str(case.model)
+    return ReferenceEvaluator(source).run(None, case.feeds)
+
+
+def engine(cases: list[Case]) -> Iterable[list[np.ndarray] | str]:
+    """What the engine makes of every case, or why it does not."""
+    with tempfile.TemporaryDirectory() as folder:
+        triples = []
+        for number, case in enumerate(cases):
+            place = Path(folder) / str(number)
+            for side in ("in", "out"):
+                (place / side).mkdir(parents=True)
+            path = case.model
+            if isinstance(path, onnx.ModelProto):
+                path = place / "model.onnx"
+                path.write_bytes(case.model.SerializeToString())
+            for index, array in enumerate(case.feeds.values()):
+                np.save(place / "in" / f"{index}.npy", plain(array), allow_pickle=False)
+            triples += [path, place / "in", place / "out"]
+        done = subprocess.run([RUN, *triples], capture_output=True, text=True, check=False)
+        lines = done.stdout.splitlines()
+        for number in range(len(cases)):
+            if number >= len(lines):
+                yield f"crash: {done.stderr[-300:]}"
+            elif lines[number] != "ok":
+                yield lines[number]
+            else:
+                files = sorted((Path(folder) / str(number) / "out").iterdir(), key=lambda f: int(f.stem))
+                yield [np.load(file) for file in files]
+
+
+def distance(got: np.ndarray, want: np.ndarray) -> float:
+    """The largest difference, as a share of the largest element; what is not finite has to agree."""
+    got, want = got.astype(np.float64), plain(want).astype(np.float64)
+    if got.shape != want.shape:
+        return np.inf
+    ends = ~np.isfinite(want)
+    if not np.array_equal(got[ends], want[ends], equal_nan=True) or not np.isfinite(got[~ends]).all():
+        return np.inf
+    if not (~ends).any():
+        return 0.0
+    return float(np.abs(got[~ends] - want[~ends]).max() / max(np.abs(want[~ends]).max(), 1e-9))
+
+
+def compare(cases: list[Case]) -> Iterable[tuple[Case, float | str]]:
+    """How far the engine is from what is expected, case by case, or what went wrong."""
+    for start in range(0, len(cases), BATCH):
+        batch = cases[start : start + BATCH]
+        for case, got in zip(batch, engine(batch), strict=True):
+            try:
+                wanted = truth(case)
+            except Exception as error:  # noqa: BLE001
+                yield case, f"runtime: {error}"
+                continue
+            if isinstance(got, str):
+                yield case, got
+                continue
+            pairs = [pair for pair in zip(got, wanted, strict=False) if pair[1] is not None]
+            arrays = [pair for pair in pairs if isinstance(pair[1], np.ndarray)]
+            yield case, max((distance(*pair) for pair in arrays), default=0.0)
+
+
+def feeds_for(path: Path, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random inputs of a model: tokens are 0 or 1, masks are true."""
+    graph = onnx.load(path, load_external_data=False).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    rng, feeds = np.random.default_rng(seed), {}
+    for value in graph.input:
+        if value.name in stored:
+            continue
+        dims = value.type.tensor_type.shape.dim
+        shape = [d.dim_value or (2 if i == 0 else 16) for i, d in enumerate(dims)]
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        if dtype.kind == "b":
+            feeds[value.name] = np.ones(shape, dtype)
+        elif dtype.kind in "iu":
+            feeds[value.name] = rng.integers(0, 2, shape).astype(dtype)
+        else:
+            feeds[value.name] = rng.standard_normal(shape).astype(dtype)
+    return feeds
+
+
+def main() -> None:
+    paths = [Path(path) for path in sys.argv[1:]]
+    for case, found in compare([Case(path.name, path, feeds_for(path)) for path in paths]):
+        print(f"{case.name}  {found if isinstance(found, str) else f'{found:.1e}'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
