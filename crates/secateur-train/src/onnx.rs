@@ -522,3 +522,27 @@ fn float8(code: i64, exponent_bits: u32, bias: i32, signed_zero: bool) -> f32 {
         _ => sign * (1.0 + share) * 2.0_f32.powi(exponent as i32 - bias),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operator_of_the_core_is_known() {
+        let table = table();
+        let known = secateur::onnx::known_operators().into_iter();
+        let missing: Vec<&str> = known.filter(|name| !table.contains_key(&(false, name))).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn floats_of_8_bits_are_read() {
+        let numbers =
+            |bits, bias, zeros| [0x38, 0x01, 0x7e, 0xc0].map(|c| float8(c, bits, bias, zeros));
+        assert_eq!(numbers(4, 7, true), [1.0, 0.001953125, 448.0, -2.0]);
+        assert_eq!(numbers(4, 8, false), [0.5, 0.0009765625, 224.0, -1.0]);
+        assert_eq!(numbers(5, 15, true)[..2], [0.5, 1.52587890625e-5]);
+        assert!(float8(0x7f, 4, 7, true).is_nan() && float8(0x80, 5, 16, false).is_nan());
+        assert_eq!(float8(0x7c, 5, 15, true), f32::INFINITY);
+    }
+}

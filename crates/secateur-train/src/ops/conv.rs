@@ -200,14 +200,15 @@ impl Conv {
         };
         let borders: Vec<(i64, i64)> = match self.window.same {
             Some(_) | None if !self.wanted.is_empty() => {
-                let lower = self.window.same == Some(true);
                 let border = |axis: usize| {
                     let wanted = self.wanted.get(axis).copied().unwrap_or(0);
-                    let total = whole(axis) as i64 - wanted as i64;
-                    let (less, more) = (total / 2, total - total / 2);
-                    if lower { (more, less) } else { (less, more) }
+                    let total = whole(axis).checked_sub(wanted).ok_or_else(|| {
+                        Error::unsupported(format!("`output_shape` of {:?}", self.wanted))
+                    })?;
+                    let (less, more) = ((total / 2) as i64, total.div_ceil(2) as i64);
+                    Ok(if self.window.same == Some(false) { (less, more) } else { (more, less) })
                 };
-                (0..axes).map(border).collect()
+                (0..axes).map(border).collect::<Result<_>>()?
             }
             None => self.window.borders(&sizes[2..], &kernel[2..])?,
             Some(lower) => {

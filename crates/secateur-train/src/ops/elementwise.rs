@@ -240,6 +240,12 @@ impl Binary {
     pub(crate) fn apply<B: Engine>(self, a: Value<B>, b: Value<B>) -> Result<Value<B>> {
         let (a, b) = level(a, b);
         match (a, b) {
+            (a @ Value::Float(_), b @ Value::Int(_)) if self == Binary::Pow => {
+                self.floats::<B>(a.float()?, b.to_float())
+            }
+            (a @ Value::Int(_), b @ Value::Float(_)) if self == Binary::Pow => {
+                Ok(Value::Int(self.floats::<B>(a.to_float(), b.float()?)?.to_int()))
+            }
             (Value::Float(a), Value::Float(b)) => self.floats::<B>(a, b),
             (Value::Int(a), Value::Int(b)) => self.ints::<B>(a, b),
             (Value::Bool(a), Value::Bool(b)) => {

@@ -113,6 +113,9 @@ impl SkipNorm {
     /// A term of one number per batch and channel, with axes of size 1 for space.
     fn fitted<B: Engine>(&self, term: Real<B>, rank: usize) -> Real<B> {
         match term.shape()[..] {
+            [c] if matches!(self.norm.over, Over::Groups(_)) && !self.channels_last => {
+                term.reshape([vec![c], vec![1; rank - 2]].concat())
+            }
             [n, c] if rank == 4 => {
                 term.reshape(if self.channels_last { [n, 1, 1, c] } else { [n, c, 1, 1] })
             }

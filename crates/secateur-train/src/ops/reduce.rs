@@ -45,10 +45,7 @@ impl Operator for Reduce {
         let shape = x.shape();
         let given = inputs.optional(1).map(Value::to_ints).transpose()?;
         let axes = given.or_else(|| self.axes.clone()).unwrap_or_default();
-        if axes.is_empty() && self.none {
-            return Ok(vec![x]);
-        }
-        let mut axes = match axes.is_empty() {
+        let mut axes = match axes.is_empty() && !self.none {
             true => (0..shape.len()).collect(),
             false => axes.iter().map(|&a| axis(a, shape.len())).collect::<Result<Vec<_>>>()?,
         };

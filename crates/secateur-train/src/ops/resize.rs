@@ -91,7 +91,8 @@ impl Operator for Resize {
             None => (0..shape.len()).collect(),
         };
         let crops = self.coordinates == Coordinates::Crop;
-        let parts = inputs.optional(1).filter(|_| crops).map(Value::to_floats).transpose()?;
+        let parts = if crops { inputs.optional(1) } else { None };
+        let parts = parts.map(Value::to_floats).transpose()?;
         let parts = parts.unwrap_or_default();
         let part = |index: usize| {
             let end = parts.get(axes.len() + index).copied().unwrap_or(1.0);
@@ -244,26 +245,30 @@ impl Resize {
         (first, (first..last).map(weight).collect())
     }
 
-    /// The old position of a new one.
+    /// The old position of a new one, in the precision that other runtimes round in.
     fn place(&self, at: usize, target: &Target) -> f64 {
-        let (at, new, old, scale) = (at as f64, target.size, target.old, target.scale);
+        let (at, new, old, scale) = (at as f32, target.size, target.old, target.scale as f32);
+        f64::from(self.found(at, new, old, scale, target.part))
+    }
+
+    fn found(&self, at: f32, new: usize, old: usize, scale: f32, part: (f64, f64)) -> f32 {
         match self.coordinates {
             Coordinates::HalfPixel => (at + 0.5) / scale - 0.5,
             Coordinates::PytorchHalfPixel if new == 1 => 0.0,
             Coordinates::PytorchHalfPixel => (at + 0.5) / scale - 0.5,
             Coordinates::HalfPixelSymmetric => {
-                let adjustment = new as f64 / (scale * old as f64);
-                let center = old as f64 / 2.0;
+                let adjustment = new as f32 / (scale * old as f32);
+                let center = old as f32 / 2.0;
                 center * (1.0 - adjustment) + (at + 0.5) / scale - 0.5
             }
             Coordinates::AlignCorners if new == 1 => 0.0,
-            Coordinates::AlignCorners => at * (old - 1) as f64 / (new - 1) as f64,
+            Coordinates::AlignCorners => at * (old - 1) as f32 / (new - 1) as f32,
             Coordinates::Asymmetric => at / scale,
             Coordinates::Crop => {
-                let ((start, end), last) = (target.part, (old - 1) as f64);
+                let (start, end, last) = (part.0 as f32, part.1 as f32, (old - 1) as f32);
                 match new {
                     1 => 0.5 * (start + end) * last,
-                    _ => start * last + at * (end - start) * last / (new - 1) as f64,
+                    _ => start * last + at * (end - start) * last / (new - 1) as f32,
                 }
             }
         }

@@ -177,11 +177,11 @@ impl Operator for MelWeights {
         let mut weights = vec![0.0_f32; rows * bands];
         for band in 0..bands {
             let [lower, center, upper] = [band, band + 1, band + 2].map(place);
-            for row in lower.max(0)..upper.min(rows as i64) {
+            for row in lower.max(0)..=upper.min(rows as i64 - 1) {
                 let weight = match row {
-                    _ if row == center && lower == center => 1.0,
-                    _ if row <= center => (row - lower) as f64 / (center - lower).max(1) as f64,
-                    _ => (upper - row) as f64 / (upper - center).max(1) as f64,
+                    _ if row == center => 1.0,
+                    _ if row < center => (row - lower) as f64 / (center - lower) as f64,
+                    _ => (upper - row) as f64 / (upper - center) as f64,
                 };
                 weights[row as usize * bands + band] = weight as f32;
             }
