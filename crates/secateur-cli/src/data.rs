@@ -76,7 +76,7 @@ impl Data {
         match self.limit {
             Some(limit) if limit < all.len() => {
                 let fraction = limit as f64 / all.len() as f64;
-                Ok(split(all, fraction, seed)?.0)
+                Ok(split(all, fraction, seed).0)
             }
             _ => Ok(all),
         }

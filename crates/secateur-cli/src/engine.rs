@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use secateur::{Model, Result};
+use secateur_train::Cpu;
 use secateur_train::attribution::Batch;
 use secateur_train::data::{Dataset, Loader, LoaderOptions};
 use secateur_train::fit::on_device;
 use secateur_train::loss::Loss;
 use secateur_train::trainer::{TrainOptions, Trainer};
-use secateur_train::Cpu;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -42,11 +42,8 @@ pub fn batches(
     (samples, batch_size, seed): (usize, usize, u64),
 ) -> Result<impl Iterator<Item = Result<Batch<Cpu>>> + use<>> {
     let size = batch_size.clamp(1, samples.max(1));
-    let options = LoaderOptions {
-        batch_size: size,
-        shuffle: Some(seed),
-        ..LoaderOptions::default()
-    };
+    let options =
+        LoaderOptions { batch_size: size, shuffle: Some(seed), ..LoaderOptions::default() };
     let epoch = Loader::new(Arc::clone(data), options)?.epoch(0);
     Ok(epoch.take(samples.div_ceil(size)).map(|batch| on_device(batch?, &Default::default())))
 }

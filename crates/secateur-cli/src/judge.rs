@@ -83,7 +83,7 @@ pub fn judges() -> impl TypedValueParser<Value = Judge> {
     })
 }
 
-fn on(text: &str) -> std::result::Result<On, String> {
+fn on(text: &str) -> Result<On, String> {
     match text {
         "output" => Ok(On::Output),
         "best" => Ok(On::Best),
@@ -91,7 +91,7 @@ fn on(text: &str) -> std::result::Result<On, String> {
     }
 }
 
-fn reduction(text: &str) -> std::result::Result<Reduction, String> {
+fn reduction(text: &str) -> Result<Reduction, String> {
     match (text, text.strip_prefix("mean+")) {
         ("mean", _) => Ok(Reduction::Mean),
         ("sum", _) => Ok(Reduction::Sum),

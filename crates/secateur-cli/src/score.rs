@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use secateur::group::GroupId;
 use secateur::criterion::Scores;
+use secateur::group::GroupId;
 use secateur::{Error, Model, Result};
 use secateur_train::Cpu;
 use secateur_train::attribution::attribute;
@@ -115,7 +115,13 @@ fn document(model: &Model, scores: &Scores, criterion: &str) -> serde_json::Valu
 }
 
 fn text(model: &Model, scores: &Scores) -> String {
-    let columns = [("group", Align::Left), ("size", Align::Right), ("least", Align::Right), ("mean", Align::Right), ("most", Align::Right)];
+    let columns = [
+        ("group", Align::Left),
+        ("size", Align::Right),
+        ("least", Align::Right),
+        ("mean", Align::Right),
+        ("most", Align::Right),
+    ];
     let mut table = table::headed(&columns);
     for (id, group) in model.groups().iter() {
         let Some(found) = scores.get(id) else { continue };
@@ -123,7 +129,13 @@ fn text(model: &Model, scores: &Scores) -> String {
         let least = found.iter().copied().fold(f64::INFINITY, f64::min);
         let most = found.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let number = |x: f64| format!("{x:.4e}");
-        table.add_row([group.name.clone(), group.size.to_string(), number(least), number(mean), number(most)]);
+        table.add_row([
+            group.name.clone(),
+            group.size.to_string(),
+            number(least),
+            number(mean),
+            number(most),
+        ]);
     }
     table::align(&mut table, columns.iter().map(|(_, align)| *align));
     let mut text = String::new();

@@ -8,8 +8,8 @@ use plotters::prelude::{
     ChartBuilder, IntoDrawingArea, LineSeries, Palette, Palette99, PathElement, SVGBackend, WHITE,
 };
 use secateur::{Error, Result};
-use secateur_train::sensitivity::{Curve, sensitivity};
 use secateur_train::fit::evaluate;
+use secateur_train::sensitivity::{Curve, sensitivity};
 
 use crate::number;
 use crate::output::Output;
@@ -30,7 +30,12 @@ pub struct Sensitivity {
     #[command(flatten)]
     score: Score,
     /// The parts that are removed.
-    #[arg(long, value_name = "RATIOS", value_delimiter = ',', default_value = "0.1,0.3,0.5,0.7,0.9")]
+    #[arg(
+        long,
+        value_name = "RATIOS",
+        value_delimiter = ',',
+        default_value = "0.1,0.3,0.5,0.7,0.9"
+    )]
     ratios: Vec<f64>,
     /// Draw the curves to this file, as SVG.
     #[arg(long, value_name = "FILE")]
@@ -71,9 +76,9 @@ fn shown(curve: &Curve) -> Vec<(f64, f64)> {
 }
 
 fn text(curves: &[Curve], whole: f64) -> String {
-    let ratios: Vec<String> = curves
-        .first()
-        .map_or(Vec::new(), |curve| curve.points.iter().map(|p| number::percent(p.ratio)).collect());
+    let ratios: Vec<String> = curves.first().map_or(Vec::new(), |curve| {
+        curve.points.iter().map(|p| number::percent(p.ratio)).collect()
+    });
     let mut columns = vec![("group", Align::Left), ("size", Align::Right)];
     columns.extend(ratios.iter().map(|ratio| (ratio.as_str(), Align::Right)));
     let mut rows = table::headed(&columns);
@@ -88,7 +93,10 @@ fn text(curves: &[Curve], whole: f64) -> String {
     text
 }
 
-fn plot(path: &Path, curves: &[Curve]) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
+fn plot(
+    path: &Path,
+    curves: &[Curve],
+) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let wrong = |error: &dyn std::fmt::Display| error.to_string();
     let all: Vec<(f64, f64)> = curves.iter().flat_map(shown).collect();
     let least = all.iter().map(|p| p.1).fold(f64::INFINITY, f64::min);
@@ -114,9 +122,9 @@ fn plot(path: &Path, curves: &[Curve]) -> std::result::Result<(), Box<dyn std::e
         let line = LineSeries::new(shown(curve), &color);
         let name = curve.group.clone();
         let drawn = chart.draw_series(line).map_err(|e| wrong(&e))?;
-        drawn.label(name).legend(move |(x, y)| {
-            PathElement::new([(x, y), (x + 16, y)], Palette99::pick(index))
-        });
+        drawn
+            .label(name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], Palette99::pick(index)));
     }
     chart.configure_series_labels().background_style(WHITE).draw().map_err(|e| wrong(&e))?;
     area.present().map_err(|e| wrong(&e))?;

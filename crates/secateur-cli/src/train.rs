@@ -263,7 +263,7 @@ impl Train {
         Ok(match (&self.eval_data, self.eval_split) {
             (Some(path), _) => (data, Some(self.data.open_other(path)?)),
             (None, Some(fraction)) => {
-                let (held, rest) = split(data, fraction, self.seed())?;
+                let (held, rest) = split(data, fraction, self.seed());
                 (rest, Some(held))
             }
             (None, None) => (data, None),
@@ -297,9 +297,7 @@ impl Train {
             other => other,
         };
         let loss = match training.judging.loss {
-            Loss::CrossEntropy { .. } => {
-                Loss::CrossEntropy { smoothing: training.label_smoothing }
-            }
+            Loss::CrossEntropy { .. } => Loss::CrossEntropy { smoothing: training.label_smoothing },
             other => other,
         };
         training.freeze.iter().try_for_each(|text| Pattern::new(text).map(drop))?;
@@ -320,7 +318,9 @@ impl Train {
         let (training, pruning) = (&self.training, &self.pruning);
         let cut = pruning.target.as_ref().map(|target| CutOptions {
             select: pruning.choice.options(target.plain()),
-            ranking: pruning.measuring.ranking(pruning.scoring.criterion, &pruning.scoring.options()),
+            ranking: pruning
+                .measuring
+                .ranking(pruning.scoring.criterion, &pruning.scoring.options()),
             every: pruning.prune_every,
             times: pruning.prune_times,
             growth: pruning.choice.schedule,
@@ -335,7 +335,10 @@ impl Train {
             seed: self.seed(),
             patience: training.patience,
             cut,
-            checkpoint: self.checkpoint.clone().map(|folder| (folder, self.checkpoint_every.max(1))),
+            checkpoint: self
+                .checkpoint
+                .clone()
+                .map(|folder| (folder, self.checkpoint_every.max(1))),
         }
     }
 }
@@ -405,7 +408,8 @@ impl Shown {
                     let accuracy = accuracy.map(|share| format!(", {}", number::percent(share)));
                     format!("loss {loss:.4}{}", accuracy.unwrap_or_default())
                 };
-                let mut line = format!("epoch {}: {}", record.epoch, shown(record.loss, record.accuracy));
+                let mut line =
+                    format!("epoch {}: {}", record.epoch, shown(record.loss, record.accuracy));
                 if let Some(found) = record.evaluation {
                     line += &format!("; evaluation {}", shown(found.loss, found.accuracy));
                 }
@@ -414,7 +418,10 @@ impl Shown {
             Event::Cut(record) => {
                 let change = |(before, after)| number::change(before, after);
                 let (parameters, macs) = (change(record.parameters), change(record.macs));
-                self.line(&format!("step {}: cut, parameters {parameters}, MACs {macs}", record.step));
+                self.line(&format!(
+                    "step {}: cut, parameters {parameters}, MACs {macs}",
+                    record.step
+                ));
             }
             Event::Saved(_) => {}
         }

@@ -75,8 +75,7 @@ pub fn run(args: &Verify) -> Result<Output> {
 /// When the models differ where they should not, or cannot be run.
 pub fn check(model: &Model, keeps: &Keeps, pruned: &Path, seed: u64) -> Result<String> {
     let _spinner = Spinner::new("running both models");
-    let verdict =
-        verify::<Cpu>(model, pruned, keeps, &[], (seed, TOLERANCE), &Default::default())?;
+    let verdict = verify::<Cpu>(model, pruned, keeps, &[], (seed, TOLERANCE), &Default::default())?;
     finish(model, keeps, &verdict, (TOLERANCE, false)).map(|output| output.text)
 }
 
@@ -96,9 +95,11 @@ fn finish(
     let (error, effect) = (verdict.error, verdict.effect);
     if !equal && approximate.is_empty() {
         let at = verdict.parted.as_ref();
-        let at = at.map_or(String::new(), |(node, e)| format!(", first at node `{node}` by {e:.1e}"));
-        return Err(Error::malformed(format!("the pruned model differs by {error:.1e}{at}"))
-            .hint("compare with the plan that made it; where it was trained on, it has to differ"));
+        let at =
+            at.map_or(String::new(), |(node, e)| format!(", first at node `{node}` by {e:.1e}"));
+        return Err(Error::malformed(format!("the pruned model differs by {error:.1e}{at}")).hint(
+            "compare with the plan that made it; where it was trained on, it has to differ",
+        ));
     }
     if json {
         return Output::json(&json!({
@@ -107,7 +108,10 @@ fn finish(
             "node": verdict.parted.as_ref().map(|(node, _)| node),
         }));
     }
-    let shown = format!("error {error:.1e} in {} outputs, effect of the mask {effect:.1e}", verdict.outputs);
+    let shown = format!(
+        "error {error:.1e} in {} outputs, effect of the mask {effect:.1e}",
+        verdict.outputs
+    );
     Ok(Output::text(match equal {
         true => format!("Equal to the mask: {shown}."),
         false => {

@@ -7,9 +7,8 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_backend::Backend;
-use burn_backend::ops::{ConvOptions, ModuleOps};
+use burn_backend::ops::ConvOptions;
 use burn_backend::tensor::FloatTensor;
-use burn_backend::{DType, TensorMetadata};
 
 use crate::convolve;
 
@@ -51,7 +50,6 @@ impl Engine for Cpu {
         options: ConvOptions<2>,
         wanted: [bool; 2],
     ) -> [Option<FloatTensor<Self>>; 2] {
-        debug_assert_eq!(x.dtype(), DType::F32);
         convolve::backward(&x, &weight, &grad, &options, wanted)
     }
 }
@@ -93,7 +91,10 @@ impl<B: Engine, C: CheckpointStrategy> Engine for Autodiff<B, C> {
         match Backward::<B, 2>::prepare::<C>(Convolution, nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let state = (prep.checkpoint(&x), prep.checkpoint(&weight), options.clone());
-                prep.finish(state, B::convolve(x.into_primitive(), weight.into_primitive(), options))
+                prep.finish(
+                    state,
+                    B::convolve(x.into_primitive(), weight.into_primitive(), options),
+                )
             }
             OpsKind::UnTracked(prep) => {
                 prep.finish(B::convolve(x.into_primitive(), weight.into_primitive(), options))

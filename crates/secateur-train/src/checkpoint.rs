@@ -37,7 +37,8 @@ pub fn write<B: Engine>(folder: &Path, trainer: &Trainer<B>, state: &State) -> R
         move |error: std::io::Error| Error::io(&path, error)
     };
     fs::create_dir_all(folder).map_err(io(folder))?;
-    let draft = tempfile::Builder::new().prefix(".draft-").tempdir_in(folder).map_err(io(folder))?;
+    let draft =
+        tempfile::Builder::new().prefix(".draft-").tempdir_in(folder).map_err(io(folder))?;
     let extension = trainer.model().path().extension().and_then(|e| e.to_str()).unwrap_or("onnx");
     let model = format!("model.{extension}");
     trainer.save(&draft.path().join(&model))?;
@@ -93,7 +94,10 @@ fn pack<B: Engine>(trainer: &Trainer<B>) -> Result<Vec<u8>> {
         }
     }
     let views = tensors.iter().map(|(name, (shape, bytes))| {
-        Ok((name.as_str(), Packed::new(Dtype::F32, shape.clone(), bytes).map_err(Error::malformed)?))
+        Ok((
+            name.as_str(),
+            Packed::new(Dtype::F32, shape.clone(), bytes).map_err(Error::malformed)?,
+        ))
     });
     let views: Vec<(&str, Packed<'_>)> = views.collect::<Result<_>>()?;
     safetensors::serialize(views, None).map_err(Error::malformed)
@@ -164,9 +168,8 @@ impl Checkpoint {
         let kinds = trainer.options().optimizer.states();
         let mut state: BTreeMap<String, Vec<FloatTensor<B>>> = BTreeMap::new();
         for stored in &trainer.program().stored {
-            let found = kinds.iter().map(|kind| {
-                states.remove(&(stored.name.clone(), (*kind).to_string()))
-            });
+            let found =
+                kinds.iter().map(|kind| states.remove(&(stored.name.clone(), (*kind).to_string())));
             if let Some(found) = found.collect::<Option<Vec<_>>>()
                 && !found.is_empty()
             {

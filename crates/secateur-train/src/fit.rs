@@ -377,7 +377,8 @@ pub fn rank<B: Engine>(
     choose(trainer.model(), &mut |_| Ok(found.clone()), options)
 }
 
-type Scorer<'a> = dyn FnMut(Option<&secateur::group::Keeps>) -> Result<secateur::criterion::Scores> + 'a;
+type Scorer<'a> =
+    dyn FnMut(Option<&secateur::group::Keeps>) -> Result<secateur::criterion::Scores> + 'a;
 
 fn choose(model: &Model, scorer: &mut Scorer<'_>, options: &SelectOptions) -> Result<Selection> {
     select::select(model.graph(), model.groups(), &model.cost(), scorer, options)

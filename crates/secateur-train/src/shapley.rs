@@ -212,7 +212,12 @@ impl<B: Engine> Linear<B> {
             }
             LinearKind::Conv(window) => {
                 let weight = select(self.weight.clone(), 1, held);
-                let conv = Conv { groups: 1, window: window.clone(), transposed: None };
+                let conv = Conv {
+                    groups: 1,
+                    window: window.clone(),
+                    transposed: None,
+                    wanted: Vec::new(),
+                };
                 let inputs = Inputs::new(vec![Some(data), Some(weight)]);
                 let result = conv.run(&mut Context::new(device), inputs)?;
                 let result = result.into_iter().next();
@@ -246,7 +251,7 @@ fn find_linear<B: Engine>(
         let kind = match &step.op {
             Op::MatMul(_) if stored.view.dims.len() == 2 => LinearKind::Matrix(false),
             Op::Gemm(Gemm { left: false, right, alpha: 1.0, .. }) => LinearKind::Matrix(*right),
-            Op::Conv(Conv { groups: 1, window, transposed: None }) => {
+            Op::Conv(Conv { groups: 1, window, transposed: None, .. }) => {
                 LinearKind::Conv(window.clone())
             }
             _ => return None,

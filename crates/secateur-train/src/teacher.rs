@@ -85,7 +85,8 @@ impl<B: Engine> Teacher<B> {
         }
         let soft = A::<B>::float_mean(divergence::<A<B>>(output, soft));
         let soft = A::<B>::float_mul_scalar(soft, (weight * temperature * temperature).into());
-        let mut loss = A::<B>::float_add(A::<B>::float_mul_scalar(own, (1.0 - weight).into()), soft);
+        let mut loss =
+            A::<B>::float_add(A::<B>::float_mul_scalar(own, (1.0 - weight).into()), soft);
         for ((mine, theirs), (name, _)) in pairs.zip(&self.options.features) {
             if mine.shape() != theirs.shape() {
                 let (found, expected) = (mine.shape(), theirs.shape());

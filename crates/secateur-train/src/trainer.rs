@@ -329,7 +329,9 @@ impl<B: Engine> Trainer<B> {
             }
             if step.op.is_counted() {
                 let (name, kind) = (&step.name, &step.kind);
-                return error.hint(format!("node `{name}` ({kind}) has no gradient: train a model without it"));
+                return error.hint(format!(
+                    "node `{name}` ({kind}) has no gradient: train a model without it"
+                ));
             }
             step.inputs.iter().flatten().for_each(|slot| behind[slot.index()] = true);
         }
@@ -478,7 +480,10 @@ pub enum Mode {
 }
 
 /// All steps to the first output and to named values.
-pub(crate) fn whole<'a>(program: &Program, names: impl IntoIterator<Item = &'a str>) -> Result<Schedule> {
+pub(crate) fn whole<'a>(
+    program: &Program,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<Schedule> {
     let stored = program.stored.iter().map(|stored| stored.slot);
     let given: Vec<Slot> = stored.chain(program.inputs.iter().copied()).collect();
     let output = program.body.outputs.first().copied();

@@ -74,7 +74,8 @@ pub fn verify<B: Engine>(
         verdict.effect = verdict.effect.max(distance(expected, unmasked)? / scale);
     }
     if !verdict.is_equal(tolerance) {
-        verdict.parted = parted(original, keeps, (&masked, &reference), (&pruned, &run), tolerance)?;
+        verdict.parted =
+            parted(original, keeps, (&masked, &reference), (&pruned, &run), tolerance)?;
     }
     Ok(verdict)
 }
@@ -105,7 +106,12 @@ struct Run<B: Engine> {
 impl<B: Engine> Run<B> {
     fn new(program: &Program, inputs: Vec<Value<B>>, device: &Device<B>) -> Result<Self> {
         let mut memory = program.memory(&program.load(device)?, inputs)?;
-        let all: Vec<Slot> = program.body.steps.iter().flat_map(|step| step.outputs.iter().flatten().copied()).collect();
+        let all: Vec<Slot> = program
+            .body
+            .steps
+            .iter()
+            .flat_map(|step| step.outputs.iter().flatten().copied())
+            .collect();
         let wanted = [program.body.outputs.clone(), all].concat();
         let schedule: Schedule = program.schedule(&memory.known(), &wanted);
         let mut values = program.run(&schedule, &mut memory, &mut Context::new(device.clone()))?;
@@ -133,7 +139,8 @@ pub fn inputs<B: Engine>(
         if let Some(array) = given.remove(value.name.as_str()) {
             return Ok(to_value(array.clone(), device));
         }
-        let unknown = || Error::argument(format!("the shape of input `{}` is not known", value.name));
+        let unknown =
+            || Error::argument(format!("the shape of input `{}` is not known", value.name));
         let extents = value.shape.as_ref().ok_or_else(unknown)?;
         let shape: Vec<usize> = extents.iter().map(|extent| extent.size).collect();
         let count = shape.iter().product();

@@ -19,7 +19,8 @@ impl Operator for AdaptivePool {
     fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
         let mut x = inputs.take(0)?;
         let first = x.rank().checked_sub(self.windows.len());
-        let first = first.ok_or_else(|| Error::malformed("a pool over more axes than there are"))?;
+        let first =
+            first.ok_or_else(|| Error::malformed("a pool over more axes than there are"))?;
         for (axis, windows) in self.windows.iter().enumerate() {
             if let Some(windows) = *windows {
                 x = self.along(x, first + axis, windows)?;

@@ -4,7 +4,9 @@
 
 use super::TorchFile;
 use super::import::{operator, overload, short, tensor_names};
-use super::schema::{Argument, Graph, Input, Int, Meta, NamedArgument, Node, Program, Size, Source};
+use super::schema::{
+    Argument, Graph, Input, Int, Meta, NamedArgument, Node, Program, Size, Source,
+};
 use crate::tensor::TensorView;
 use crate::{DType, Result};
 
@@ -148,7 +150,9 @@ impl Meta {
         self.strided
             && axes.all(|(size, stride)| {
                 let fits = size.value == Some(1) || stride.value == step;
-                step = step.zip(size.value).and_then(|(step, size): (i64, i64)| step.checked_mul(size));
+                step = step
+                    .zip(size.value)
+                    .and_then(|(step, size): (i64, i64)| step.checked_mul(size));
                 fits
             })
     }

@@ -59,7 +59,7 @@ fn slide(call: &mut Call<'_, '_>, axes: usize, kind: PoolKind) -> Result<()> {
     if single {
         x = call.emit(Reshape::Unsqueeze(Some(vec![0])), &[x]);
     }
-    let made = call.emit(Pool { kind, kernel, window }, &[x]);
+    let made = call.emit(Pool { kind, kernel, window, placed: false, columns: false }, &[x]);
     let made = match single {
         true => call.emit(View::Squeeze(Some(vec![0])), &[made]),
         false => made,

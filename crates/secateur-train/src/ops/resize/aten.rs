@@ -1,12 +1,11 @@
 //! How PyTorch spells interpolation: of all axes after the channels.
 
-use super::{Coordinates, Method, Resize, Rounding};
+use super::{Coordinates, Method, Policy, Resize, Rounding};
 use crate::ops::make::Constant;
 use crate::torch::{Call, Decode};
 use crate::{Error, Result};
 
-const NEAREST: (Method, Coordinates) =
-    (Method::Nearest(Rounding::Floor), Coordinates::Asymmetric);
+const NEAREST: (Method, Coordinates) = (Method::Nearest(Rounding::Floor), Coordinates::Asymmetric);
 const EXACT: (Method, Coordinates) =
     (Method::Nearest(Rounding::PreferCeil), Coordinates::HalfPixel);
 
@@ -51,5 +50,15 @@ fn resize(call: &mut Call<'_, '_>, (method, coordinates): (Method, Coordinates))
         return Err(Error::malformed("neither factors nor sizes"));
     };
     let axes = Some((2..2 + axes as i64).collect());
-    call.make_over(Resize { method, coordinates, axes, slots: (1, 2) }, operands)
+    let resize = Resize {
+        method,
+        coordinates,
+        axes,
+        slots: (1, 2),
+        policy: Policy::Stretch,
+        antialias: false,
+        exclude: false,
+        beyond: 0.0,
+    };
+    call.make_over(resize, operands)
 }

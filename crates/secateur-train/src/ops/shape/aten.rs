@@ -318,7 +318,16 @@ fn split_by(call: &mut Call<'_, '_>, name: &str) -> Result<()> {
     }
     let mut at = 0;
     let sizes = call.ints(name)?.into_iter();
-    cut(call, axis, sizes.map(|size| (at, { at += size; at })))
+    cut(
+        call,
+        axis,
+        sizes.map(|size| {
+            (at, {
+                at += size;
+                at
+            })
+        }),
+    )
 }
 
 /// Parts with memory of their own.
