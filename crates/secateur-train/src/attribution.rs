@@ -323,7 +323,7 @@ fn activations<B: Engine>(
     targets: &[Target<'_>],
 ) -> Result<Seen<B>> {
     let (program, slots) = (trainer.program(), slots(targets));
-    let mut memory = program.memory(trainer.values(), inputs)?;
+    let mut memory = program.memory(trainer.values(), trainer.fit_inputs(inputs))?;
     let schedule = program.schedule(&memory.known(), &slots);
     let mut cx = Context::new(trainer.device().clone());
     let values = program.run(&schedule, &mut memory, &mut cx)?;
@@ -339,7 +339,8 @@ fn with_gradients<B: Engine>(
 ) -> Result<Seen<B>> {
     let (program, slots) = (trainer.program(), slots(targets));
     let values: Vec<Value<Autodiff<B>>> = trainer.values().iter().cloned().map(lift).collect();
-    let mut memory = program.memory(&values, inputs.into_iter().map(lift).collect())?;
+    let inputs = trainer.fit_inputs(inputs).into_iter().map(lift).collect();
+    let mut memory = program.memory(&values, inputs)?;
     let schedule = program.schedule(&memory.known(), &program.body.outputs[..1]);
     let mut cx = Context::<Autodiff<B>>::new(trainer.device().clone());
     let mut leaves = Vec::new();

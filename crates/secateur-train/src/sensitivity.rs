@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::data::Dataset;
 use crate::fit::{Evaluation, evaluate};
 use crate::trainer::{Trainer, masked};
-use crate::{Engine, Result, Value};
+use crate::{Engine, Result};
 
 /// What becomes of the model where one group is cut.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,6 +36,23 @@ pub struct Point {
     pub evaluation: Evaluation,
 }
 
+/// Loss and accuracy with everything that is not kept set to zero.
+///
+/// # Errors
+/// When data does not fit the model.
+pub fn loss_without<B: Engine>(
+    trainer: &mut Trainer<B>,
+    data: &Arc<dyn Dataset>,
+    keeps: &Keeps,
+    batch_size: usize,
+) -> Result<Evaluation> {
+    let values = masked(trainer, keeps)?;
+    let whole = trainer.replace_values(values);
+    let evaluation = evaluate(trainer, data, batch_size);
+    trainer.replace_values(whole);
+    evaluation
+}
+
 /// Measures every group that has scores: slices of what scores least are set to zero, and the model
 /// runs. `watch` is told how many of how many runs are done.
 ///
@@ -51,7 +68,6 @@ pub fn sensitivity<B: Engine>(
     let groups = trainer.model().groups();
     let wanted: Vec<GroupId> =
         groups.iter().map(|(id, _)| id).filter(|&id| scores.get(id).is_some()).collect();
-    let whole: Vec<Value<B>> = trainer.values().to_vec();
     let (mut curves, runs) = (Vec::new(), wanted.len() * ratios.len());
     for &id in &wanted {
         let found = scores.get(id).unwrap_or_default();
@@ -62,11 +78,9 @@ pub fn sensitivity<B: Engine>(
             let gone = ((order.len() as f64 * ratio) as usize).min(order.len() - 1);
             let mut kept = order[gone..].to_vec();
             kept.sort_unstable();
-            let values = masked(trainer, &Keeps::from([(id, kept)]))?;
-            trainer.replace_values(values);
-            let evaluation = evaluate(trainer, data, batch_size);
-            trainer.replace_values(whole.clone());
-            points.push(Point { ratio, evaluation: evaluation? });
+            let keeps = Keeps::from([(id, kept)]);
+            let evaluation = loss_without(trainer, data, &keeps, batch_size)?;
+            points.push(Point { ratio, evaluation });
             watch(curves.len() * ratios.len() + points.len(), runs);
         }
         let group = trainer.model().groups().get(id);

@@ -86,7 +86,7 @@ impl<'a, B: Engine> Game<'a, B> {
         wanted.extend(linear.iter().map(|found| found.point.slot));
         wanted.extend(&changed);
         wanted.push(output);
-        let mut memory = program.memory(trainer.values(), inputs)?;
+        let mut memory = program.memory(trainer.values(), trainer.fit_inputs(inputs))?;
         let schedule = program.schedule(&memory.known(), &wanted);
         let mut cx = Context::new(trainer.device().clone());
         let values = program.run(&schedule, &mut memory, &mut cx)?;

@@ -8,7 +8,7 @@ use burn_autodiff::Autodiff;
 use burn_backend::TensorMetadata;
 use burn_backend::backend::AutodiffBackend;
 use burn_backend::tensor::{Device, FloatTensor};
-use secateur::graph::ParamId;
+use secateur::graph::{ParamId, ValueId};
 use secateur::group::Keeps;
 use secateur::onnx::Hints;
 use secateur::tensor::{Keep, TensorView};
@@ -162,9 +162,9 @@ impl<B: Engine> Trainer<B> {
         &self.values
     }
 
-    /// Puts other tensors of the same shapes in place of all stored ones.
-    pub(crate) fn replace_values(&mut self, values: Vec<Value<B>>) {
-        self.values = values;
+    /// Puts other tensors of the same shapes in place of all stored ones, and returns those.
+    pub(crate) fn replace_values(&mut self, values: Vec<Value<B>>) -> Vec<Value<B>> {
+        std::mem::replace(&mut self.values, values)
     }
 
     /// How it is trained.
@@ -264,6 +264,31 @@ impl<B: Engine> Trainer<B> {
         Ok(outcome)
     }
 
+    /// Inputs as the model takes them: as many elements per sample in another shape get its shape, and
+    /// integers become real numbers where it asks for these.
+    pub(crate) fn fit_inputs(&self, inputs: Vec<Value<B>>) -> Vec<Value<B>> {
+        let graph = self.model.graph();
+        let fit = |(value, &id): (Value<B>, &ValueId)| {
+            let input = graph.value(id);
+            let value = match (input.dtype, value) {
+                (Some(dtype), Value::Int(ints)) if dtype.is_float() => {
+                    Value::Float(Value::<B>::Int(ints).to_float())
+                }
+                (_, value) => value,
+            };
+            let (shape, expected) = (value.shape(), graph.shape(id));
+            let Some(&samples) = shape.first().filter(|_| shape.len() != expected.len()) else {
+                return value;
+            };
+            let wanted: Vec<usize> = expected.iter().skip(1).map(|extent| extent.size).collect();
+            match wanted.iter().product::<usize>() == shape[1..].iter().product::<usize>() {
+                true if !expected.is_empty() => value.reshape([vec![samples], wanted].concat()),
+                _ => value,
+            }
+        };
+        inputs.into_iter().zip(&graph.inputs).map(fit).collect()
+    }
+
     /// The gradients of the loss, by parameter; `None` where the loss does not depend on one. In
     /// training, running statistics move.
     ///
@@ -282,6 +307,7 @@ impl<B: Engine> Trainer<B> {
                 *leaf = leaf.clone().require_grad();
             }
         }
+        let inputs = self.fit_inputs(inputs);
         let taught = self.teacher.as_ref().map(|teacher| teacher.run(inputs.clone(), &self.device));
         let inputs = inputs.into_iter().map(lift).collect();
         let mut memory = self.program.memory(&leaves, inputs)?;
@@ -343,7 +369,7 @@ impl<B: Engine> Trainer<B> {
     /// # Errors
     /// When the batch does not fit the model.
     pub fn evaluate(&self, (inputs, target): (Vec<Value<B>>, Value<B>)) -> Result<Outcome> {
-        let mut memory = self.program.memory(&self.values, inputs)?;
+        let mut memory = self.program.memory(&self.values, self.fit_inputs(inputs))?;
         let mut cx = Context::<B>::new(self.device.clone());
         let output = first(self.program.run(&self.schedule, &mut memory, &mut cx)?)?;
         let loss = self.options.loss.apply(output.clone(), target.clone())?;
@@ -362,7 +388,8 @@ impl<B: Engine> Trainer<B> {
         batches: &mut dyn Iterator<Item = Result<Vec<Value<B>>>>,
     ) -> Result<()> {
         for (count, inputs) in (1..).zip(batches) {
-            let mut memory = self.program.memory(&self.values, inputs?)?;
+            let inputs = self.fit_inputs(inputs?);
+            let mut memory = self.program.memory(&self.values, inputs)?;
             let mut cx = Context::<B>::new(self.device.clone());
             cx.training = true;
             cx.drops = false;

@@ -18,6 +18,9 @@ pub(crate) struct ArrayDataset {
     kind: Kind,
 }
 
+/// What arrays of targets are called, where nothing is said.
+const TARGETS: [&str; 4] = ["y", "labels", "targets", "target"];
+
 /// What the targets are.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -51,7 +54,8 @@ impl Dataset for ArrayDataset {
 
     fn batch(&self, indices: &[usize], _augment: Option<u64>) -> Result<Batch> {
         check_indices(indices, self.len())?;
-        let inputs = self.inputs.iter().map(|input| self.rows(input, indices));
+        let inputs =
+            self.inputs.iter().map(|input| Ok(pixels(&input.1, self.rows(input, indices)?)));
         let target = self.target.as_ref().map(|target| self.rows(target, indices)).transpose()?;
         let target = target.map(|target| match self.kind {
             Kind::Numbers => to_floats(target),
@@ -72,6 +76,19 @@ impl ArrayDataset {
     fn rows(&self, (name, array): &(String, RawArray), indices: &[usize]) -> Result<Array> {
         let rows = array.rows(indices).and_then(|rows| check_finite(&rows, indices).map(|()| rows));
         rows.map_err(|error| error.at(format!("`{}`, array `{name}`", self.path.display())))
+    }
+}
+
+/// Bytes of three axes or more are pixels: real numbers in 0..1.
+fn pixels(stored: &RawArray, rows: Array) -> Array {
+    if !stored.is_bytes() || rows.shape().len() < 3 {
+        return rows;
+    }
+    match to_floats(rows) {
+        Array::Float(values, shape) => {
+            Array::Float(values.into_iter().map(|value| value / 255.0).collect(), shape)
+        }
+        other => other,
     }
 }
 
@@ -105,7 +122,7 @@ fn take_target(
 ) -> Result<Option<(String, RawArray)>> {
     match &options.target {
         Some(name) => take(path, arrays, name).map(Some),
-        None => Ok(take(path, arrays, "y").ok()),
+        None => Ok(TARGETS.iter().find_map(|name| take(path, arrays, name).ok())),
     }
 }
 

@@ -91,6 +91,11 @@ impl RawArray {
         self.shape.first().copied().unwrap_or(0)
     }
 
+    /// Whether elements are unsigned bytes.
+    pub(crate) fn is_bytes(&self) -> bool {
+        matches!(self.element, Element::U8)
+    }
+
     /// The bytes of all elements.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.data
