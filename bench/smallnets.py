@@ -3,8 +3,8 @@
     python bench/smallnets.py OUT-FOLDER
 
 `mlp.onnx` is TorchPruner's untrained perceptron (784-2024-2024-10, LeakyReLU, PyTorch's default
-initialization); `convnet.onnx` its convolutional network for Fashion-MNIST, untrained; `residual.onnx`
-an untrained copy of the network that `models/fashion-cnn.onnx` was trained from, batch norms unfolded.
+initialization); `convnet.onnx` its convolutional network for Fashion-MNIST, untrained;
+`residual.onnx` an untrained copy of the network behind `models/fashion-cnn.onnx`, with batch norms.
 """
 
 import argparse

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+import engine
+import operators
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-import engine
-import operators
 import tool
 
 FOLDER = tool.ROOT / "crates" / "secateur" / "tests" / "fixtures"

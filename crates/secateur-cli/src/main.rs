@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    secateur_train::silence_refusals();
     ExitCode::from(secateur_cli::run(std::env::args_os()))
 }

@@ -28,6 +28,6 @@ mod value;
 pub mod verify;
 
 pub use backend::{Cpu, Engine};
-pub use program::{Block, Context, Program, Slot, Step, Stored};
+pub use program::{Block, Context, Program, Slot, Step, Stored, silence_refusals};
 pub use secateur::{Error, ErrorKind, Result};
 pub use value::Value;

@@ -343,6 +343,22 @@ pub(crate) fn run_block<B: Engine>(
     block.outputs.iter().map(|slot| memory.get(*slot).ok_or_else(unmade)).collect()
 }
 
+thread_local! {
+    /// Whether this thread is inside of a step.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps panics inside of steps, which become errors, from being printed. For programs that are
+/// the only one to set a panic hook.
+pub fn silence_refusals() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !INSIDE.get() {
+            usual(info);
+        }
+    }));
+}
+
 fn execute<B: Engine>(
     step: &Step,
     memory: &mut Memory<B>,
@@ -365,7 +381,10 @@ fn execute<B: Engine>(
     dropped.iter().for_each(|slot| memory.values[slot.index()] = None);
     cx.operands.clone_from(&step.inputs);
     let run = AssertUnwindSafe(|| step.op.run(cx, Inputs::new(values)));
-    let results = match catch_unwind(run) {
+    INSIDE.set(true);
+    let results = catch_unwind(run);
+    INSIDE.set(false);
+    let results = match results {
         Ok(results) => results,
         Err(panic) => Err(Error::unsupported(reason(&*panic))),
     };

@@ -1,10 +1,25 @@
 use crate::support::folder;
 
+const VERBS: [&str; 12] = [
+    "inspect",
+    "groups",
+    "why",
+    "prune",
+    "apply",
+    "mask",
+    "verify",
+    "evaluate",
+    "score",
+    "sensitivity",
+    "train",
+    "completions",
+];
+
 #[test]
 fn help_teaches_by_example() {
     let folder = folder();
     insta::assert_snapshot!("help", folder.text("--help"));
-    for verb in ["inspect", "groups", "why", "prune", "apply", "mask", "completions"] {
+    for verb in VERBS {
         let help = folder.text(&format!("{verb} --help"));
         assert!(help.contains("Examples:"), "{verb}");
         insta::assert_snapshot!(format!("help-{verb}"), help);

@@ -9,3 +9,4 @@ mod files;
 mod help;
 mod support;
 mod text;
+mod training;
