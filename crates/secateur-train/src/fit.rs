@@ -260,16 +260,16 @@ impl<'a> Run<'a> {
     ) -> Result<()> {
         let step = trainer.steps();
         if let Some(cut) = &self.options.cut
-            && step % cut.every == 0
+            && step.is_multiple_of(cut.every)
             && step / cut.every <= cut.times as u64
             && let Some(record) = self.cut(trainer, cut, state)?
         {
             state.cuts.push(record);
             watch(&Event::Cut(&record));
         }
-        let ends = step % self.batches == 0;
+        let ends = step.is_multiple_of(self.batches);
         if let Some((folder, every)) = &self.options.checkpoint
-            && step % every == 0
+            && step.is_multiple_of(*every)
             && !ends
         {
             checkpoint::write(folder, trainer, state)?;

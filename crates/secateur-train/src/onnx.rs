@@ -541,7 +541,7 @@ mod tests {
             |bits, bias, zeros| [0x38, 0x01, 0x7e, 0xc0].map(|c| float8(c, bits, bias, zeros));
         assert_eq!(numbers(4, 7, true), [1.0, 0.001953125, 448.0, -2.0]);
         assert_eq!(numbers(4, 8, false), [0.5, 0.0009765625, 224.0, -1.0]);
-        assert_eq!(numbers(5, 15, true)[..2], [0.5, 1.52587890625e-5]);
+        assert_eq!(numbers(5, 15, true)[..2], [0.5, 1.525_878_9e-5]);
         assert!(float8(0x7f, 4, 7, true).is_nan() && float8(0x80, 5, 16, false).is_nan());
         assert_eq!(float8(0x7c, 5, 15, true), f32::INFINITY);
     }

@@ -1,5 +1,6 @@
 //! A model as a list of steps on tensors, and running it.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

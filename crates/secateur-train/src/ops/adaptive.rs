@@ -41,7 +41,7 @@ impl AdaptivePool {
         if windows == size {
             return Ok(x);
         }
-        if size % windows == 0 {
+        if size.is_multiple_of(windows) {
             let (lead, tail) = (&shape[..axis], &shape[axis + 1..]);
             let x = x.reshape([lead, &[windows, size / windows], tail].concat());
             let pooled = self.reduce(x, axis + 1)?;

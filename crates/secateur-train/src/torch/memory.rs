@@ -19,7 +19,7 @@ pub(crate) enum Back {
     /// All of its elements are shown, with axes in this order.
     Permute(Vec<i64>),
     /// The operator puts operand 1 into operand 0; further operands are those of the view.
-    Put(Op),
+    Put(Box<Op>),
     /// Elements are shown more than once.
     Repeated,
     /// It may be a copy, which depends on strides.
@@ -120,7 +120,7 @@ fn put(view: &View, whole: Slot, part: Slot, builder: &mut Builder) -> Result<Sl
         }
         Back::Put(op) => {
             let operands = [vec![Some(whole), Some(part)], view.rest.clone()].concat();
-            builder.emit(op.clone(), operands)
+            builder.emit((**op).clone(), operands)
         }
         Back::Repeated => {
             return Err(Error::unsupported("it writes memory that is shown more than once"));

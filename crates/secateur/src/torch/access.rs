@@ -119,10 +119,12 @@ impl Node {
 impl Argument {
     /// The tensors and computed integers that it names.
     pub fn names(&self) -> Vec<&str> {
-        let named = |int| match int {
-            &Int::Name(ref name) => Some(name.as_str()),
-            &Int::Number(_) => None,
-        };
+        fn named(int: &Int) -> Option<&str> {
+            match int {
+                Int::Name(name) => Some(name),
+                Int::Number(_) => None,
+            }
+        }
         match self {
             Argument::Int(int) => named(int).into_iter().collect(),
             Argument::Ints(ints) => ints.iter().filter_map(named).collect(),
