@@ -15,7 +15,8 @@ import onnx
 import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
 
-RUN = Path(__file__).parents[1] / "target" / "debug" / "examples" / "run"
+EXAMPLES = Path(__file__).parents[1] / "target" / "debug" / "examples"
+RUN, GRADIENTS = EXAMPLES / "run", EXAMPLES / "gradients"
 WIDE = {"f": np.float32, "i": np.int64, "u": np.int64, "b": np.bool_}
 BATCH = 100
 INTEGERS = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize")
@@ -68,8 +69,8 @@ def truth(case: Case) -> list[np.ndarray | None]:
     return ReferenceEvaluator(source).run(None, case.feeds)
 
 
-def engine(cases: list[Case]) -> Iterable[list[np.ndarray] | str]:
-    """What the engine makes of every case, or why it does not."""
+def call(binary: Path, cases: list[Case]) -> Iterable[tuple[str, Path]]:
+    """What a binary says of every case, and the folder that it wrote to."""
     with tempfile.TemporaryDirectory() as folder:
         triples = []
         for number, case in enumerate(cases):
@@ -83,16 +84,33 @@ def engine(cases: list[Case]) -> Iterable[list[np.ndarray] | str]:
             for index, array in enumerate(case.feeds.values()):
                 np.save(place / "in" / f"{index}.npy", plain(array), allow_pickle=False)
             triples += [path, place / "in", place / "out"]
-        done = subprocess.run([RUN, *triples], capture_output=True, text=True, check=False)
+        done = subprocess.run([binary, *triples], capture_output=True, text=True, check=False)
         lines = done.stdout.splitlines()
         for number in range(len(cases)):
-            if number >= len(lines):
-                yield f"crash: {done.stderr[-300:]}"
-            elif lines[number] != "ok":
-                yield lines[number]
+            line = lines[number] if number < len(lines) else f"crash: {done.stderr[-300:]}"
+            yield line, Path(folder) / str(number) / "out"
+
+
+def engine(cases: list[Case]) -> Iterable[list[np.ndarray] | str]:
+    """What the engine makes of every case, or why it does not."""
+    for line, folder in call(RUN, cases):
+        if line != "ok":
+            yield line
+        else:
+            files = sorted(folder.iterdir(), key=lambda file: int(file.stem))
+            yield [np.load(file) for file in files]
+
+
+def gradients(cases: list[Case]) -> Iterable[tuple[Case, list[tuple[float, ...]] | str]]:
+    """Per real operand: a derivative, a difference quotient, and how large the derivative's terms are."""
+    for start in range(0, len(cases), BATCH):
+        batch = cases[start : start + BATCH]
+        for case, (line, _) in zip(batch, call(GRADIENTS, batch), strict=True):
+            if line.startswith(("error", "crash")):
+                yield case, line
             else:
-                files = sorted((Path(folder) / str(number) / "out").iterdir(), key=lambda f: int(f.stem))
-                yield [np.load(file) for file in files]
+                numbers = [float(number) for number in line.split()]
+                yield case, list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
 
 
 def distance(got: np.ndarray, want: np.ndarray) -> float:

@@ -7,6 +7,7 @@ use secateur::onnx::proto;
 
 use super::{Decode, Inputs, Op, Operator};
 use crate::onnx::Node;
+use crate::real::Real;
 use crate::value::{FLOAT, bool_dtype};
 use crate::{Context, Engine, Error, Result, Value};
 
@@ -226,6 +227,11 @@ impl Operator for Binary {
 
 impl Binary {
     pub(crate) fn apply<B: Engine>(self, a: Value<B>, b: Value<B>) -> Result<Value<B>> {
+        if a.rank() == 0 && b.rank() == 0 {
+            // Burn differentiates no products of tensors without axes.
+            let result = self.apply(a.reshape(vec![1]), b.reshape(vec![1]))?;
+            return Ok(result.reshape(Vec::new()));
+        }
         let (a, b) = level(a, b);
         match (a, b) {
             (a @ Value::Float(_), b @ Value::Int(_)) if self == Binary::Pow => {
@@ -262,8 +268,16 @@ impl Binary {
             Binary::Mul => B::float_mul(a, b),
             Binary::Div => B::float_div(a, b),
             Binary::Pow => power::<B>(a, b)?,
-            Binary::Min => B::float_sub(a.clone(), B::relu(B::float_sub(a, b))),
-            Binary::Max => B::float_add(a.clone(), B::relu(B::float_sub(b, a))),
+            Binary::Min => {
+                let (a, b) = same_floats::<B>(a, b);
+                let less = B::float_lower(b.clone(), a.clone(), dtype);
+                B::float_mask_where(a, less, b)
+            }
+            Binary::Max => {
+                let (a, b) = same_floats::<B>(a, b);
+                let more = B::float_greater(b.clone(), a.clone(), dtype);
+                B::float_mask_where(a, more, b)
+            }
             Binary::Mod => B::float_remainder(a, b),
             Binary::Fmod => {
                 let times = B::float_trunc(B::float_div(a.clone(), b.clone()));
@@ -331,6 +345,9 @@ fn power<B: Engine>(a: FloatTensor<B>, b: FloatTensor<B>) -> Result<FloatTensor<
     if b.shape().num_elements() != 1 {
         return Ok(B::float_powf(a, b));
     }
+    if B::float_is_require_grad(&b) {
+        return learned_power::<B>(a, b);
+    }
     let rank = a.shape().num_dims().max(b.shape().num_dims());
     let exponent = Value::<B>::Float(B::float_detach(b)).to_floats()?[0];
     let a = Value::<B>::Float(a);
@@ -342,6 +359,16 @@ fn power<B: Engine>(a: FloatTensor<B>, b: FloatTensor<B>) -> Result<FloatTensor<
         -0.5 => B::float_recip(B::float_sqrt(a)),
         _ => B::float_powf_scalar(a, f64::from(exponent).into()),
     })
+}
+
+/// A power of one exponent that is learned: its gradient counts where the base is positive.
+fn learned_power<B: Engine>(a: FloatTensor<B>, b: FloatTensor<B>) -> Result<FloatTensor<B>> {
+    let constant = B::float_detach(b.clone());
+    let result = Real::<B>(power::<B>(a.clone(), constant.clone())?);
+    let logarithm =
+        Real::<B>(B::float_clamp_min(B::float_detach(a), f64::from(f32::MIN_POSITIVE).into()));
+    let slope = result.clone().detach() * logarithm.apply(Unary::Log);
+    Ok((result + (Real(b) - Real(constant)) * slope).0)
 }
 
 /// Two tensors with as many axes: those with fewer get axes of size 1 in front.
@@ -360,6 +387,14 @@ pub(crate) fn level<B: Engine>(a: Value<B>, b: Value<B>) -> (Value<B>, Value<B>)
 /// The shape that tensors of as many axes broadcast to.
 pub(crate) fn common(a: &[usize], b: &[usize]) -> Vec<usize> {
     a.iter().zip(b).map(|(&a, &b)| if a == 1 { b } else { a }).collect()
+}
+
+fn same_floats<B: Engine>(
+    a: FloatTensor<B>,
+    b: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let shape = common(a.shape().as_slice(), b.shape().as_slice());
+    (B::float_expand(a, shape.clone().into()), B::float_expand(b, shape.into()))
 }
 
 fn same_ints<B: Engine>(a: IntTensor<B>, b: IntTensor<B>) -> (IntTensor<B>, IntTensor<B>) {
@@ -411,6 +446,15 @@ pub struct Clip {
 impl Operator for Clip {
     fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
         let value = inputs.take(0)?;
+        if self.is_learned(&inputs) {
+            let mut result = value;
+            for (index, bound) in [(1, Binary::Max), (2, Binary::Min)] {
+                if let Some(number) = inputs.optional(index) {
+                    result = bound.apply(result, number)?;
+                }
+            }
+            return Ok(vec![result]);
+        }
         let mut bound = |index: usize, fixed: Option<f64>| -> Result<Option<f64>> {
             let Some(given) = inputs.optional(index) else { return Ok(fixed) };
             Ok(given.to_floats()?.first().map(|&bound| f64::from(bound)))
@@ -434,6 +478,16 @@ impl Operator for Clip {
             }
             Value::Bool(_) => return Err(Error::unsupported("bounds of truth values")),
         }])
+    }
+}
+
+impl Clip {
+    /// Whether a gradient is asked for of a bound.
+    fn is_learned<B: Engine>(&self, inputs: &Inputs<B>) -> bool {
+        [1, 2].into_iter().any(|index| match inputs.get(index) {
+            Some(Value::Float(bound)) => B::float_is_require_grad(bound),
+            _ => false,
+        })
     }
 }
 

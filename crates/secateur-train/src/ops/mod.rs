@@ -68,6 +68,11 @@ impl<B: Engine> Inputs<B> {
         self.values.get_mut(index)?.take()
     }
 
+    /// A look at operand `index`, if it is given and not yet taken.
+    pub fn get(&self, index: usize) -> Option<&Value<B>> {
+        self.values.get(index)?.as_ref()
+    }
+
     /// Operand `index` as real numbers.
     pub(crate) fn real(&mut self, index: usize) -> Result<Real<B>> {
         self.take(index)?.float().map(Real)
