@@ -101,16 +101,35 @@ def engine(cases: list[Case]) -> Iterable[list[np.ndarray] | str]:
             yield [np.load(file) for file in files]
 
 
-def gradients(cases: list[Case]) -> Iterable[tuple[Case, list[tuple[float, ...]] | str]]:
-    """Per real operand: a derivative, a difference quotient, and how large the derivative's terms are."""
+class Slope(NamedTuple):
+    """What is known of the gradient of a real operand."""
+
+    operand: str
+    derivative: float
+    quotient: float
+    """The difference quotient in the same direction."""
+    size: float
+    """How large the terms of the derivative are."""
+
+    def apart(self) -> float:
+        gap = abs(self.derivative - self.quotient)
+        return gap / max(self.size, abs(self.quotient), 1e-2)
+
+
+def gradients(cases: list[Case]) -> Iterable[tuple[Case, list[Slope] | str, dict[str, np.ndarray]]]:
+    """Per case its slopes, or why there are none, and the gradients of its inputs."""
     for start in range(0, len(cases), BATCH):
         batch = cases[start : start + BATCH]
-        for case, (line, _) in zip(batch, call(GRADIENTS, batch), strict=True):
+        for case, (line, folder) in zip(batch, call(GRADIENTS, batch), strict=True):
             if line.startswith(("error", "crash")):
-                yield case, line
-            else:
-                numbers = [float(number) for number in line.split()]
-                yield case, list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+                yield case, line, {}
+                continue
+            words = line.split()
+            rows = zip(*(words[start::4] for start in range(4)), strict=True)
+            slopes = [Slope(row[0], *map(float, row[1:])) for row in rows]
+            names = list(case.feeds)
+            found = {names[int(file.stem)]: np.load(file) for file in folder.iterdir()}
+            yield case, slopes, found
 
 
 def distance(got: np.ndarray, want: np.ndarray) -> float:

@@ -1,16 +1,18 @@
 """Models of one node each, over shapes, attributes, types and versions, for every operator.
 
-`operators.py [NAME…]` runs them on the engine and prints how far it is from ONNX Runtime.
+`operators.py [NAME…]` runs them on the engine and prints how far it is from ONNX Runtime;
+`operators.py --write FOLDER` writes their models.
 """
 
 import itertools
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from engine import Case, compare, truth
+from engine import Case, Slope, compare, truth
 
 F = np.float32
 CASES: dict[str, Callable[[np.random.Generator], Iterator[Case]]] = {}
@@ -1188,11 +1190,48 @@ def cases(names: list[str] | None = None, seed: int = 0) -> Iterator[Case]:
         yield from CASES[name](np.random.default_rng(seed))
 
 
+KINKS = {"Round", "Range", "OneHot", "Unique", "MelWeightMatrix", "Floor", "Ceil"}
+"""Operators with no gradients worth a name, or steps at the numbers of the cases."""
+ROUNDED = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
+CONSTANTS = {
+    "Resize": {"x1", "x2"},
+    "Upsample": {"x1"},
+    "Pad": {"x2"},
+    "RoiAlign": {"x1"},
+    "MaxRoiPool": {"x1"},
+}
+"""Operands that are read as constants."""
+
+
+def differentiable(case: Case) -> bool:
+    """Whether difference quotients of a case tell its gradients."""
+    kind = case.name.split("-", 1)[0]
+    words = ("clip=", "training_mode=1")
+    return kind not in KINKS | ROUNDED and not any(word in case.name for word in words)
+
+
+def slopes_of(case: Case, found: list[Slope]) -> list[Slope]:
+    """Those of operands that have gradients."""
+    constants = CONSTANTS.get(case.name.split("-", 1)[0], set())
+    return [slope for slope in found if slope.operand not in constants]
+
+
 def passes(case: Case, found: float | str) -> bool:
     return not isinstance(found, str) and found <= case.tolerance
 
 
+def write(folder: Path) -> None:
+    """The models of all cases as files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, case in enumerate(cases()):
+        path = folder / f"{case.name.split('-')[0]}_{number}.onnx"
+        path.write_bytes(case.model.SerializeToString())
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--write"]:
+        write(Path(sys.argv[2]))
+        return
     worst: dict[str, list] = {}
     for case, found in compare(list(cases(sys.argv[1:]))):
         kind = case.name.split("-", 1)[0]

@@ -1,7 +1,7 @@
 //! Gradients of models, and differences in their place: `gradients MODEL INPUTS OUTPUTS`, as often as
 //! there are such triples, with folders as of the example `run`. What is differentiated is the sum of
 //! all elements of real outputs, element `i` of output `k` times `cos(0.7·i + 1.3·k)`. The gradients of
-//! real inputs go to `OUTPUTS`. It prints one line per model: per real operand the derivative in the
+//! real inputs go to `OUTPUTS`. It prints one line per model: per real operand its name, the derivative in the
 //! direction `sin(1.1·i + 0.3·k + 0.5)`, the difference quotient that is nearest to it, and how large
 //! its terms are; or why not.
 
@@ -53,7 +53,9 @@ fn check(model: &str, inputs: &Path, outputs: &Path) -> Outcome<String> {
                 nearest = quotient;
             }
         }
-        line += &format!("{derivative} {nearest} {size} ");
+        let slots = program.stored.iter().map(|stored| stored.slot).chain(program.inputs.clone());
+        let name = slots.map(|slot| &program.names[slot.index()]).nth(index).ok_or("no name")?;
+        line += &format!("{name} {derivative} {nearest} {size} ");
         if let Some(input) = index.checked_sub(stored) {
             let gradient = Value::<Cpu>::of_floats(gradient, shape, &Default::default());
             fs::write(outputs.join(format!("{input}.npy")), bytes(gradient)?)?;

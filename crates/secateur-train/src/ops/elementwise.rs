@@ -216,6 +216,13 @@ impl Operator for Binary {
         let operator = if *self == Binary::Mean { Binary::Add } else { *self };
         let mut result = first;
         for value in values {
+            if let (Binary::Pow, Value::Float(exponent)) = (self, &value)
+                && B::float_is_require_grad(exponent)
+                && exponent.shape().num_elements() == 1
+            {
+                let (a, b) = level(result, value);
+                return Ok(vec![Value::Float(learned_power::<B>(a.float()?, b.float()?)?)]);
+            }
             result = operator.apply(result, value)?;
         }
         if *self == Binary::Mean {
@@ -344,9 +351,6 @@ impl Binary {
 fn power<B: Engine>(a: FloatTensor<B>, b: FloatTensor<B>) -> Result<FloatTensor<B>> {
     if b.shape().num_elements() != 1 {
         return Ok(B::float_powf(a, b));
-    }
-    if B::float_is_require_grad(&b) {
-        return learned_power::<B>(a, b);
     }
     let rank = a.shape().num_dims().max(b.shape().num_dims());
     let exponent = Value::<B>::Float(B::float_detach(b)).to_floats()?[0];

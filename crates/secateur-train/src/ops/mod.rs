@@ -36,7 +36,8 @@ pub struct Inputs<B: Engine> {
 }
 
 impl<B: Engine> Inputs<B> {
-    pub(crate) fn new(values: Vec<Option<Value<B>>>) -> Self {
+    /// Operands in order; `None` for an omitted one.
+    pub fn new(values: Vec<Option<Value<B>>>) -> Self {
         Self { values }
     }
 
