@@ -39,7 +39,7 @@ class Case(NamedTuple):
 
 def plain(array: np.ndarray) -> np.ndarray:
     """An array in a type that the engine computes in."""
-    return np.asarray(array, WIDE[array.dtype.kind] if array.dtype.kind in WIDE else np.float32)
+    return np.asarray(array, WIDE.get(array.dtype.kind, np.float32))
 
 
 def runtime(model: onnx.ModelProto | Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -47,7 +47,9 @@ def runtime(model: onnx.ModelProto | Path, feeds: dict[str, np.ndarray]) -> list
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     options.add_session_config_entry("session.x64quantprecision", "1")
-    graph = (model if isinstance(model, onnx.ModelProto) else onnx.load(model, load_external_data=False)).graph
+    graph = (
+        model if isinstance(model, onnx.ModelProto) else onnx.load(model, load_external_data=False)
+    ).graph
     if not any(node.op_type.startswith(INTEGERS) for node in graph.node):
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
@@ -56,7 +58,7 @@ def runtime(model: onnx.ModelProto | Path, feeds: dict[str, np.ndarray]) -> list
 
 
 def truth(case: Case) -> list[np.ndarray | None]:
-    """What a case should give: by ONNX Runtime, or where that refuses, by the standard's evaluator."""
+    """What a case gives: by ONNX Runtime, or where that refuses, by the standard's evaluator."""
     if case.expected is not None:
         return case.expected
     if not case.standard:
@@ -133,12 +135,15 @@ def gradients(cases: list[Case]) -> Iterable[tuple[Case, list[Slope] | str, dict
 
 
 def distance(got: np.ndarray, want: np.ndarray) -> float:
-    """The largest difference, as a share of the largest element; what is not finite has to agree."""
+    """The largest difference by the largest element; what is not finite has to agree."""
     got, want = got.astype(np.float64), plain(want).astype(np.float64)
     if got.shape != want.shape:
         return np.inf
     ends = ~np.isfinite(want)
-    if not np.array_equal(got[ends], want[ends], equal_nan=True) or not np.isfinite(got[~ends]).all():
+    if (
+        not np.array_equal(got[ends], want[ends], equal_nan=True)
+        or not np.isfinite(got[~ends]).all()
+    ):
         return np.inf
     if not (~ends).any():
         return 0.0
@@ -152,7 +157,7 @@ def compare(cases: list[Case]) -> Iterable[tuple[Case, float | str]]:
         for case, got in zip(batch, engine(batch), strict=True):
             try:
                 wanted = truth(case)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 yield case, f"runtime: {error}"
                 continue
             if isinstance(got, str):

@@ -1,5 +1,7 @@
-"""The engine computes what ONNX Runtime computes, for every operator alone and every fixture, and its
-gradients are those of PyTorch and of difference quotients."""
+"""The engine computes what ONNX Runtime computes, every operator alone and every fixture.
+
+Its gradients are those of PyTorch, and of difference quotients.
+"""
 
 from pathlib import Path
 

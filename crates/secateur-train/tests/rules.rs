@@ -3,6 +3,8 @@
 //! largest element, 1e-4 at most. Models in the folder `$SECATEUR_MODELS` are checked too: those of
 //! `bench/operators.py --write FOLDER` have one node each.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -31,6 +33,13 @@ const LITERALS: &[&str] = &[
     "Split",
     "Tile",
 ];
+
+/// What becomes of an index that goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Cut,
+    Zero,
+}
 
 /// What checks came to, over all nodes.
 #[derive(Default)]
@@ -79,7 +88,7 @@ fn check_model(path: &Path, tally: &mut Tally) {
     for id in graph.node_ids() {
         nodes.entry(graph.node(id).source).or_default().push(graph.node(id));
     }
-    for node in nodes.values().filter_map(|nodes| (nodes.len() == 1).then(|| nodes[0])) {
+    for node in nodes.values().filter(|nodes| nodes.len() == 1).map(|nodes| nodes[0]) {
         let name = |id| graph.value(id).name.as_str();
         let find = |id| program.find(name(id)).filter(|_| !name(id).is_empty());
         let Some(first) = node.outputs.first().and_then(|&id| find(id)) else { continue };
@@ -165,8 +174,8 @@ fn check_node(
         }
         let gone = (index * 7 + place.len()) % size;
         let is_kept = |at: usize| at != gone;
-        let cut = |value: &Value<Cpu>, dims: &[Dim], zero: bool| {
-            change(value, rule, dims, index, &is_kept, zero)
+        let cut = |value: &Value<Cpu>, dims: &[Dim], how: Change| {
+            change(value, rule, dims, index, &is_kept, how)
         };
         let mut smaller = operands.clone();
         let mut zeroed = operands.clone();
@@ -176,13 +185,13 @@ fn check_node(
             if spelled.dims.len() != value.rank() {
                 continue;
             }
-            smaller[slot] = Some(cut(value, &spelled.dims, false));
+            smaller[slot] = Some(cut(value, &spelled.dims, Change::Cut));
             let is_zeroed = match factor.kind {
                 Kind::Inner(of) => of.contains(&operand),
                 _ => true,
             };
             if is_zeroed {
-                zeroed[slot] = Some(cut(value, &spelled.dims, true));
+                zeroed[slot] = Some(cut(value, &spelled.dims, Change::Zero));
             }
         }
         let expected = match factor.kind {
@@ -207,7 +216,7 @@ fn check_node(
             if dims.len() != expected.rank() || !has_sizes(rule, dims, &expected.shape()) {
                 continue;
             }
-            let expected = cut(expected, dims, false);
+            let expected = cut(expected, dims, Change::Cut);
             let apart = distance(found, &expected);
             let is_free = !matches!(factor.kind, Kind::Coupled(_));
             *tally
@@ -246,7 +255,7 @@ fn change(
     dims: &[Dim],
     factor: usize,
     is_kept: &dyn Fn(usize) -> bool,
-    zero: bool,
+    how: Change,
 ) -> Value<Cpu> {
     let shape = value.shape();
     let kept: Vec<Vec<bool>> =
@@ -267,29 +276,31 @@ fn change(
         .collect();
     let new: Vec<usize> =
         kept.iter().map(|kept| kept.iter().filter(|kept| **kept).count()).collect();
-    let shape = if zero { shape } else { new };
+    let shape = if how == Change::Zero { shape } else { new };
     let device = Default::default();
     match value {
         Value::Float(_) => Value::of_floats(
-            thinned(value.clone().to_floats().unwrap(), &stays, zero),
+            thinned(value.clone().to_floats().unwrap(), &stays, how),
             shape,
             &device,
         ),
         Value::Int(_) => {
-            Value::of_ints(thinned(value.clone().to_ints().unwrap(), &stays, zero), shape, &device)
+            Value::of_ints(thinned(value.clone().to_ints().unwrap(), &stays, how), shape, &device)
         }
         Value::Bool(_) => {
-            let ints = thinned(value.clone().to_ints().unwrap(), &stays, zero);
+            let ints = thinned(value.clone().to_ints().unwrap(), &stays, how);
             Value::of_bools(ints.into_iter().map(|x| x != 0).collect(), shape, &device)
         }
     }
 }
 
-fn thinned<T: Default + Copy>(values: Vec<T>, stays: &[bool], zero: bool) -> Vec<T> {
+fn thinned<T: Default + Copy>(values: Vec<T>, stays: &[bool], how: Change) -> Vec<T> {
     let pairs = values.into_iter().zip(stays);
-    match zero {
-        true => pairs.map(|(value, &stays)| if stays { value } else { T::default() }).collect(),
-        false => pairs.filter(|(_, stays)| **stays).map(|(value, _)| value).collect(),
+    match how {
+        Change::Zero => {
+            pairs.map(|(value, &stays)| if stays { value } else { T::default() }).collect()
+        }
+        Change::Cut => pairs.filter(|(_, stays)| **stays).map(|(value, _)| value).collect(),
     }
 }
 
