@@ -15,7 +15,8 @@ import onnx
 import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
 
-RUN = Path(__file__).parents[1] / "target" / "debug" / "examples" / "run"
+EXAMPLES = Path(__file__).parents[1] / "target" / "debug" / "examples"
+RUN, GRADIENTS = EXAMPLES / "run", EXAMPLES / "gradients"
 WIDE = {"f": np.float32, "i": np.int64, "u": np.int64, "b": np.bool_}
 BATCH = 100
 INTEGERS = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "DynamicQuantize")
@@ -57,7 +58,7 @@ def runtime(model: onnx.ModelProto | Path, feeds: dict[str, np.ndarray]) -> list
 
 
 def truth(case: Case) -> list[np.ndarray | None]:
-    """What a case should give: by ONNX Runtime, or by the evaluator of the standard."""
+    """What a case gives: by ONNX Runtime, or where that refuses, by the standard's evaluator."""
     if case.expected is not None:
         return case.expected
     if not case.standard:
@@ -70,8 +71,8 @@ def truth(case: Case) -> list[np.ndarray | None]:
     return ReferenceEvaluator(source).run(None, case.feeds)
 
 
-def engine(cases: list[Case]) -> Iterable[list[np.ndarray] | str]:
-    """What the engine makes of every case, or why it does not."""
+def call(binary: Path, cases: list[Case]) -> Iterable[tuple[str, Path]]:
+    """What a binary says of every case, and the folder that it wrote to."""
     with tempfile.TemporaryDirectory() as folder:
         triples = []
         for number, case in enumerate(cases):
@@ -85,18 +86,52 @@ def engine(cases: list[Case]) -> Iterable[list[np.ndarray] | str]:
             for index, array in enumerate(case.feeds.values()):
                 np.save(place / "in" / f"{index}.npy", plain(array), allow_pickle=False)
             triples += [path, place / "in", place / "out"]
-        done = subprocess.run([RUN, *triples], capture_output=True, text=True, check=False)
+        done = subprocess.run([binary, *triples], capture_output=True, text=True, check=False)
         lines = done.stdout.splitlines()
         for number in range(len(cases)):
-            if number >= len(lines):
-                yield f"crash: {done.stderr[-300:]}"
-            elif lines[number] != "ok":
-                yield lines[number]
-            else:
-                files = sorted(
-                    (Path(folder) / str(number) / "out").iterdir(), key=lambda f: int(f.stem)
-                )
-                yield [np.load(file) for file in files]
+            line = lines[number] if number < len(lines) else f"crash: {done.stderr[-300:]}"
+            yield line, Path(folder) / str(number) / "out"
+
+
+def engine(cases: list[Case]) -> Iterable[list[np.ndarray] | str]:
+    """What the engine makes of every case, or why it does not."""
+    for line, folder in call(RUN, cases):
+        if line != "ok":
+            yield line
+        else:
+            files = sorted(folder.iterdir(), key=lambda file: int(file.stem))
+            yield [np.load(file) for file in files]
+
+
+class Slope(NamedTuple):
+    """What is known of the gradient of a real operand."""
+
+    operand: str
+    derivative: float
+    quotient: float
+    """The difference quotient in the same direction."""
+    size: float
+    """How large the terms of the derivative are."""
+
+    def apart(self) -> float:
+        gap = abs(self.derivative - self.quotient)
+        return gap / max(self.size, abs(self.quotient), 1e-2)
+
+
+def gradients(cases: list[Case]) -> Iterable[tuple[Case, list[Slope] | str, dict[str, np.ndarray]]]:
+    """Per case its slopes, or why there are none, and the gradients of its inputs."""
+    for start in range(0, len(cases), BATCH):
+        batch = cases[start : start + BATCH]
+        for case, (line, folder) in zip(batch, call(GRADIENTS, batch), strict=True):
+            if line.startswith(("error", "crash")):
+                yield case, line, {}
+                continue
+            words = line.split()
+            rows = zip(*(words[start::4] for start in range(4)), strict=True)
+            slopes = [Slope(row[0], *map(float, row[1:])) for row in rows]
+            names = list(case.feeds)
+            found = {names[int(file.stem)]: np.load(file) for file in folder.iterdir()}
+            yield case, slopes, found
 
 
 def distance(got: np.ndarray, want: np.ndarray) -> float:

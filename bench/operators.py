@@ -1,26 +1,28 @@
 """Models of one node each, over shapes, attributes, types and versions, for every operator.
 
-`operators.py [NAME…]` runs them on the engine and prints how far it is from ONNX Runtime.
+`operators.py [NAME…]` runs them on the engine and prints how far it is from ONNX Runtime;
+`operators.py --write FOLDER` writes their models.
 """
 
 import itertools
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-from engine import Case, compare, truth
-from onnx import TensorProto, helper, numpy_helper
+from onnx import GraphProto, TensorProto, helper, numpy_helper
+
+from engine import Case, Slope, compare, truth
 
 F = np.float32
 Rng = np.random.Generator
-Make = Callable[[Rng, str], Iterator[Case]]
-CASES: dict[str, Callable[[np.random.Generator], Iterator[Case]]] = {}
+Cases = Iterator[Case]
+CASES: dict[str, Callable[[Rng], Cases]] = {}
 MICROSOFT = "com.microsoft"
 
 
-def operator(*names: str) -> Callable[[Make], Make]:
-    def register(function: Make) -> Make:
+def operator(*names: str) -> Callable[[Callable], Callable]:
+    def register(function: Callable[[Rng, str], Cases]) -> Callable[[Rng, str], Cases]:
         for name in names:
             CASES[name] = lambda rng, name=name: function(rng, name)
         return function
@@ -84,7 +86,7 @@ def node(
     return Case(name, model, feeds, standard=standard, tolerance=tolerance, steps=steps)
 
 
-def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+def normal(rng: Rng, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape).astype(F)
 
 
@@ -103,51 +105,49 @@ DOMAINS = {
 
 
 @operator(
-    *[
-        "Identity",
-        "Abs",
-        "Acos",
-        "Acosh",
-        "Asin",
-        "Asinh",
-        "Atan",
-        "Atanh",
-        "Ceil",
-        "Cos",
-        "Cosh",
-        "Erf",
-        "Exp",
-        "Floor",
-        "IsNaN",
-        "IsInf",
-        "Log",
-        "Neg",
-        "Reciprocal",
-        "Round",
-        "Sign",
-        "Sin",
-        "Sinh",
-        "Sqrt",
-        "Tan",
-        "Tanh",
-        "Relu",
-        "Sigmoid",
-        "Softplus",
-        "Softsign",
-        "Mish",
-        "HardSwish",
-        "HardSigmoid",
-        "LeakyRelu",
-        "Elu",
-        "Celu",
-        "Selu",
-        "ThresholdedRelu",
-        "Shrink",
-        "Gelu",
-        "Swish",
-    ]
+    "Identity",
+    "Abs",
+    "Acos",
+    "Acosh",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "Ceil",
+    "Cos",
+    "Cosh",
+    "Erf",
+    "Exp",
+    "Floor",
+    "IsNaN",
+    "IsInf",
+    "Log",
+    "Neg",
+    "Reciprocal",
+    "Round",
+    "Sign",
+    "Sin",
+    "Sinh",
+    "Sqrt",
+    "Tan",
+    "Tanh",
+    "Relu",
+    "Sigmoid",
+    "Softplus",
+    "Softsign",
+    "Mish",
+    "HardSwish",
+    "HardSigmoid",
+    "LeakyRelu",
+    "Elu",
+    "Celu",
+    "Selu",
+    "ThresholdedRelu",
+    "Shrink",
+    "Gelu",
+    "Swish",
 )
-def unary(rng: Rng, name: str) -> Iterator[Case]:
+def unary(rng: Rng, name: str) -> Cases:
     low, high = DOMAINS.get(name, (-3, 3))
     for shape in ((), (7,), (2, 3, 4), (1, 2, 3, 2, 2)):
         x = rng.uniform(low, high, shape).astype(F)
@@ -172,7 +172,7 @@ def unary(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Mean", "Sum", "PRelu")
-def binary(rng: Rng, name: str) -> Iterator[Case]:
+def binary(rng: Rng, name: str) -> Cases:
     pairs = [((3, 4), (3, 4)), ((2, 3, 4), (4,)), ((2, 1, 4), (3, 1)), ((), (2, 2)), ((5,), ())]
     for a, b in pairs:
         if name == "PRelu" and (len(a) < len(b) or (a, b) == ((2, 1, 4), (3, 1))):
@@ -192,23 +192,23 @@ def binary(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
-def compares(rng: Rng, name: str) -> Iterator[Case]:
+def compares(rng: Rng, name: str) -> Cases:
     yield node(name, [rng.integers(0, 3, (3, 4)).astype(F), rng.integers(0, 3, (4,)).astype(F)])
     yield node(name, [rng.integers(0, 3, (3, 4)), rng.integers(0, 3, (3, 1))])
 
 
 @operator("And", "Or", "Xor")
-def logic(rng: Rng, name: str) -> Iterator[Case]:
+def logic(rng: Rng, name: str) -> Cases:
     yield node(name, [rng.integers(0, 2, (3, 4)) > 0, rng.integers(0, 2, (4,)) > 0])
 
 
 @operator("Not")
-def negation(rng: Rng, name: str) -> Iterator[Case]:
+def negation(rng: Rng, name: str) -> Cases:
     yield node(name, [rng.integers(0, 2, (3, 4)) > 0])
 
 
 @operator("BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot", "BitShift")
-def bits(rng: Rng, name: str) -> Iterator[Case]:
+def bits(rng: Rng, name: str) -> Cases:
     for dtype in (np.uint8, np.uint32) if name == "BitShift" else (np.uint8, np.int32, np.int64):
         x, y = rng.integers(0, 100, (3, 4)).astype(dtype), rng.integers(0, 7, (4,)).astype(dtype)
         if name == "BitShift":
@@ -219,7 +219,7 @@ def bits(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Mod")
-def modulo(rng: Rng, name: str) -> Iterator[Case]:
+def modulo(rng: Rng, name: str) -> Cases:
     yield node(name, [rng.integers(-9, 9, (3, 4)), rng.integers(1, 5, (4,))])
     yield node(name, [rng.integers(-9, 9, (3, 4)), np.array([-3, 2, -5, 4])])
     yield node(name, [rng.integers(-9, 9, (3, 4)), np.array([-3, 2, -5, 4])], fmod=1)
@@ -227,7 +227,7 @@ def modulo(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Where")
-def where(rng: Rng, name: str) -> Iterator[Case]:
+def where(rng: Rng, name: str) -> Cases:
     mask = rng.integers(0, 2, (3, 4)) > 0
     yield node(name, [mask, normal(rng, 3, 4), normal(rng, 4)])
     yield node(name, [mask, normal(rng, 2, 3, 4), np.array(0, F)])
@@ -235,7 +235,7 @@ def where(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Clip")
-def clip(rng: Rng, name: str) -> Iterator[Case]:
+def clip(rng: Rng, name: str) -> Cases:
     x = normal(rng, 3, 4)
     for low, high in ((-0.5, 0.5), (None, 0.2), (-0.3, None), (None, None)):
         bounds = [None if bound is None else np.array(bound, F) for bound in (low, high)]
@@ -245,7 +245,7 @@ def clip(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Cast")
-def cast(rng: Rng, name: str) -> Iterator[Case]:
+def cast(rng: Rng, name: str) -> Cases:
     x = rng.uniform(-100, 100, (3, 4)).astype(F)
     for to in (
         TensorProto.INT64,
@@ -260,13 +260,13 @@ def cast(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("CastLike")
-def cast_like(rng: Rng, name: str) -> Iterator[Case]:
+def cast_like(rng: Rng, name: str) -> Cases:
     yield node(name, [normal(rng, 3), np.array([1])])
     yield node(name, [rng.integers(0, 3, (3,)), np.array([1], F)])
 
 
 @operator("Dropout")
-def dropout(rng: Rng, name: str) -> Iterator[Case]:
+def dropout(rng: Rng, name: str) -> Cases:
     yield node(name, [normal(rng, 3, 4)], outputs=2)
     yield node(name, [normal(rng, 3, 4), np.array(0.3, F)])
 
@@ -275,7 +275,7 @@ def dropout(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("MatMul")
-def matmul(rng: Rng, name: str) -> Iterator[Case]:
+def matmul(rng: Rng, name: str) -> Cases:
     shapes = [((3, 4), (4, 5)), ((2, 3, 4), (4, 5)), ((4,), (4, 5)), ((3, 4), (4,)), ((4,), (4,))]
     shapes += [((2, 1, 3, 4), (5, 4, 2)), ((4,), (2, 4, 3)), ((2, 3, 4), (4,))]
     for a, b in shapes:
@@ -283,7 +283,7 @@ def matmul(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Gemm")
-def gemm(rng: Rng, name: str) -> Iterator[Case]:
+def gemm(rng: Rng, name: str) -> Cases:
     for left, right, bias in itertools.product((0, 1), (0, 1), (None, (), (5,), (3, 1), (3, 5))):
         a = normal(rng, *((4, 3) if left else (3, 4)))
         b = normal(rng, *((5, 4) if right else (4, 5)))
@@ -292,7 +292,7 @@ def gemm(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Einsum")
-def einsum(rng: Rng, name: str) -> Iterator[Case]:
+def einsum(rng: Rng, name: str) -> Cases:
     size = dict(zip("bijklmn", (2, 3, 4, 5, 2, 3, 4), strict=True))
     for equation in (
         "ij,jk->ik",
@@ -318,7 +318,7 @@ def einsum(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Det")
-def det(rng: Rng, name: str) -> Iterator[Case]:
+def det(rng: Rng, name: str) -> Cases:
     for shape in ((1, 1), (2, 2), (3, 3), (2, 4, 4), (2, 2, 5, 5)):
         yield node(name, [normal(rng, *shape)])
 
@@ -329,7 +329,7 @@ SPACES = {1: (9,), 2: (7, 8), 3: (5, 6, 5)}
 
 
 @operator("Conv")
-def conv(rng: Rng, name: str) -> Iterator[Case]:
+def conv(rng: Rng, name: str) -> Cases:
     for axes, space in SPACES.items():
         for group, stride, dilation, pad in (
             (1, 1, 1, 0),
@@ -352,7 +352,7 @@ def conv(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("ConvTranspose")
-def conv_transpose(rng: Rng, name: str) -> Iterator[Case]:
+def conv_transpose(rng: Rng, name: str) -> Cases:
     for axes, space in {1: (5,), 2: (4, 5), 3: (3, 4, 3)}.items():
         for group, stride, dilation, pad, extra in (
             (1, 1, 1, 0, 0),
@@ -376,7 +376,7 @@ def conv_transpose(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("DeformConv")
-def deform_conv(rng: Rng, name: str) -> Iterator[Case]:
+def deform_conv(rng: Rng, name: str) -> Cases:
     for group, places, stride, pad, dilation in ((1, 1, 1, 0, 1), (2, 2, 1, 1, 1), (1, 2, 2, 1, 2)):
         out = [(7 + 2 * pad - 2 * dilation - 1) // stride + 1] * 2
         x, w = normal(rng, 2, 4, 7, 7), normal(rng, 6, 4 // group, 3, 3)
@@ -389,7 +389,7 @@ def deform_conv(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("MaxPool", "AveragePool", "LpPool")
-def pool(rng: Rng, name: str) -> Iterator[Case]:
+def pool(rng: Rng, name: str) -> Cases:
     for axes, space in SPACES.items():
         x = normal(rng, 2, 3, *space)
         for kernel, stride, pad, ceil in (
@@ -420,19 +420,19 @@ def pool(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool")
-def whole_pool(rng: Rng, name: str) -> Iterator[Case]:
+def whole_pool(rng: Rng, name: str) -> Cases:
     for space in SPACES.values():
         yield node(name, [normal(rng, 2, 3, *space)])
 
 
 @operator("MaxUnpool")
-def max_unpool(rng: Rng, name: str) -> Iterator[Case]:
+def max_unpool(rng: Rng, name: str) -> Cases:
     places = np.array([[[[5, 7], [13, 15]], [[16 + 5, 16 + 7], [16 + 13, 16 + 15]]]])
     yield node(name, [normal(rng, 1, 2, 2, 2), places], kernel_shape=[2, 2], strides=[2, 2])
 
 
 @operator("Col2Im")
-def col2im(rng: Rng, name: str) -> Iterator[Case]:
+def col2im(rng: Rng, name: str) -> Cases:
     yield node(name, [normal(rng, 2, 3 * 4, 9), np.array([4, 4]), np.array([2, 2])])
     attributes = {"pads": [1, 0, 1, 0], "strides": [2, 1], "dilations": [1, 2]}
     yield node(
@@ -441,7 +441,7 @@ def col2im(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("RoiAlign")
-def roi_align(rng: Rng, name: str) -> Iterator[Case]:
+def roi_align(rng: Rng, name: str) -> Cases:
     x, rows = normal(rng, 2, 3, 9, 8), np.array([0, 1, 1])
     corners = np.array([[0, 0, 5, 6], [1.5, 2, 7, 8.5], [-1, 3, 3.2, 9]], F)
     for mode, samples, place in itertools.product(
@@ -460,7 +460,7 @@ def roi_align(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("MaxRoiPool")
-def max_roi_pool(rng: Rng, name: str) -> Iterator[Case]:
+def max_roi_pool(rng: Rng, name: str) -> Cases:
     regions = np.array([[0, 0, 0, 5, 6], [1, 1, 2, 7, 8], [1, 0, 3, 3, 9]], F)
     yield node(name, [normal(rng, 2, 3, 9, 8), regions], pooled_shape=[3, 2], spatial_scale=0.8)
 
@@ -469,7 +469,7 @@ def max_roi_pool(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("BatchNormalization")
-def batch_norm(rng: Rng, name: str) -> Iterator[Case]:
+def batch_norm(rng: Rng, name: str) -> Cases:
     for shape in ((2, 3), (2, 3, 5), (2, 3, 4, 5), (2, 3, 2, 2, 3)):
         parts = [normal(rng, 3), normal(rng, 3), normal(rng, 3), np.abs(normal(rng, 3))]
         yield node(name, [normal(rng, *shape), *parts], opset=15, epsilon=1e-3)
@@ -485,7 +485,7 @@ def batch_norm(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
-def layer_norm(rng: Rng, name: str) -> Iterator[Case]:
+def layer_norm(rng: Rng, name: str) -> Cases:
     opset = 23 if name == "RMSNormalization" else 17
     for axis in (-1, 1, -2):
         shape = (2, 3, 4)[axis:]
@@ -496,13 +496,13 @@ def layer_norm(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("InstanceNormalization")
-def instance_norm(rng: Rng, name: str) -> Iterator[Case]:
+def instance_norm(rng: Rng, name: str) -> Cases:
     for space in SPACES.values():
         yield node(name, [normal(rng, 2, 3, *space), normal(rng, 3), normal(rng, 3)])
 
 
 @operator("GroupNormalization")
-def group_norm(rng: Rng, name: str) -> Iterator[Case]:
+def group_norm(rng: Rng, name: str) -> Cases:
     for space in SPACES.values():
         x = normal(rng, 2, 6, *space)
         yield node(name, [x, normal(rng, 6), normal(rng, 6)], opset=21, num_groups=3)
@@ -510,19 +510,19 @@ def group_norm(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("LpNormalization")
-def lp_norm(rng: Rng, name: str) -> Iterator[Case]:
+def lp_norm(rng: Rng, name: str) -> Cases:
     for axis, p in itertools.product((-1, 0, 1), (1, 2)):
         yield node(name, [normal(rng, 2, 3, 4)], opset=22 if axis else 7, axis=axis, p=p)
 
 
 @operator("MeanVarianceNormalization")
-def mean_variance(rng: Rng, name: str) -> Iterator[Case]:
+def mean_variance(rng: Rng, name: str) -> Cases:
     yield node(name, [normal(rng, 2, 3, 4, 5)])
     yield node(name, [normal(rng, 2, 3, 4, 5)], axes=[1, 3])
 
 
 @operator("LRN")
-def lrn(rng: Rng, name: str) -> Iterator[Case]:
+def lrn(rng: Rng, name: str) -> Cases:
     for size in (1, 3, 5):
         yield node(name, [normal(rng, 2, 6, 4, 3)], size=size, alpha=0.3, beta=0.6, bias=1.5)
 
@@ -531,20 +531,18 @@ def lrn(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator(
-    *[
-        "ReduceSum",
-        "ReduceMean",
-        "ReduceMax",
-        "ReduceMin",
-        "ReduceProd",
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceSumSquare",
-        "ReduceLogSum",
-        "ReduceLogSumExp",
-    ]
+    "ReduceSum",
+    "ReduceMean",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceSumSquare",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
 )
-def reduce(rng: Rng, name: str) -> Iterator[Case]:
+def reduce(rng: Rng, name: str) -> Cases:
     x = rng.uniform(0.2, 2, (2, 3, 4)).astype(F)
     for axes, keep in itertools.product(([0], [1, -1], [0, 1, 2]), (0, 1)):
         yield node(name, [x, np.array(axes)], keepdims=keep)
@@ -555,28 +553,28 @@ def reduce(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("ArgMax", "ArgMin")
-def arg(rng: Rng, name: str) -> Iterator[Case]:
+def arg(rng: Rng, name: str) -> Cases:
     x = rng.integers(0, 3, (3, 4, 5)).astype(F)
     for axis, keep, last in itertools.product((0, -1, 1), (0, 1), (0, 1)):
         yield node(name, [x], axis=axis, keepdims=keep, select_last_index=last)
 
 
 @operator("Softmax", "LogSoftmax", "Hardmax")
-def softmax(rng: Rng, name: str) -> Iterator[Case]:
+def softmax(rng: Rng, name: str) -> Cases:
     for axis, opset in itertools.product((0, 1, -1), (11, 13)):
         yield node(name, [normal(rng, 2, 3, 4)], opset=opset, axis=axis)
     yield node(name, [normal(rng, 2, 3, 4)], opset=11)
 
 
 @operator("CumSum")
-def cumsum(rng: Rng, name: str) -> Iterator[Case]:
+def cumsum(rng: Rng, name: str) -> Cases:
     for axis, exclusive, reverse in itertools.product((0, -1), (0, 1), (0, 1)):
         yield node(name, [normal(rng, 3, 4), np.array(axis)], exclusive=exclusive, reverse=reverse)
     yield node(name, [rng.integers(0, 9, (3, 4)), np.array(1)])
 
 
 @operator("TopK")
-def topk(rng: Rng, name: str) -> Iterator[Case]:
+def topk(rng: Rng, name: str) -> Cases:
     x = rng.permutation(60).reshape(3, 4, 5).astype(F)
     for axis, largest in itertools.product((0, 1, -1), (0, 1)):
         yield node(name, [x, np.array([2])], outputs=2, axis=axis, largest=largest)
@@ -587,7 +585,7 @@ def topk(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile")
-def shapes(rng: Rng, name: str) -> Iterator[Case]:
+def shapes(rng: Rng, name: str) -> Cases:
     x = normal(rng, 2, 3, 4)
     if name == "Reshape":
         for target in ([6, 4], [-1], [0, -1], [2, 1, 12], [0, 0, 2, 2]):
@@ -615,7 +613,7 @@ def shapes(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Concat")
-def concat(rng: Rng, name: str) -> Iterator[Case]:
+def concat(rng: Rng, name: str) -> Cases:
     for axis in (0, 1, -1):
         shape = [2, 3, 4]
         parts = []
@@ -626,7 +624,7 @@ def concat(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Split")
-def split(rng: Rng, name: str) -> Iterator[Case]:
+def split(rng: Rng, name: str) -> Cases:
     x = normal(rng, 2, 7, 4)
     yield node(name, [x, np.array([3, 4])], outputs=2, axis=1)
     yield node(name, [x], outputs=3, axis=1, num_outputs=3)
@@ -635,7 +633,7 @@ def split(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Slice")
-def slices(rng: Rng, name: str) -> Iterator[Case]:
+def slices(rng: Rng, name: str) -> Cases:
     x = normal(rng, 5, 6, 7)
     for starts, ends, axes, steps in (
         ([1], [3], None, None),
@@ -652,7 +650,7 @@ def slices(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Pad")
-def pad(rng: Rng, name: str) -> Iterator[Case]:
+def pad(rng: Rng, name: str) -> Cases:
     x = normal(rng, 4, 5, 6)
     for mode in ("constant", "reflect", "edge", "wrap"):
         yield node(name, [x, np.array([1, 0, 2, 0, 3, 1])], opset=19, mode=mode)
@@ -663,13 +661,13 @@ def pad(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("CenterCropPad")
-def center_crop_pad(rng: Rng, name: str) -> Iterator[Case]:
+def center_crop_pad(rng: Rng, name: str) -> Cases:
     for size in itertools.product((3, 4, 5, 6, 7), (4, 7)):
         yield node(name, [normal(rng, 5, 6, 2), np.array(size)], axes=[0, 1])
 
 
 @operator("DepthToSpace", "SpaceToDepth")
-def blocks(rng: Rng, name: str) -> Iterator[Case]:
+def blocks(rng: Rng, name: str) -> Cases:
     x = normal(rng, 2, 12, 4, 6)
     yield node(name, [x], blocksize=2)
     if name == "DepthToSpace":
@@ -677,14 +675,14 @@ def blocks(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Shape", "Size")
-def sizes(rng: Rng, name: str) -> Iterator[Case]:
+def sizes(rng: Rng, name: str) -> Cases:
     yield node(name, [normal(rng, 2, 3, 4)])
     if name == "Shape":
         yield node(name, [normal(rng, 2, 3, 4)], start=1, end=-1)
 
 
 @operator("ConstantOfShape", "Range", "EyeLike")
-def fills(rng: Rng, name: str) -> Iterator[Case]:
+def fills(rng: Rng, name: str) -> Cases:
     if name == "ConstantOfShape":
         yield node(name, [np.array([2, 3])])
         yield node(name, [np.array([2, 3])], value=numpy_helper.from_array(np.array([3])))
@@ -697,7 +695,7 @@ def fills(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Gather", "GatherElements", "GatherND")
-def gather(rng: Rng, name: str) -> Iterator[Case]:
+def gather(rng: Rng, name: str) -> Cases:
     x = normal(rng, 4, 5, 6)
     if name == "Gather":
         for axis, shape in itertools.product((0, 1, -1), ((), (3,), (2, 2))):
@@ -712,7 +710,7 @@ def gather(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("ScatterElements", "ScatterND")
-def scatter(rng: Rng, name: str) -> Iterator[Case]:
+def scatter(rng: Rng, name: str) -> Cases:
     for how in ("none", "add", "mul", "min", "max"):
         x = normal(rng, 4, 5)
         if name == "ScatterElements":
@@ -739,7 +737,7 @@ def scatter(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("OneHot")
-def one_hot(rng: Rng, name: str) -> Iterator[Case]:
+def one_hot(rng: Rng, name: str) -> Cases:
     for axis in (-1, 0, 1):
         yield node(
             name, [rng.integers(-3, 5, (3, 4)), np.array(5), np.array([0.5, 2], F)], axis=axis
@@ -747,24 +745,24 @@ def one_hot(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("NonZero")
-def non_zero(rng: Rng, name: str) -> Iterator[Case]:
+def non_zero(rng: Rng, name: str) -> Cases:
     yield node(name, [rng.integers(0, 2, (3, 4)).astype(F)])
 
 
 @operator("Trilu")
-def trilu(rng: Rng, name: str) -> Iterator[Case]:
+def trilu(rng: Rng, name: str) -> Cases:
     for upper, k in itertools.product((0, 1), (-1, 0, 2)):
         yield node(name, [normal(rng, 2, 4, 5), np.array(k)], upper=upper)
 
 
 @operator("ReverseSequence")
-def reverse_sequence(rng: Rng, name: str) -> Iterator[Case]:
+def reverse_sequence(rng: Rng, name: str) -> Cases:
     yield node(name, [normal(rng, 5, 3, 2), np.array([2, 5, 1])], time_axis=0, batch_axis=1)
     yield node(name, [normal(rng, 3, 5), np.array([2, 5, 1])], time_axis=1, batch_axis=0)
 
 
 @operator("TensorScatter")
-def tensor_scatter(rng: Rng, name: str) -> Iterator[Case]:
+def tensor_scatter(rng: Rng, name: str) -> Cases:
     for mode in ("linear", "circular"):
         first = [1, 3] if mode == "linear" else [3, 4]
         yield node(
@@ -776,20 +774,20 @@ def tensor_scatter(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Compress")
-def compress(rng: Rng, name: str) -> Iterator[Case]:
+def compress(rng: Rng, name: str) -> Cases:
     yield node(name, [normal(rng, 3, 4), np.array([True, False, True])], axis=0)
     yield node(name, [normal(rng, 3, 4), np.array([False, True, True, False, True])])
 
 
 @operator("Unique")
-def unique(rng: Rng, name: str) -> Iterator[Case]:
+def unique(rng: Rng, name: str) -> Cases:
     for is_sorted in (0, 1):
         yield node(name, [rng.integers(0, 4, 12).astype(F)], outputs=4, sorted=is_sorted)
         yield node(name, [rng.integers(0, 2, (6, 2))], outputs=4, sorted=is_sorted, axis=0)
 
 
 @operator("NonMaxSuppression")
-def non_max_suppression(rng: Rng, name: str) -> Iterator[Case]:
+def non_max_suppression(rng: Rng, name: str) -> Cases:
     for centered in (0, 1):
         boxes = rng.uniform(0, 1, (2, 12, 4)).astype(F)
         scores = rng.uniform(0, 1, (2, 3, 12)).astype(F)
@@ -804,7 +802,7 @@ def non_max_suppression(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Resize")
-def resize(rng: Rng, name: str) -> Iterator[Case]:
+def resize(rng: Rng, name: str) -> Cases:
     x = normal(rng, 2, 3, 5, 6)
     modes = (
         "half_pixel",
@@ -863,13 +861,13 @@ def resize(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Upsample")
-def upsample(rng: Rng, name: str) -> Iterator[Case]:
+def upsample(rng: Rng, name: str) -> Cases:
     for mode in ("nearest", "linear"):
         yield node(name, [normal(rng, 2, 3, 4, 5), Constant([1, 1, 2, 3], F)], opset=9, mode=mode)
 
 
 @operator("GridSample")
-def grid_sample(rng: Rng, name: str) -> Iterator[Case]:
+def grid_sample(rng: Rng, name: str) -> Cases:
     for mode, outside, corners in itertools.product(
         ("linear", "nearest", "cubic"), ("zeros", "border", "reflection"), (0, 1)
     ):
@@ -884,7 +882,7 @@ def grid_sample(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("AffineGrid")
-def affine_grid(rng: Rng, name: str) -> Iterator[Case]:
+def affine_grid(rng: Rng, name: str) -> Cases:
     for corners in (0, 1):
         yield node(name, [normal(rng, 2, 2, 3), np.array([2, 3, 4, 5])], align_corners=corners)
         yield node(name, [normal(rng, 2, 3, 4), np.array([2, 3, 4, 5, 3])], align_corners=corners)
@@ -894,7 +892,7 @@ def affine_grid(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("DFT")
-def dft(rng: Rng, name: str) -> Iterator[Case]:
+def dft(rng: Rng, name: str) -> Cases:
     for shape, axis in (((2, 7, 1), 1), ((2, 8, 2), 1), ((2, 5, 4, 1), 2)):
         x = normal(rng, *shape)
         yield node(name, [x], opset=17, axis=axis)
@@ -908,7 +906,7 @@ def dft(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("STFT")
-def stft(rng: Rng, name: str) -> Iterator[Case]:
+def stft(rng: Rng, name: str) -> Cases:
     x, window = normal(rng, 2, 20, 1), np.abs(normal(rng, 8))
     for onesided in (0, 1):
         yield node(name, [x, np.array(3), window], opset=17, onesided=onesided)
@@ -916,13 +914,13 @@ def stft(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("HannWindow", "HammingWindow", "BlackmanWindow")
-def windows(rng: Rng, name: str) -> Iterator[Case]:
+def windows(rng: Rng, name: str) -> Cases:
     for size, periodic in itertools.product((3, 9), (0, 1)):
         yield node(name, [np.array(size)], periodic=periodic)
 
 
 @operator("MelWeightMatrix")
-def mel(rng: Rng, name: str) -> Iterator[Case]:
+def mel(rng: Rng, name: str) -> Cases:
     numbers = [np.array(8), np.array(64), np.array(8000), np.array(0, F), np.array(4000, F)]
     yield node(name, numbers)
     numbers = [np.array(20), np.array(32), np.array(16000), np.array(100, F), np.array(7000, F)]
@@ -935,7 +933,7 @@ GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
 @operator("LSTM", "GRU", "RNN")
-def recurrent(rng: Rng, name: str) -> Iterator[Case]:
+def recurrent(rng: Rng, name: str) -> Cases:
     q, h, i, t, n = GATES[name], 4, 3, 5, 2
     functions = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}[
         name
@@ -988,7 +986,7 @@ def recurrent(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("Attention")
-def attention(rng: Rng, name: str) -> Iterator[Case]:
+def attention(rng: Rng, name: str) -> Cases:
     n, t, s, d, v = 2, 3, 5, 4, 6
     for heads, kv in ((2, 2), (4, 2)):
         for causal, mask, past in itertools.product(
@@ -1048,7 +1046,7 @@ def attention(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("RotaryEmbedding")
-def rotary(rng: Rng, name: str) -> Iterator[Case]:
+def rotary(rng: Rng, name: str) -> Cases:
     for interleaved, width in itertools.product((0, 1), (0, 4)):
         pairs = (width or 8) // 2
         tables = [normal(rng, 10, pairs), normal(rng, 10, pairs)]
@@ -1067,7 +1065,7 @@ def rotary(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator(f"{MICROSOFT}.Attention")
-def fused_attention(rng: Rng, name: str) -> Iterator[Case]:
+def fused_attention(rng: Rng, name: str) -> Cases:
     n, t, i, heads = 2, 4, 6, 2
     masks = {
         None: None,
@@ -1100,7 +1098,7 @@ def fused_attention(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("MultiHeadAttention")
-def multi_head(rng: Rng, name: str) -> Iterator[Case]:
+def multi_head(rng: Rng, name: str) -> Cases:
     n, t, s, heads = 2, 3, 5, 2
     shared = {"domain": MICROSOFT, "num_heads": heads}
     q, k, v = normal(rng, n, t, 8), normal(rng, n, s, 8), normal(rng, n, s, 12)
@@ -1125,7 +1123,7 @@ def multi_head(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("GroupQueryAttention")
-def group_query(rng: Rng, name: str) -> Iterator[Case]:
+def group_query(rng: Rng, name: str) -> Cases:
     n, heads, kv, d = 2, 4, 2, 16
     tables = [normal(rng, 20, d // 2), normal(rng, 20, d // 2)]
     shared = {"domain": MICROSOFT, "num_heads": heads, "kv_num_heads": kv, "outputs": 3}
@@ -1148,11 +1146,118 @@ def group_query(rng: Rng, name: str) -> Iterator[Case]:
         yield node(name, [*new, *past, last, total, *more], **shared, **extra)
 
 
+# Graphs inside nodes
+
+
+Info = tuple[str, int, list]
+
+
+def body(
+    nodes: list, inputs: list[Info], outputs: list[Info], stored: tuple | list = ()
+) -> GraphProto:
+    infos = [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in inputs]
+    results = [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in outputs]
+    return helper.make_graph(nodes, "body", infos, results, list(stored))
+
+
+@operator("Loop")
+def loop(rng: Rng, name: str) -> Cases:
+    """A state that doubles and grows, its squares, and a bound; it reads what stands around it."""
+    real, truth_value = TensorProto.FLOAT, TensorProto.BOOL
+    graph = body(
+        [
+            helper.make_node("Mul", ["state", "two"], ["twice"]),
+            helper.make_node("Add", ["twice", "x2"], ["next"]),
+            helper.make_node("Mul", ["next", "next"], ["square"]),
+            helper.make_node("ReduceMax", ["next"], ["most"], keepdims=0),
+            helper.make_node("Less", ["most", "bound"], ["goes_on"]),
+        ],
+        [("i", TensorProto.INT64, []), ("c", truth_value, []), ("state", real, [3])],
+        [("goes_on", truth_value, []), ("next", real, [3]), ("square", real, [3])],
+        [
+            numpy_helper.from_array(np.array(2, F), "two"),
+            numpy_helper.from_array(np.array(20, F), "bound"),
+        ],
+    )
+    for trips in (1, 3, 9):
+        x = [np.array(trips), np.array(True), np.abs(normal(rng, 3)) + F(0.3)]
+        yield node(name, x, outputs=2, body=graph)
+
+
+@operator("Scan")
+def scan(rng: Rng, name: str) -> Cases:
+    real = TensorProto.FLOAT
+    graph = body(
+        [
+            helper.make_node("Add", ["state", "part"], ["next"]),
+            helper.make_node("Mul", ["next", "part"], ["out"]),
+        ],
+        [("state", real, [3]), ("part", real, [3])],
+        [("next", real, [3]), ("out", real, [3])],
+    )
+    for axis, back in itertools.product((0, 1), (0, 1)):
+        x = normal(rng, 4, 3) if axis == 0 else normal(rng, 3, 4)
+        yield node(
+            name,
+            [normal(rng, 3), x],
+            outputs=2,
+            body=graph,
+            num_scan_inputs=1,
+            scan_input_axes=[axis],
+            scan_input_directions=[back],
+            scan_output_axes=[1],
+            scan_output_directions=[back],
+        )
+
+
+# Chance
+
+
+@operator(
+    "RandomNormal",
+    "RandomUniform",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+)
+def chance(rng: Rng, name: str) -> Cases:
+    """They run; what they give is nobody's to compare."""
+    shape = (
+        {} if name.endswith("Like") or name in ("Bernoulli", "Multinomial") else {"shape": [3, 4]}
+    )
+    inputs = [] if shape else [rng.uniform(0, 1, (3, 4)).astype(F)]
+    yield node(name, inputs, **shape)._replace(expected=[None])
+
+
+@operator("Scatter")
+def old_scatter(rng: Rng, name: str) -> Cases:
+    yield node(
+        name, [normal(rng, 4, 5), np.array([[0, 1, 2], [3, 0, 1]]), normal(rng, 2, 3)], opset=9
+    )
+
+
 # What ONNX Runtime adds
 
 
+@operator("GemmFastGelu", "BiasDropout", "TransposeMatMul")
+def from_parts(rng: Rng, name: str) -> Cases:
+    x, w, b = normal(rng, 2, 3, 4), normal(rng, 4, 5), normal(rng, 5)
+    if name == "GemmFastGelu":
+        expected = truth(node("Gelu", [x @ w + b], approximate="tanh"))
+        yield node(name, [x, w, b], domain=MICROSOFT)._replace(expected=expected)
+    elif name == "BiasDropout":
+        skip, bias = normal(rng, 2, 3, 4), normal(rng, 4)
+        yield node(name, [x, bias, skip], domain=MICROSOFT)._replace(expected=[x + bias + skip])
+    else:
+        expected = [F(0.5) * x.transpose(0, 2, 1) @ w[:3]]
+        yield node(name, [x, w[:3].copy()], domain=MICROSOFT, transA=1, alpha=0.5)._replace(
+            expected=expected
+        )
+
+
 @operator("BiasGelu", "FastGelu", "QuickGelu")
-def biased(rng: Rng, name: str) -> Iterator[Case]:
+def biased(rng: Rng, name: str) -> Cases:
     x, bias = normal(rng, 2, 3, 8), normal(rng, 8)
     if name == "QuickGelu":
         yield node(name, [x], domain=MICROSOFT, alpha=1.3)
@@ -1163,7 +1268,7 @@ def biased(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
-def skip_norm(rng: Rng, name: str) -> Iterator[Case]:
+def skip_norm(rng: Rng, name: str) -> Cases:
     x, skip, bias = normal(rng, 2, 3, 8), normal(rng, 2, 3, 8), normal(rng, 8)
     scale, offset = normal(rng, 8), normal(rng, 8)
     outputs = [True, False, False, True]
@@ -1176,7 +1281,7 @@ def skip_norm(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("EmbedLayerNormalization")
-def embed_norm(rng: Rng, name: str) -> Iterator[Case]:
+def embed_norm(rng: Rng, name: str) -> Cases:
     ids = rng.integers(0, 9, (2, 5)).astype(np.int32)
     segments = rng.integers(0, 2, (2, 5)).astype(np.int32)
     tables = [normal(rng, 9, 8), normal(rng, 6, 8), normal(rng, 2, 8)]
@@ -1188,7 +1293,7 @@ def embed_norm(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("BiasAdd", "BiasSoftmax", "BiasSplitGelu", "GroupNorm", "SkipGroupNorm")
-def unspoken(rng: Rng, name: str) -> Iterator[Case]:
+def unspoken(rng: Rng, name: str) -> Cases:
     """What the runtime has no code for on this machine, from its parts."""
     x, bias = normal(rng, 2, 6, 8), normal(rng, 8)
     if name == "BiasAdd":
@@ -1205,7 +1310,7 @@ def unspoken(rng: Rng, name: str) -> Iterator[Case]:
         yield from group_norms(rng, name)
 
 
-def group_norms(rng: Rng, name: str) -> Iterator[Case]:
+def group_norms(rng: Rng, name: str) -> Cases:
     scale, offset, skip, bias = (
         normal(rng, 6),
         normal(rng, 6),
@@ -1228,7 +1333,7 @@ def group_norms(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("FusedMatMul")
-def fused_matmul(rng: Rng, name: str) -> Iterator[Case]:
+def fused_matmul(rng: Rng, name: str) -> Cases:
     for left, right in itertools.product((0, 1), (0, 1)):
         a = normal(rng, 2, *((4, 3) if left else (3, 4)))
         b = normal(rng, 2, *((5, 4) if right else (4, 5)))
@@ -1238,7 +1343,7 @@ def fused_matmul(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("FusedConv")
-def fused_conv(rng: Rng, name: str) -> Iterator[Case]:
+def fused_conv(rng: Rng, name: str) -> Cases:
     x, w, b = normal(rng, 1, 4, 6, 6), normal(rng, 5, 4, 3, 3), normal(rng, 5)
     for activation, numbers in (
         ("Relu", []),
@@ -1256,14 +1361,14 @@ def fused_conv(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("FusedGemm")
-def fused_gemm(rng: Rng, name: str) -> Iterator[Case]:
+def fused_gemm(rng: Rng, name: str) -> Cases:
     x = [normal(rng, 3, 4), normal(rng, 5, 4), normal(rng, 5)]
     yield node(name, x, domain=MICROSOFT, activation="Relu", transB=1, alpha=0.5)
     yield node(name, x, domain=MICROSOFT, activation="LeakyRelu", activation_alpha=0.2, transB=1)
 
 
 @operator("MatMulNBits")
-def packed(rng: Rng, name: str) -> Iterator[Case]:
+def packed(rng: Rng, name: str) -> Cases:
     for bits, k, zeros in itertools.product((4, 8), (32, 40), (False, True)):
         n, block = 6, 16
         blocks = -(-k // block)
@@ -1280,12 +1385,12 @@ def packed(rng: Rng, name: str) -> Iterator[Case]:
 KINDS = {np.uint8: (0, 256), np.int8: (-128, 128), np.uint16: (0, 65536), np.int16: (-32768, 32768)}
 
 
-def ints(rng: Rng, dtype: type, *shape: int) -> Any:
+def ints(rng: Rng, dtype: type, *shape: int) -> np.ndarray:
     return np.asarray(rng.integers(*KINDS[dtype], shape)).astype(dtype)
 
 
 @operator("QuantizeLinear", "DequantizeLinear")
-def quantize(rng: Rng, name: str) -> Iterator[Case]:
+def quantize(rng: Rng, name: str) -> Cases:
     scale = F(0.05)
     for dtype in KINDS:
         x = normal(rng, 3, 4) * 5 if name == "QuantizeLinear" else ints(rng, dtype, 3, 4)
@@ -1311,13 +1416,13 @@ def quantize(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("DynamicQuantizeLinear")
-def dynamic(rng: Rng, name: str) -> Iterator[Case]:
+def dynamic(rng: Rng, name: str) -> Cases:
     for offset in (-5, 0, 5):
         yield node(name, [normal(rng, 3, 4) + F(offset)], outputs=3)
 
 
 @operator("MatMulInteger", "QLinearMatMul", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
-def integer_matmul(rng: Rng, name: str) -> Iterator[Case]:
+def integer_matmul(rng: Rng, name: str) -> Cases:
     for left, right, many in itertools.product(
         (np.uint8, np.int8), (np.uint8, np.int8), (False, True)
     ):
@@ -1363,7 +1468,7 @@ def integer_matmul(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("ConvInteger", "QLinearConv")
-def integer_conv(rng: Rng, name: str) -> Iterator[Case]:
+def integer_conv(rng: Rng, name: str) -> Cases:
     for right, group, many in itertools.product((np.uint8, np.int8), (1, 2), (False, True)):
         x, w = ints(rng, np.uint8, 2, 4, 6, 7), ints(rng, right, 6, 4 // group, 3, 3)
         zero = Constant(np.zeros(6, right) if many else np.array(2, right))
@@ -1395,7 +1500,7 @@ def integer_conv(rng: Rng, name: str) -> Iterator[Case]:
             )
 
 
-def codes(rng: Rng, dtype: type, *shape: int) -> Any:
+def codes(rng: Rng, dtype: type, *shape: int) -> list:
     return [
         ints(rng, dtype, *shape),
         Constant(F(rng.uniform(0.01, 0.05))),
@@ -1404,20 +1509,18 @@ def codes(rng: Rng, dtype: type, *shape: int) -> Any:
 
 
 @operator(
-    *[
-        "QLinearAdd",
-        "QLinearMul",
-        "QLinearSigmoid",
-        "QLinearLeakyRelu",
-        "QLinearSoftmax",
-        "QLinearWhere",
-        "QLinearConcat",
-        "QLinearAveragePool",
-        "QLinearGlobalAveragePool",
-        "QGemm",
-    ]
+    "QLinearAdd",
+    "QLinearMul",
+    "QLinearSigmoid",
+    "QLinearLeakyRelu",
+    "QLinearSoftmax",
+    "QLinearWhere",
+    "QLinearConcat",
+    "QLinearAveragePool",
+    "QLinearGlobalAveragePool",
+    "QGemm",
 )
-def linear(rng: Rng, name: str) -> Iterator[Case]:
+def linear(rng: Rng, name: str) -> Cases:
     shared = {"domain": MICROSOFT, "steps": 1}
     for dtype in (np.uint8, np.int8):
         result = codes(rng, dtype, 1)[1:]
@@ -1478,7 +1581,7 @@ def linear(rng: Rng, name: str) -> Iterator[Case]:
 
 
 @operator("DynamicQuantizeLSTM")
-def dynamic_lstm(rng: Rng, name: str) -> Iterator[Case]:
+def dynamic_lstm(rng: Rng, name: str) -> Cases:
     h, i, t, n = 4, 6, 5, 2
     for direction in ("forward", "reverse", "bidirectional"):
         d = 2 if direction == "bidirectional" else 1
@@ -1506,11 +1609,48 @@ def cases(names: list[str] | None = None, seed: int = 0) -> Iterator[Case]:
         yield from CASES[name](np.random.default_rng(seed))
 
 
+KINKS = {"Round", "Range", "OneHot", "Unique", "MelWeightMatrix", "Floor", "Ceil"}
+"""Operators with no gradients worth a name, or steps at the numbers of the cases."""
+ROUNDED = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
+CONSTANTS = {
+    "Resize": {"x1", "x2"},
+    "Upsample": {"x1"},
+    "Pad": {"x2"},
+    "RoiAlign": {"x1"},
+    "MaxRoiPool": {"x1"},
+}
+"""Operands that are read as constants."""
+
+
+def differentiable(case: Case) -> bool:
+    """Whether difference quotients of a case tell its gradients."""
+    kind = case.name.split("-", 1)[0]
+    words = ("clip=", "training_mode=1")
+    return kind not in KINKS | ROUNDED and not any(word in case.name for word in words)
+
+
+def slopes_of(case: Case, found: list[Slope]) -> list[Slope]:
+    """Those of operands that have gradients."""
+    constants = CONSTANTS.get(case.name.split("-", 1)[0], set())
+    return [slope for slope in found if slope.operand not in constants]
+
+
 def passes(case: Case, found: float | str) -> bool:
     return not isinstance(found, str) and found <= case.tolerance
 
 
+def write(folder: Path) -> None:
+    """The models of all cases as files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, case in enumerate(cases()):
+        path = folder / f"{case.name.split('-')[0]}_{number}.onnx"
+        path.write_bytes(case.model.SerializeToString())
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--write"]:
+        write(Path(sys.argv[2]))
+        return
     worst: dict[str, list] = {}
     for case, found in compare(list(cases(sys.argv[1:]))):
         kind = case.name.split("-", 1)[0]

@@ -481,11 +481,11 @@ fn result_type(node: &Node<'_>) -> Option<i32> {
 /// in 32.
 fn readable(view: TensorView, kind: i32) -> TensorView {
     let number: fn(i64) -> f32 = match kind {
-        17 => |code| float8(code, 4, 7, true),
-        18 => |code| float8(code, 4, 8, false),
-        19 => |code| float8(code, 5, 15, true),
-        20 => |code| float8(code, 5, 16, false),
-        UINT4 | INT4 => return unpacked(view, kind == INT4),
+        17 => |code| float8(code, 4, 7, NegativeZero::Zero),
+        18 => |code| float8(code, 4, 8, NegativeZero::NoNumber),
+        19 => |code| float8(code, 5, 15, NegativeZero::Zero),
+        20 => |code| float8(code, 5, 16, NegativeZero::NoNumber),
+        UINT4 | INT4 => return unpacked(view, kind),
         _ => return view,
     };
     let Some(codes) = view.to_codes() else { return view };
@@ -494,7 +494,8 @@ fn readable(view: TensorView, kind: i32) -> TensorView {
     floats.unwrap_or(view)
 }
 
-fn unpacked(view: TensorView, signed: bool) -> TensorView {
+fn unpacked(view: TensorView, kind: i32) -> TensorView {
+    let signed = kind == INT4;
     let Some(codes) = view.to_codes() else { return view };
     let wide = |code: i64| if signed && code > 7 { code - 16 } else { code } as i8 as u8;
     let bytes: Vec<u8> = codes.into_iter().map(wide).collect();
@@ -502,9 +503,18 @@ fn unpacked(view: TensorView, signed: bool) -> TensorView {
     TensorView::new(dtype, view.dims.clone(), bytes.into()).unwrap_or(view)
 }
 
-/// A float of 8 bits with so many bits of exponent. Where `signed_zero` does not hold, the code of
-/// the negative zero is the only one that is no number.
-fn float8(code: i64, exponent_bits: u32, bias: i32, signed_zero: bool) -> f32 {
+/// What the code of the negative zero stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NegativeZero {
+    /// Zero; other codes stand for what is no number.
+    Zero,
+    /// What is no number, and nothing else does.
+    NoNumber,
+}
+
+/// A float of 8 bits with so many bits of exponent.
+fn float8(code: i64, exponent_bits: u32, bias: i32, zero: NegativeZero) -> f32 {
+    let signed_zero = zero == NegativeZero::Zero;
     let fraction_bits = 7 - exponent_bits;
     let sign = if code & 0x80 == 0 { 1.0 } else { -1.0 };
     let (fraction, top) = (code & ((1 << fraction_bits) - 1), (1 << exponent_bits) - 1);
@@ -537,12 +547,13 @@ mod tests {
 
     #[test]
     fn floats_of_8_bits_are_read() {
+        use NegativeZero::{NoNumber, Zero};
         let numbers =
             |bits, bias, zeros| [0x38, 0x01, 0x7e, 0xc0].map(|c| float8(c, bits, bias, zeros));
-        assert_eq!(numbers(4, 7, true), [1.0, 0.001953125, 448.0, -2.0]);
-        assert_eq!(numbers(4, 8, false), [0.5, 0.0009765625, 224.0, -1.0]);
-        assert_eq!(numbers(5, 15, true)[..2], [0.5, 1.525_878_9e-5]);
-        assert!(float8(0x7f, 4, 7, true).is_nan() && float8(0x80, 5, 16, false).is_nan());
-        assert_eq!(float8(0x7c, 5, 15, true), f32::INFINITY);
+        assert_eq!(numbers(4, 7, Zero), [1.0, 0.001953125, 448.0, -2.0]);
+        assert_eq!(numbers(4, 8, NoNumber), [0.5, 0.0009765625, 224.0, -1.0]);
+        assert_eq!(numbers(5, 15, Zero)[..2], [0.5, 1.0 / 65536.0]);
+        assert!(float8(0x7f, 4, 7, Zero).is_nan() && float8(0x80, 5, 16, NoNumber).is_nan());
+        assert_eq!(float8(0x7c, 5, 15, Zero), f32::INFINITY);
     }
 }

@@ -142,9 +142,13 @@ impl Conv {
             let text = format!("{channels} channels in {groups} groups for a kernel of {kernel:?}");
             return Err(Error::malformed(text));
         }
+        let axes = sizes.len() - 2;
         let mut borders = self.window.borders(&sizes[2..], &kernel[2..])?;
         let mut x = x;
-        if borders.iter().any(|border| border.0 < 0 || border.1 < 0) {
+        // Burn's gradients of three axes know no borders that differ.
+        let differ =
+            |border: &(i64, i64)| border.0 < 0 || border.1 < 0 || axes == 3 && border.0 != border.1;
+        if borders.iter().any(differ) {
             let all = [vec![(0, 0); 2], borders.clone()].concat();
             x = pad_constant(Value::<B>::Float(x), &all, 0.0)?.float()?;
             borders = vec![(0, 0); borders.len()];
@@ -152,21 +156,35 @@ impl Conv {
         let borders: Vec<(usize, usize)> =
             borders.iter().map(|&(near, far)| (near as usize, far as usize)).collect();
         match borders.len() {
-            1 => Ok(B::conv1d(x, weight, bias, self.options(&borders))),
-            2 => {
-                let result = B::convolve(x, weight, self.options(&borders));
-                Ok(match bias {
-                    None => result,
-                    Some(bias) => {
-                        let channels = bias.shape().num_elements();
-                        let bias = B::float_reshape(bias, vec![1, channels, 1, 1].into());
-                        B::float_add(result, bias)
-                    }
-                })
-            }
+            1 => Ok(self.flat::<B>(x, weight, bias, borders[0])?),
+            2 => Ok(plane::<B>(x, weight, bias, self.options(&borders))),
             3 => Ok(B::conv3d(x, weight, bias, self.options(&borders))),
             axes => Err(Error::unsupported(format!("convolution over {axes} spatial axes"))),
         }
+    }
+
+    /// A convolution over one axis, as one over two: burn's own has wrong gradients where a stride
+    /// leaves a rest.
+    fn flat<B: Engine>(
+        &self,
+        x: FloatTensor<B>,
+        weight: FloatTensor<B>,
+        bias: Option<FloatTensor<B>>,
+        border: (usize, usize),
+    ) -> Result<FloatTensor<B>> {
+        let tall = |t: FloatTensor<B>| {
+            let [a, b, c] = t.shape().dims();
+            B::float_reshape(t, vec![a, b, 1, c].into())
+        };
+        let options = ConvOptions::new_with_padding(
+            [1, self.window.stride(0)],
+            [(0, 0), border],
+            [1, self.window.dilation(0)],
+            self.groups,
+        );
+        let result = plane::<B>(tall(x), tall(weight), bias, options);
+        let [n, c, _, size] = result.shape().dims();
+        Ok(B::float_reshape(result, vec![n, c, size].into()))
     }
 
     fn options<const N: usize>(&self, borders: &[(usize, usize)]) -> ConvOptions<N> {
@@ -283,6 +301,23 @@ impl Operator for DeformConv {
         );
         let x = x.float()?;
         Ok(vec![Value::Float(B::deform_conv2d(x, offset, weight, mask, bias, options))])
+    }
+}
+
+/// A convolution over two axes, with its bias.
+fn plane<B: Engine>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: Option<FloatTensor<B>>,
+    options: ConvOptions<2>,
+) -> FloatTensor<B> {
+    let result = B::convolve(x, weight, options);
+    match bias {
+        None => result,
+        Some(bias) => {
+            let channels = bias.shape().num_elements();
+            B::float_add(result, B::float_reshape(bias, vec![1, channels, 1, 1].into()))
+        }
     }
 }
 

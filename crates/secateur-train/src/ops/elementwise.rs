@@ -9,6 +9,7 @@ use secateur::onnx::proto;
 
 use super::{Decode, Inputs, Op, Operator};
 use crate::onnx::Node;
+use crate::real::Real;
 use crate::value::{FLOAT, bool_dtype};
 use crate::{Context, Engine, Error, Result, Value};
 
@@ -227,6 +228,13 @@ impl Operator for Binary {
         let operator = if *self == Binary::Mean { Binary::Add } else { *self };
         let mut result = first;
         for value in values {
+            if let (Binary::Pow, Value::Float(exponent)) = (self, &value)
+                && B::float_is_require_grad(exponent)
+                && exponent.shape().num_elements() == 1
+            {
+                let (a, b) = level(result, value);
+                return Ok(vec![Value::Float(learned_power::<B>(a.float()?, b.float()?)?)]);
+            }
             result = operator.apply(result, value)?;
         }
         if *self == Binary::Mean {
@@ -238,6 +246,11 @@ impl Operator for Binary {
 
 impl Binary {
     pub(crate) fn apply<B: Engine>(self, a: Value<B>, b: Value<B>) -> Result<Value<B>> {
+        if a.rank() == 0 && b.rank() == 0 {
+            // Burn differentiates no products of tensors without axes.
+            let result = self.apply(a.reshape(vec![1]), b.reshape(vec![1]))?;
+            return Ok(result.reshape(Vec::new()));
+        }
         let (a, b) = level(a, b);
         match (a, b) {
             (a @ Value::Float(_), b @ Value::Int(_)) if self == Binary::Pow => {
@@ -364,6 +377,16 @@ fn power<B: Engine>(a: FloatTensor<B>, b: FloatTensor<B>) -> Result<FloatTensor<
     })
 }
 
+/// A power of one exponent that is learned: its gradient counts where the base is positive.
+fn learned_power<B: Engine>(a: FloatTensor<B>, b: FloatTensor<B>) -> Result<FloatTensor<B>> {
+    let constant = B::float_detach(b.clone());
+    let result = Real::<B>(power::<B>(a.clone(), constant.clone())?);
+    let logarithm =
+        Real::<B>(B::float_clamp_min(B::float_detach(a), f64::from(f32::MIN_POSITIVE).into()));
+    let slope = result.clone().detach() * logarithm.apply(Unary::Log);
+    Ok((result + (Real(b) - Real(constant)) * slope).0)
+}
+
 /// Two tensors with as many axes: those with fewer get axes of size 1 in front.
 pub(crate) fn level<B: Engine>(a: Value<B>, b: Value<B>) -> (Value<B>, Value<B>) {
     let rank = a.rank().max(b.rank());
@@ -439,6 +462,15 @@ pub struct Clip {
 impl Operator for Clip {
     fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
         let value = inputs.take(0)?;
+        if self.is_learned(&inputs) {
+            let mut result = value;
+            for (index, bound) in [(1, Binary::Max), (2, Binary::Min)] {
+                if let Some(number) = inputs.optional(index) {
+                    result = bound.apply(result, number)?;
+                }
+            }
+            return Ok(vec![result]);
+        }
         let mut bound = |index: usize, fixed: Option<f64>| -> Result<Option<f64>> {
             let Some(given) = inputs.optional(index) else { return Ok(fixed) };
             Ok(given.to_floats()?.first().map(|&bound| f64::from(bound)))
@@ -462,6 +494,16 @@ impl Operator for Clip {
             }
             Value::Bool(_) => return Err(Error::unsupported("bounds of truth values")),
         }])
+    }
+}
+
+impl Clip {
+    /// Whether a gradient is asked for of a bound.
+    fn is_learned<B: Engine>(&self, inputs: &Inputs<B>) -> bool {
+        [1, 2].into_iter().any(|index| match inputs.get(index) {
+            Some(Value::Float(bound)) => B::float_is_require_grad(bound),
+            _ => false,
+        })
     }
 }
 

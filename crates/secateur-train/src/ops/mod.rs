@@ -44,7 +44,8 @@ pub struct Inputs<B: Engine> {
 }
 
 impl<B: Engine> Inputs<B> {
-    pub(crate) fn new(values: Vec<Option<Value<B>>>) -> Self {
+    /// Operands in order; `None` for an omitted one.
+    pub fn new(values: Vec<Option<Value<B>>>) -> Self {
         Self { values }
     }
 
@@ -74,6 +75,11 @@ impl<B: Engine> Inputs<B> {
     /// Operand `index`, if it is given.
     pub fn optional(&mut self, index: usize) -> Option<Value<B>> {
         self.values.get_mut(index)?.take()
+    }
+
+    /// A look at operand `index`, if it is given and not yet taken.
+    pub fn get(&self, index: usize) -> Option<&Value<B>> {
+        self.values.get(index)?.as_ref()
     }
 
     /// Operand `index` as real numbers.

@@ -144,9 +144,10 @@ impl GridSample {
         let (mut slopes, mut offsets) = (Vec::new(), Vec::new());
         for &at in &found {
             let new = self.mapped(f64::from(at), size) as f32;
+            let ends = [0.0, (size - 1) as f32];
             let slope = match new {
                 _ if new == at => 1.0,
-                _ if self.outside == Outside::Border => 0.0,
+                _ if self.outside == Outside::Border || ends.contains(&new) => 0.0,
                 _ => self.slope(f64::from(at), size),
             };
             slopes.push(slope);
