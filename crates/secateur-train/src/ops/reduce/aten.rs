@@ -74,10 +74,6 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         let (axis, largest) = (call.int("dim", -1)?, call.flag("largest", true));
         let (x, count) = (call.tensor("self")?, call.scalar("k", 1)?);
         let [values, places] = call.emit_two(TopK { axis, largest, count: None }, &[x, count]);
-        let values = match call.sort("self")? {
-            Sort::Float => values,
-            sort => call.emit(sort.cast(), &[values]),
-        };
         call.bind(0, values);
         call.bind(1, places);
         Ok(())
