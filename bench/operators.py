@@ -1610,6 +1610,7 @@ def cases(names: list[str] | None = None, seed: int = 0) -> Iterator[Case]:
 
 
 KINKS = {"Round", "Range", "OneHot", "Unique", "MelWeightMatrix", "Floor", "Ceil"}
+KINKS |= {"RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 """Operators with no gradients worth a name, or steps at the numbers of the cases."""
 ROUNDED = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
 CONSTANTS = {
