@@ -33,8 +33,6 @@ class Case(NamedTuple):
     standard: bool = False
     """Whether the runtime is known to depart from the standard."""
     tolerance: float = 1e-5
-    steps: float = 0.0
-    """How far integers may be apart."""
 
 
 def plain(array: np.ndarray) -> np.ndarray:

@@ -45,7 +45,6 @@ def node(
     domain: str = "",
     standard: bool = False,
     tolerance: float = 1e-5,
-    steps: float = 0.0,
     **attributes: object,
 ) -> Case:
     """One node over arrays; `None` for an omitted operand."""
@@ -83,7 +82,7 @@ def node(
     shapes = " ".join(str(list(array.shape)) for array in feeds.values())
     text = " ".join(f"{key}={value}" for key, value in attributes.items())
     name = f"{kind}-{opset} {shapes} {text}"
-    return Case(name, model, feeds, standard=standard, tolerance=tolerance, steps=steps)
+    return Case(name, model, feeds, standard=standard, tolerance=tolerance)
 
 
 def normal(rng: Rng, *shape: int) -> np.ndarray:
@@ -1450,7 +1449,6 @@ def integer_matmul(rng: Rng, name: str) -> Cases:
                     bz,
                     *out,
                 ],
-                steps=1,
             )
         elif name == "MatMulIntegerToFloat":
             yield node(
@@ -1495,7 +1493,6 @@ def integer_conv(rng: Rng, name: str) -> Cases:
                     Constant(np.array(100, np.uint8)),
                     bias,
                 ],
-                steps=1,
                 **attributes,
             )
 
@@ -1521,7 +1518,7 @@ def codes(rng: Rng, dtype: type, *shape: int) -> list:
     "QGemm",
 )
 def linear(rng: Rng, name: str) -> Cases:
-    shared = {"domain": MICROSOFT, "steps": 1}
+    shared = {"domain": MICROSOFT}
     for dtype in (np.uint8, np.int8):
         result = codes(rng, dtype, 1)[1:]
         if name in ("QLinearAdd", "QLinearMul"):
@@ -1610,6 +1607,7 @@ def cases(names: list[str] | None = None, seed: int = 0) -> Iterator[Case]:
 
 
 KINKS = {"Round", "Range", "OneHot", "Unique", "MelWeightMatrix", "Floor", "Ceil"}
+KINKS |= {"RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 """Operators with no gradients worth a name, or steps at the numbers of the cases."""
 ROUNDED = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
 CONSTANTS = {
