@@ -4,14 +4,19 @@ use clap::{Parser, Subcommand};
 
 use crate::apply::Apply;
 use crate::completions::Completions;
+#[cfg(feature = "train")]
 use crate::evaluate::Evaluate;
 use crate::groups::Groups;
 use crate::inspect::Inspect;
 use crate::mask::Mask;
 use crate::prune::Prune;
+#[cfg(feature = "train")]
 use crate::score::Score;
+#[cfg(feature = "train")]
 use crate::sensitivity::Sensitivity;
+#[cfg(feature = "train")]
 use crate::train::Train;
+#[cfg(feature = "train")]
 use crate::verify::Verify;
 use crate::why::Why;
 
@@ -48,10 +53,15 @@ pub enum Verb {
     Prune(Box<Prune>),
     Apply(Apply),
     Mask(Mask),
+    #[cfg(feature = "train")]
     Verify(Verify),
+    #[cfg(feature = "train")]
     Evaluate(Evaluate),
+    #[cfg(feature = "train")]
     Score(Box<Score>),
+    #[cfg(feature = "train")]
     Sensitivity(Box<Sensitivity>),
+    #[cfg(feature = "train")]
     #[command(visible_alias = "finetune")]
     Train(Box<Train>),
     Completions(Completions),

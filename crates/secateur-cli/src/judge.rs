@@ -1,13 +1,9 @@
 //! What tells kept and removed indices apart: a criterion of weights, or what units do on data.
 
-use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use secateur::criterion::CRITERIA;
-use secateur::criterion::{Criterion, ScoreOptions};
-use secateur_train::attribution::{Attribution, AttributionOptions, Reduction};
-use secateur_train::fit::Ranking;
-use secateur_train::point::On;
-use secateur_train::scoring::needs_data;
+use secateur::criterion::{CRITERIA, Criterion};
+#[cfg(feature = "train")]
+use secateur_train::attribution::Attribution;
 
 /// A way to score, by its name.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +11,7 @@ pub enum Judge {
     /// Of weights.
     Criterion(&'static Criterion),
     /// Of what units do.
+    #[cfg(feature = "train")]
     Attribution(Attribution),
 }
 
@@ -23,82 +20,32 @@ impl Judge {
     pub fn name(self) -> &'static str {
         match self {
             Judge::Criterion(criterion) => criterion.name,
+            #[cfg(feature = "train")]
             Judge::Attribution(method) => method.name(),
         }
     }
-}
 
-/// How units are measured on data.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Scores from data")]
-pub struct Measuring {
-    /// Samples that scores are measured on, at most.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    pub score_samples: usize,
-    /// Samples that run at once.
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub score_batch: usize,
-    /// Orders in which `shapley` removes units.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    samples: usize,
-    /// Where units are seen: what their layer returns, or the norm and activation behind it.
-    #[arg(long, value_name = "WHERE", default_value = "best", value_parser = on)]
-    on: On,
-    /// How scores of samples become one: `mean`, `sum`, or `mean+K` standard deviations.
-    #[arg(long, value_name = "HOW", default_value = "mean", value_parser = reduction)]
-    reduce: Reduction,
-}
-
-impl Measuring {
-    /// The ranking of a judge.
-    pub fn ranking(&self, judge: Judge, scores: &ScoreOptions) -> Ranking {
-        match judge {
-            Judge::Criterion(_) => Ranking::Criterion(scores.clone()),
-            Judge::Attribution(method) => Ranking::Attribution(AttributionOptions {
-                method: method.with_samples(self.samples),
-                on: self.on,
-                reduction: self.reduce,
-                seed: scores.seed,
-            }),
+    fn named(name: &str) -> Option<Self> {
+        #[cfg(feature = "train")]
+        if let Some(method) = Attribution::ALL.into_iter().find(|method| method.name() == name) {
+            return Some(Judge::Attribution(method));
         }
+        Criterion::named(name).map(Judge::Criterion)
     }
-}
 
-/// Whether a ranking is measured on data.
-pub fn is_measured(ranking: &Ranking) -> bool {
-    match ranking {
-        Ranking::Criterion(options) => needs_data(options),
-        Ranking::Attribution(options) => options.method.needs_data(),
+    fn all() -> Vec<(&'static str, &'static str)> {
+        let criteria = CRITERIA.iter().map(|criterion| (criterion.name, criterion.about));
+        #[cfg(feature = "train")]
+        let criteria =
+            criteria.chain(Attribution::ALL.map(|method| (method.name(), method.about())));
+        criteria.collect()
     }
 }
 
 /// Reads the name of a judge.
 pub fn judges() -> impl TypedValueParser<Value = Judge> {
-    let criteria = CRITERIA.iter().map(|c| PossibleValue::new(c.name).help(c.about));
-    let methods = Attribution::ALL.iter().map(|m| PossibleValue::new(m.name()).help(m.about()));
-    PossibleValuesParser::new(criteria.chain(methods)).try_map(|name| {
-        let criterion = Criterion::named(&name).map(Judge::Criterion);
-        let found = criterion.or(Attribution::named(&name).map(Judge::Attribution));
-        found.ok_or_else(|| format!("there is no criterion `{name}`"))
+    let value = |(name, about)| PossibleValue::new(name).help(about);
+    PossibleValuesParser::new(Judge::all().into_iter().map(value)).try_map(|name| {
+        Judge::named(&name).ok_or_else(|| format!("there is no criterion `{name}`"))
     })
-}
-
-fn on(text: &str) -> Result<On, String> {
-    match text {
-        "output" => Ok(On::Output),
-        "best" => Ok(On::Best),
-        _ => Err("expected `output` or `best`".to_string()),
-    }
-}
-
-fn reduction(text: &str) -> Result<Reduction, String> {
-    match (text, text.strip_prefix("mean+")) {
-        ("mean", _) => Ok(Reduction::Mean),
-        ("sum", _) => Ok(Reduction::Sum),
-        (_, Some(times)) => {
-            let times = times.parse().map_err(|_| "expected a number after `mean+`")?;
-            Ok(Reduction::MeanPlus(times))
-        }
-        _ => Err("expected `mean`, `sum` or `mean+K`".to_string()),
-    }
 }

@@ -6,13 +6,18 @@
 mod apply;
 mod args;
 mod completions;
+#[cfg(feature = "train")]
 mod data;
+#[cfg(feature = "train")]
 mod engine;
+#[cfg(feature = "train")]
 mod evaluate;
 mod groups;
 mod inspect;
 mod judge;
 mod mask;
+#[cfg(feature = "train")]
+mod measuring;
 mod number;
 mod options;
 mod output;
@@ -21,11 +26,15 @@ mod place;
 mod progress;
 mod prune;
 mod report;
+#[cfg(feature = "train")]
 mod score;
+#[cfg(feature = "train")]
 mod sensitivity;
 mod source;
 mod table;
+#[cfg(feature = "train")]
 mod train;
+#[cfg(feature = "train")]
 mod verify;
 mod why;
 
@@ -53,10 +62,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Prune(args) => prune::run(&args),
         Verb::Apply(args) => apply::run(&args),
         Verb::Mask(args) => mask::run(&args),
+        #[cfg(feature = "train")]
         Verb::Verify(args) => verify::run(&args),
+        #[cfg(feature = "train")]
         Verb::Evaluate(args) => evaluate::run(&args),
+        #[cfg(feature = "train")]
         Verb::Score(args) => score::run(&args),
+        #[cfg(feature = "train")]
         Verb::Sensitivity(args) => sensitivity::run(&args),
+        #[cfg(feature = "train")]
         Verb::Train(args) => train::run(&args),
         Verb::Completions(args) => Ok(completions::run(&args)),
     };

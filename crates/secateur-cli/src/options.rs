@@ -129,6 +129,7 @@ impl Goal {
     }
 
     /// The target, a size as that of the weights alone.
+    #[cfg(feature = "train")]
     pub fn plain(&self) -> Target {
         match *self {
             Goal { macs: Some(amount), .. } => Target::Macs(amount),
@@ -192,6 +193,7 @@ impl Choice {
 
 impl Scoring {
     /// The seed.
+    #[cfg(feature = "train")]
     pub fn seed(&self) -> u64 {
         self.seed
     }
@@ -202,6 +204,7 @@ impl Scoring {
         ScoreOptions {
             criterion: match self.criterion {
                 Judge::Criterion(criterion) => criterion,
+                #[cfg(feature = "train")]
                 Judge::Attribution(_) => CRITERIA[0],
             },
             seed: self.seed,

@@ -8,13 +8,18 @@ use secateur::cost::Cost;
 use secateur::group::Keeps;
 use secateur::select::{Amount, SelectOptions, Selection};
 use secateur::{ErrorKind, Model, Result};
-use secateur_train::fit::rank;
+#[cfg(feature = "train")]
+use secateur_train::fit::{Ranking, rank};
+#[cfg(feature = "train")]
 use secateur_train::trainer::TrainOptions;
 use serde_json::json;
 
+#[cfg(feature = "train")]
 use crate::data::Data;
+#[cfg(feature = "train")]
 use crate::engine::{self, Judging};
-use crate::judge::{Judge, Measuring, is_measured};
+#[cfg(feature = "train")]
+use crate::measuring::{Measuring, is_measured};
 use crate::number;
 use crate::options::{Choice, Goal, Scoring};
 use crate::output::Output;
@@ -22,6 +27,7 @@ use crate::place::{self, Plans};
 use crate::progress::{Spinner, writing};
 use crate::report::{Detail, Report};
 use crate::source::Source;
+#[cfg(feature = "train")]
 use crate::verify;
 
 const USAGE: &str = "\
@@ -70,6 +76,15 @@ pub struct Prune {
     choice: Choice,
     #[command(flatten)]
     scoring: Scoring,
+    #[cfg(feature = "train")]
+    #[command(flatten)]
+    running: Running,
+}
+
+/// What needs the model to run.
+#[cfg(feature = "train")]
+#[derive(Args, Debug)]
+struct Running {
     #[command(flatten)]
     measuring: Measuring,
     #[command(flatten)]
@@ -94,7 +109,8 @@ pub fn run(args: &Prune) -> Result<Output> {
     if let (Some(output), false) = (&args.output, args.dry_run) {
         let saved = model.write_pruned(&selection.keeps, output, &mut writing())?;
         report.written(output, &saved);
-        if args.verify {
+        #[cfg(feature = "train")]
+        if args.running.verify {
             let seed = args.scoring.seed();
             report.verified = Some(verify::check(&model, &selection.keeps, output, seed)?);
         }
@@ -136,19 +152,27 @@ impl Prune {
         }
     }
 
-    /// By weights, or on data.
+    /// By weights.
+    #[cfg(not(feature = "train"))]
     fn choose(&self, model: &Model, options: &SelectOptions) -> Result<Selection> {
+        model.select(options, &self.scoring.options())
+    }
+
+    /// By weights, or on data.
+    #[cfg(feature = "train")]
+    fn choose(&self, model: &Model, options: &SelectOptions) -> Result<Selection> {
+        let Running { measuring, judging, data, .. } = &self.running;
         let scores = self.scoring.options();
-        let ranking = self.measuring.ranking(self.scoring.criterion, &scores);
-        if matches!(self.scoring.criterion, Judge::Criterion(_)) && !is_measured(&ranking) {
+        let ranking = measuring.ranking(self.scoring.criterion, &scores);
+        if matches!(ranking, Ranking::Criterion(_)) && !is_measured(&ranking) {
             return model.select(options, &scores);
         }
-        let train = TrainOptions { loss: self.judging.loss, ..TrainOptions::default() };
+        let train = TrainOptions { loss: judging.loss, ..TrainOptions::default() };
         let mut trainer = engine::trainer(self.source.open()?, train)?;
-        let samples = (self.measuring.score_samples, self.measuring.score_batch, scores.seed);
+        let samples = (measuring.score_samples, measuring.score_batch, scores.seed);
         match is_measured(&ranking) {
             true => {
-                let batches = engine::batches(&self.data.open(scores.seed)?, samples)?;
+                let batches = engine::batches(&data.open(scores.seed)?, samples)?;
                 rank(&mut trainer, &ranking, batches, options)
             }
             false => rank(&mut trainer, &ranking, std::iter::empty(), options),

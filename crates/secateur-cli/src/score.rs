@@ -17,7 +17,7 @@ use serde_json::{Map, json};
 
 use crate::data::Data;
 use crate::engine::{self, Judging};
-use crate::judge::{Measuring, is_measured};
+use crate::measuring::{Measuring, is_measured};
 use crate::options::Scoring;
 use crate::output::Output;
 use crate::progress::Spinner;

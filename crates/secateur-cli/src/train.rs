@@ -24,7 +24,7 @@ use serde_json::json;
 
 use crate::data::Data;
 use crate::engine::{self, Judging};
-use crate::judge::Measuring;
+use crate::measuring::Measuring;
 use crate::number;
 use crate::options::{Choice, Goal, Scoring};
 use crate::output::Output;

@@ -10,7 +10,6 @@ use burn_backend::backend::AutodiffBackend;
 use burn_backend::tensor::{Device, FloatTensor};
 use secateur::graph::{ParamId, ValueId};
 use secateur::group::Keeps;
-use secateur::onnx::Hints;
 use secateur::tensor::{Keep, TensorView};
 use secateur::{Model, Saved};
 use tempfile::TempDir;
@@ -454,8 +453,8 @@ impl<B: Engine> Trainer<B> {
         let name = self.model.path().file_name().unwrap_or_default().to_owned();
         let (filled, pruned) = (folder.path().join("filled"), folder.path().join(name));
         self.save(&filled)?;
-        let hints = self.model.guessed().clone();
-        Model::open(&filled, &Hints::new())?.write_pruned(keeps, &pruned, &mut |_| ())?;
+        let hints = self.model.id().shapes;
+        Model::open(&filled, &hints)?.write_pruned(keeps, &pruned, &mut |_| ())?;
         let kept = self.kept(keeps)?;
         let model = Model::open(&pruned, &hints)?;
         let program = Program::new(&model)?;
