@@ -16,7 +16,7 @@ use crate::report::Size;
 
 /// What to reach.
 #[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 #[command(next_help_heading = "Target (exactly one)")]
 pub struct Goal {
     /// Remove this fraction of the indices of groups, such as 0.5.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use secateur::cost::Cost;
 use secateur::group::Keeps;
 use secateur::select::{Amount, SelectOptions, Selection};
@@ -52,6 +52,7 @@ Examples:
 /// Remove the least important parts of a model.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, override_usage = USAGE)]
+#[command(group = ArgGroup::new("goal").required(true).args(["ratio", "macs", "params", "size"]))]
 pub struct Prune {
     #[command(flatten)]
     source: Source,

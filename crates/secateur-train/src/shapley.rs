@@ -83,7 +83,7 @@ impl<'a, B: Engine> Game<'a, B> {
         let output = output.ok_or_else(|| Error::unsupported("the model returns nothing"))?;
         let rest = program.schedule(&given, &[output]);
         let mut wanted = program.reads(&rest);
-        wanted.extend(linear.iter().map(|found| found.point.slot));
+        wanted.extend(linear.iter().flat_map(|found| [found.point.slot, found.weight]));
         wanted.extend(&changed);
         wanted.push(output);
         let mut memory = program.memory(trainer.values(), trainer.fit_inputs(inputs))?;
