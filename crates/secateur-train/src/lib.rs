@@ -9,6 +9,7 @@ mod onnx;
 pub mod ops;
 mod program;
 mod real;
+mod torch;
 mod value;
 
 pub use backend::{Cpu, Engine};

@@ -9,7 +9,7 @@ use secateur::tensor::TensorView;
 
 use crate::ops::control::{Graph, If, Loop, Scan};
 use crate::ops::{self, Decode, Op};
-use crate::program::at;
+use crate::program::{at, refusal};
 use crate::{Block, Error, Program, Result, Slot, Step, Stored};
 
 /// ONNX's number of an element type.
@@ -176,18 +176,7 @@ pub(crate) fn compile(file: &OnnxFile) -> Result<Program> {
         }
     }
     let steps = compiler.body(&graph.node, &mut scope)?;
-    if let Some((operator, why)) = compiler.refused.first_key_value() {
-        let all: Vec<String> = compiler
-            .refused
-            .iter()
-            .map(|(operator, why)| format!("`{operator}` ({why})"))
-            .collect();
-        let text = match all.len() {
-            1 => format!("the operator `{operator}` cannot be run: {why}"),
-            _ => format!("operators that cannot be run: {}", all.join(", ")),
-        };
-        return Err(Error::unsupported(text));
-    }
+    refusal(&compiler.refused)?;
     let outputs =
         graph.output.iter().map(|output| scope.slot(&output.name)).collect::<Result<_>>()?;
     compiler.program.body = Block { steps, outputs };

@@ -1,6 +1,6 @@
 //! A model as a list of steps on tensors, and running it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn_backend::tensor::Device;
@@ -115,6 +115,7 @@ impl Program {
     pub fn new(model: &Model) -> Result<Self> {
         match model.source() {
             Source::Onnx(file, _) => crate::onnx::compile(file),
+            Source::Torch(file, _) => crate::torch::compile(file),
             other => Err(Error::unsupported(format!("running a `{}` model", other.format()))),
         }
     }
@@ -316,6 +317,17 @@ fn reason(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     format!("the backend refuses: {}", text.unwrap_or("no reason given"))
+}
+
+/// What is said of operators that cannot be run, with the reason for each.
+pub(crate) fn refusal(refused: &BTreeMap<String, String>) -> Result<()> {
+    let Some((operator, why)) = refused.first_key_value() else { return Ok(()) };
+    let each = refused.iter().map(|(operator, why)| format!("`{operator}` ({why})"));
+    let text = match refused.len() {
+        1 => format!("the operator `{operator}` cannot be run: {why}"),
+        _ => format!("operators that cannot be run: {}", each.collect::<Vec<_>>().join(", ")),
+    };
+    Err(Error::unsupported(text))
 }
 
 /// The error with its place before it.

@@ -1,5 +1,7 @@
 //! Convolution of 1 to 3 spatial dimensions, grouped, transposed.
 
+pub(crate) mod aten;
+
 use burn_backend::TensorMetadata;
 use burn_backend::ops::{ConvOptions, ConvTransposeOptions, DeformConvOptions};
 use burn_backend::tensor::FloatTensor;

@@ -1,5 +1,7 @@
 //! Functions of elements, with numpy's broadcasting.
 
+pub(crate) mod aten;
+
 use burn_backend::TensorMetadata;
 use burn_backend::tensor::{FloatTensor, IntTensor};
 use burn_std::Distribution;
@@ -28,10 +30,12 @@ pub enum Unary {
     Cosh,
     Erf,
     Exp,
+    Expm1,
     Floor,
     IsInf,
     IsNan,
     Log,
+    Log1p,
     Neg,
     Not,
     Reciprocal,
@@ -42,6 +46,7 @@ pub enum Unary {
     Sqrt,
     Tan,
     Tanh,
+    Trunc,
     Relu,
     Sigmoid,
     Softplus,
@@ -107,7 +112,13 @@ impl Unary {
             Unary::Erf => B::float_erf(x),
             Unary::Exp => B::float_exp(x),
             Unary::Floor => B::float_floor(x),
+            Unary::Expm1 => {
+                let half = B::float_mul_scalar(x.clone(), 0.5.into());
+                let factor = B::float_mul_scalar(B::float_exp(half.clone()), 2.0.into());
+                B::float_mul(factor, B::float_sinh(half))
+            }
             Unary::Log => B::float_log(x),
+            Unary::Log1p => B::float_log1p(x),
             Unary::Neg => B::float_neg(x),
             Unary::Reciprocal => B::float_recip(x),
             Unary::Round => B::float_round(x),
@@ -117,6 +128,7 @@ impl Unary {
             Unary::Sqrt => B::float_sqrt(x),
             Unary::Tan => B::float_tan(x),
             Unary::Tanh => B::float_tanh(x),
+            Unary::Trunc => B::float_trunc(x),
             Unary::Relu => B::relu(x),
             Unary::Sigmoid => B::sigmoid(x),
             Unary::Softplus => B::float_neg(B::log_sigmoid(B::float_neg(x))),

@@ -1,5 +1,7 @@
 //! Elements picked from or put at computed places.
 
+pub(crate) mod aten;
+
 use std::collections::HashMap;
 
 use burn_backend::TensorMetadata;

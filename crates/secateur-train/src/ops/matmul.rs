@@ -1,5 +1,7 @@
 //! Products of matrices.
 
+pub(crate) mod aten;
+
 use burn_backend::TensorMetadata;
 use burn_backend::tensor::FloatTensor;
 

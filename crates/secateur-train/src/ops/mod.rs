@@ -1,16 +1,22 @@
 //! What programs compute, one file per family: what it carries, how ONNX spells it, and how it runs.
 
+pub mod adaptive;
+pub mod advanced;
 pub mod attention;
 pub mod control;
 pub mod conv;
 pub mod count;
 pub mod det;
+pub mod dropout;
 pub mod elementwise;
 pub mod fused;
 pub mod index;
+pub mod make;
 pub mod matmul;
 pub mod norm;
+pub mod order;
 pub mod packed;
+pub mod part;
 pub mod place;
 pub mod pool;
 pub mod quantize;
@@ -22,8 +28,10 @@ pub mod region;
 pub mod resize;
 pub mod rotary;
 pub mod sample;
+pub mod scaled;
 pub mod shape;
 pub mod signal;
+pub mod view;
 
 use crate::onnx::Node;
 use crate::real::Real;
@@ -305,6 +313,38 @@ operators! {
     Bits(elementwise::Bits),
     /// An LSTM with kernels of integers.
     RoundedLstm(quantized::RoundedLstm),
+    /// Tensors that a program spells.
+    Constant(make::Constant),
+    /// The same elements in another shape, as PyTorch counts.
+    View(view::View),
+    /// A part of an axis.
+    Part(part::Part),
+    /// A part of an axis put back.
+    Put(part::Put),
+    /// Windows of an axis.
+    Windows(part::Windows),
+    /// Rows several times.
+    Repeat(part::Repeat),
+    /// Axes backwards.
+    Flip(order::Flip),
+    /// Axes turned.
+    Roll(order::Roll),
+    /// Elements in order.
+    Sort(order::Sort),
+    /// Variance and standard deviation.
+    Variance(order::Variance),
+    /// Elements at several positions together.
+    Index(advanced::Index),
+    /// Elements put there.
+    IndexPut(advanced::IndexPut),
+    /// Attention.
+    ScaledAttention(scaled::ScaledAttention),
+    /// A softmax that bears that nothing is seen.
+    SafeSoftmax(scaled::SafeSoftmax),
+    /// A pool into a number of windows.
+    AdaptivePool(adaptive::AdaptivePool),
+    /// Kinds of dropout.
+    Drop(dropout::Drop),
 }
 
 /// How ONNX spells all of them.
@@ -341,6 +381,21 @@ pub(crate) const CONTRIB: &[&[(&str, Decode)]] = &[
     quantize::CONTRIB,
     quantized::CONTRIB,
     rotary::CONTRIB,
+];
+
+/// How PyTorch spells all of them.
+pub(crate) const ATEN: &[&[(&str, crate::torch::Decode)]] = &[
+    conv::aten::ATEN,
+    elementwise::aten::ATEN,
+    index::aten::ATEN,
+    make::aten::ATEN,
+    matmul::aten::ATEN,
+    norm::aten::ATEN,
+    pool::aten::ATEN,
+    reduce::aten::ATEN,
+    resize::aten::ATEN,
+    scaled::aten::ATEN,
+    shape::aten::ATEN,
 ];
 
 /// A number counted from the end where it is negative, as an axis of `rank` axes.

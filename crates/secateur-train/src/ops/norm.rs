@@ -1,5 +1,7 @@
 //! Normalization.
 
+pub(crate) mod aten;
+
 use burn_backend::TensorMetadata;
 use burn_backend::tensor::FloatTensor;
 
@@ -7,7 +9,7 @@ use super::elementwise::{Unary, level};
 use super::shape::pad_constant;
 use super::{Decode, Inputs, Operator, axis};
 use crate::real::Real;
-use crate::value::bool_dtype;
+use crate::value::{FLOAT, bool_dtype};
 use crate::{Context, Engine, Error, Result, Value};
 
 /// Per channel of `[n, c, s…]`, with scale, offset, mean and variance as operands 1 to 4. In training
@@ -29,10 +31,14 @@ impl Operator for BatchNorm {
         if shape.len() < 2 {
             return Err(Error::malformed(format!("batch normalization of {shape:?}")));
         }
-        let scale = inputs.take(1)?.float()?;
-        let offset = inputs.take(2)?.float()?;
-        let (mean, variance) = (inputs.take(3)?.float()?, inputs.take(4)?.float()?);
+        let channels = || B::float_ones(vec![shape[1]].into(), &cx.device, FLOAT);
+        let scale = inputs.optional(1).map_or_else(|| Ok(channels()), Value::float)?;
+        let offset = match inputs.optional(2) {
+            Some(offset) => offset.float()?,
+            None => B::float_sub_scalar(channels(), 1.0.into()),
+        };
         if !cx.training && !self.batch {
+            let (mean, variance) = (inputs.take(3)?.float()?, inputs.take(4)?.float()?);
             let per_channel = [vec![1, shape[1]], vec![1; shape.len() - 2]].concat();
             let spread = B::float_sqrt(B::float_add_scalar(variance, self.epsilon.into()));
             let factor = B::float_div(scale, spread);
@@ -58,13 +64,17 @@ impl Operator for BatchNorm {
             let new = B::float_mul_scalar(new, ((1.0 - self.momentum) * factor).into());
             Value::Float(B::float_add(old, new))
         };
-        let mean = moved(mean, normed.mean, 1.0);
-        let variance = moved(variance, normed.variance, unbiased);
-        if cx.training {
-            cx.update(3, mean.clone());
-            cx.update(4, variance.clone());
+        let mut results = vec![Value::<B>::Float(normed.output).reshape(shape)];
+        if let (Some(mean), Some(variance)) = (inputs.optional(3), inputs.optional(4)) {
+            let mean = moved(mean.float()?, normed.mean, 1.0);
+            let variance = moved(variance.float()?, normed.variance, unbiased);
+            if cx.training {
+                cx.update(3, mean.clone());
+                cx.update(4, variance.clone());
+            }
+            results.extend([mean, variance]);
         }
-        Ok(vec![Value::<B>::Float(normed.output).reshape(shape), mean, variance])
+        Ok(results)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Pooling over windows, and over all of space.
 
+pub(crate) mod aten;
+
 use burn_backend::TensorMetadata;
 use burn_backend::ops::ConvOptions;
 use burn_backend::tensor::FloatTensor;

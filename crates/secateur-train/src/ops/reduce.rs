@@ -1,5 +1,7 @@
 //! Reductions, and what runs along an axis.
 
+pub(crate) mod aten;
+
 use burn_backend::TensorMetadata;
 use burn_backend::tensor::FloatTensor;
 

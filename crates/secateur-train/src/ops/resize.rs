@@ -1,5 +1,7 @@
 //! Interpolation, as one matrix per axis.
 
+pub(crate) mod aten;
+
 use super::{Decode, Inputs, Operator, axis, sizes};
 use crate::onnx::Node;
 use crate::{Context, Engine, Error, Result, Value};

@@ -1,5 +1,7 @@
 //! Elements in other places: reshapes, orders, joins, parts, borders.
 
+pub(crate) mod aten;
+
 use burn_backend::ops::PadMode;
 use burn_std::{Shape as BurnShape, Slice as BurnSlice};
 

@@ -3,6 +3,7 @@
 //! [`TorchFile`] maps a `.pt2` archive, as `torch.export.save` writes it, and reads its program:
 //! calls of ATen operators. [`save`](TorchFile) copies what no edit touches as it is, byte by byte.
 
+mod access;
 mod apply;
 mod archive;
 mod decode;
@@ -21,5 +22,5 @@ pub use decode::{Decode, Decoder};
 pub use file::TorchFile;
 pub use import::{Imported, known_operators};
 pub use live::Renumbered;
-pub use schema::Program;
+pub use schema::{Argument, Graph, Int, Meta, Node, Program, Source};
 pub(crate) use weights::TorchWeights;

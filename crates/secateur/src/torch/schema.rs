@@ -41,7 +41,7 @@ pub struct Program {
 
 /// A list of calls.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Graph {
+pub struct Graph {
     pub(super) inputs: Vec<Argument>,
     pub(super) outputs: Vec<Argument>,
     /// Indices of [`Program::nodes`].
@@ -52,7 +52,7 @@ pub(super) struct Graph {
 
 /// A call of an operator.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub struct Node {
     pub(super) name: Box<str>,
     /// `torch.ops.aten.conv2d.default`, `_operator.mul`, …
     pub(super) target: Box<str>,
@@ -76,17 +76,26 @@ pub(super) struct NamedArgument {
 
 /// What is given to or made by a call.
 #[derive(Clone, Debug)]
-pub(super) enum Argument {
+pub enum Argument {
+    /// Nothing.
     None,
+    /// The name of a tensor.
     Tensor(String),
     /// Tensors, of which some are omitted.
     Tensors(Vec<Option<String>>),
+    /// An integer.
     Int(Int),
+    /// Integers.
     Ints(Vec<Int>),
+    /// A number.
     Float(f64),
+    /// Numbers.
     Floats(Vec<f64>),
+    /// A flag.
     Bool(bool),
+    /// A text.
     String(String),
+    /// A graph.
     Graph(Box<Graph>),
     /// An element type, a device, a memory format, a class of the model's own, …
     Other,
@@ -94,8 +103,10 @@ pub(super) enum Argument {
 
 /// An integer, or the name of one that is computed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Int {
+pub enum Int {
+    /// An integer.
     Number(i64),
+    /// The name of a computed one.
     Name(String),
 }
 
@@ -109,7 +120,7 @@ pub(super) struct Size {
 
 /// What is known of a tensor.
 #[derive(Clone, Debug)]
-pub(super) struct Meta {
+pub struct Meta {
     pub(super) dtype: Option<DType>,
     pub(super) sizes: Vec<Size>,
     pub(super) strides: Vec<Size>,
@@ -135,7 +146,7 @@ pub(super) struct Input {
 
 /// Who gives an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub enum Source {
     /// The user.
     User,
     /// A stored parameter, buffer or constant of this name.

@@ -1,0 +1,347 @@
+//! Reads a program of PyTorch (`.pt2`) as a [`Program`].
+//!
+//! Buffers that a program writes keep their stored values between runs.
+
+mod builder;
+mod call;
+mod memory;
+mod numbers;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use secateur::torch::{Argument, Graph, Int, Meta, Node, Source, TorchFile};
+
+pub(crate) use self::call::{Call, Decode, Sort};
+pub(crate) use self::memory::Back;
+
+use self::builder::Builder;
+use self::call::Made;
+use self::memory::{Memory, TensorId};
+use crate::ops;
+use crate::program::refusal;
+use crate::{Block, Error, Program, Result, Slot, Stored};
+
+/// Calls of a graph that stand in it: its calls are read in place.
+const INLINED: [&str; 2] = ["wrap_with_set_grad_enabled", "wrap_with_autocast"];
+/// Calls that compute nothing.
+const CHECKS: [&str; 5] = [
+    "aten._assert_async",
+    "aten._assert_scalar",
+    "aten._assert_tensor_metadata",
+    "aten.sym_constrain_range",
+    "aten.sym_constrain_range_for_size",
+];
+
+/// What a name stands for.
+#[derive(Clone, Copy)]
+enum Binding<'a> {
+    Tensor(TensorId),
+    /// A stored tensor that nothing has read, and its name in the file.
+    Stored(&'a str),
+    Number(Slot),
+}
+
+/// The names of a graph that is being read.
+struct Scope<'a> {
+    graph: &'a Graph,
+    names: HashMap<&'a str, Binding<'a>>,
+}
+
+pub(crate) struct Compiler<'a> {
+    file: &'a TorchFile,
+    builder: Builder,
+    memory: Memory,
+    scopes: Vec<Scope<'a>>,
+    stored: HashMap<usize, TensorId>,
+    table: HashMap<&'static str, Decode>,
+    /// All names that a call or caller reads.
+    reads: HashSet<&'a str>,
+    /// What cannot be run: per operator, why, and the first call.
+    refused: BTreeMap<String, String>,
+}
+
+/// The program of a file.
+///
+/// # Errors
+/// When it has operators that cannot be run; all of them are named.
+pub(crate) fn compile(file: &TorchFile) -> Result<Program> {
+    let graph = file.program().graph();
+    let mut compiler = Compiler {
+        file,
+        builder: Builder::default(),
+        memory: Memory::default(),
+        scopes: vec![Scope { graph, names: HashMap::new() }],
+        stored: HashMap::new(),
+        table: ops::ATEN.iter().copied().flatten().copied().collect(),
+        reads: HashSet::new(),
+        refused: BTreeMap::new(),
+    };
+    compiler.note_reads(graph);
+    compiler.add_inputs();
+    compiler.add_calls()?;
+    refusal(&compiler.refused)?;
+    let outputs = compiler.outputs()?;
+    let Builder { mut program, steps, .. } = compiler.builder;
+    program.body = Block { steps, outputs };
+    Ok(program)
+}
+
+/// The names of a call's results.
+fn results(node: &Node) -> Vec<&str> {
+    node.outputs().iter().flat_map(Argument::names).collect()
+}
+
+fn unmade(name: &str) -> Error {
+    Error::malformed(format!("`{name}` is read before anything makes it"))
+}
+
+impl<'a> Compiler<'a> {
+    fn scope(&mut self) -> &mut Scope<'a> {
+        let last = self.scopes.len() - 1;
+        &mut self.scopes[last]
+    }
+
+    fn note_reads(&mut self, graph: &'a Graph) {
+        for node in self.file.program().calls(graph) {
+            for (_, argument) in node.arguments() {
+                self.reads.extend(argument.names());
+                if let Argument::Graph(inner) = argument {
+                    self.note_reads(inner);
+                }
+            }
+        }
+        self.reads.extend(graph.outputs().iter().flat_map(Argument::names));
+    }
+
+    /// What the program says of a tensor.
+    fn meta(&self, name: &str) -> Option<&'a Meta> {
+        self.scopes.last()?.graph.tensor(name)
+    }
+
+    fn define(&mut self, name: &'a str, binding: Binding<'a>) {
+        self.scope().names.insert(name, binding);
+    }
+
+    fn add_inputs(&mut self) {
+        for (name, from) in self.file.program().inputs() {
+            if name.is_empty() {
+                continue;
+            }
+            let binding = match from {
+                Source::Stored(key) => Binding::Stored(key),
+                Source::User | Source::Other => {
+                    let slot = self.builder.slot(name);
+                    self.builder.program.inputs.push(slot);
+                    match self.meta(name) {
+                        Some(_) => Binding::Tensor(self.memory.own(slot)),
+                        None => Binding::Number(slot),
+                    }
+                }
+            };
+            self.define(name, binding);
+        }
+    }
+
+    /// The tensor of a name.
+    fn tensor(&mut self, name: &str) -> Result<TensorId> {
+        match self.scope().names.get(name).copied() {
+            Some(Binding::Tensor(id)) => Ok(id),
+            Some(Binding::Stored(key)) => self.stored(key),
+            _ => Err(unmade(name)),
+        }
+    }
+
+    /// A stored tensor, which all of its names share.
+    fn stored(&mut self, key: &str) -> Result<TensorId> {
+        let unread = || Error::unsupported(format!("`{key}` is stored in a way that is not read"));
+        let index = self.file.stored(key).ok_or_else(unread)?;
+        if let Some(&id) = self.stored.get(&index) {
+            return Ok(id);
+        }
+        let (name, view) = self.file.tensor(index)?;
+        let slot = self.builder.slot(name);
+        self.builder.program.stored.push(Stored { name: name.to_string(), slot, view });
+        let id = self.memory.own(slot);
+        self.stored.insert(index, id);
+        Ok(id)
+    }
+
+    /// An integer as a tensor.
+    fn int(&mut self, int: &Int) -> Result<Slot> {
+        match int {
+            Int::Number(value) => Ok(self.builder.integer(*value)),
+            Int::Name(name) => match self.scope().names.get(name.as_str()) {
+                Some(&Binding::Number(slot)) => Ok(slot),
+                _ => Err(unmade(name)),
+            },
+        }
+    }
+
+    fn add_calls(&mut self) -> Result<()> {
+        let graph = self.scope().graph;
+        for node in self.file.program().calls(graph) {
+            self.builder.place = (node.name().to_string(), node.target().to_string());
+            let added = self.add_call(node);
+            if let Err(error) = added {
+                self.refuse(node, &error);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_call(&mut self, node: &'a Node) -> Result<()> {
+        if INLINED.iter().any(|inlined| node.operator().ends_with(inlined)) {
+            return self.inline(node);
+        }
+        let makes_nothing = results(node).is_empty();
+        if CHECKS.contains(&node.operator()) || makes_nothing && !node.operator().ends_with('_') {
+            return Ok(());
+        }
+        if let [Argument::Int(Int::Name(name))] = node.outputs() {
+            let slot = numbers::evaluate(self, node)?;
+            self.builder.name(slot, name);
+            self.define(name, Binding::Number(slot));
+            return Ok(());
+        }
+        self.decode(node)
+    }
+
+    /// How a call is decoded, and whether it writes its first operand.
+    fn decoder(&self, node: &Node) -> Result<(Decode, bool)> {
+        let name = node.operator();
+        if node.overload().ends_with("out") {
+            return Err(Error::unsupported("it writes into an operand"));
+        }
+        let plain = name.strip_suffix('_').filter(|plain| !plain.ends_with('_'));
+        let unknown = || Error::unsupported("it is not known");
+        match (self.table.get(name), plain) {
+            (Some(&decode), _) => Ok((decode, false)),
+            (None, Some(plain)) => {
+                self.table.get(plain).map(|&decode| (decode, true)).ok_or_else(unknown)
+            }
+            (None, None) => Err(unknown()),
+        }
+    }
+
+    fn decode(&mut self, node: &'a Node) -> Result<()> {
+        let (decode, in_place) = self.decoder(node)?;
+        let names = results(node);
+        let mut call = Call { compiler: self, node, results: vec![None; names.len()] };
+        decode(&mut call)?;
+        let made = call.results;
+        if in_place {
+            return self.write(node, &names, made);
+        }
+        for (name, made) in names.into_iter().zip(made) {
+            let id = match made {
+                Some(Made::New(slot)) => {
+                    self.builder.name(slot, name);
+                    self.memory.own(slot)
+                }
+                Some(Made::Same(id)) => id,
+                Some(Made::View(slot, view)) => {
+                    self.builder.name(slot, name);
+                    self.memory.view(slot, view)
+                }
+                None if self.reads.contains(name) => {
+                    return Err(Error::unsupported(format!("its result `{name}`")));
+                }
+                None => continue,
+            };
+            self.define(name, Binding::Tensor(id));
+        }
+        Ok(())
+    }
+
+    /// Lets a call's first operand, and all that share its memory, be what the call makes.
+    fn write(&mut self, node: &'a Node, names: &[&'a str], made: Vec<Option<Made>>) -> Result<()> {
+        let Some((_, Argument::Tensor(first))) = node.arguments().next() else {
+            return Err(Error::unsupported("it writes what is no tensor"));
+        };
+        let mut id = self.tensor(first)?;
+        match made.into_iter().next().flatten() {
+            Some(Made::New(slot)) => {
+                let sort = Call { compiler: self, node, results: Vec::new() }.result_sort(0)?;
+                let slot = self.builder.emit(sort.cast(), vec![Some(slot)]);
+                self.memory.write(id, slot, &mut self.builder)?;
+            }
+            // Another shape of the same memory.
+            Some(Made::View(slot, view)) => {
+                id = self.memory.view(slot, view);
+                self.define(first, Binding::Tensor(id));
+            }
+            Some(Made::Same(_)) => {}
+            None => return Err(Error::unsupported("it writes nothing")),
+        }
+        names.iter().for_each(|name| self.define(name, Binding::Tensor(id)));
+        Ok(())
+    }
+
+    /// The calls of a graph in place of its call.
+    fn inline(&mut self, node: &'a Node) -> Result<()> {
+        let mut arguments = node.arguments().map(|(_, argument)| argument);
+        let inner = arguments.find_map(|argument| match argument {
+            Argument::Graph(graph) => Some(graph.as_ref()),
+            _ => None,
+        });
+        let graph = inner.ok_or_else(|| Error::malformed("a call of no graph"))?;
+        let mut names = HashMap::new();
+        let formals: Vec<&str> = graph.inputs().iter().flat_map(Argument::names).collect();
+        let actuals: Vec<&str> = arguments.flat_map(Argument::names).collect();
+        if formals.len() != actuals.len() {
+            return Err(Error::malformed("operands that do not fit the graph inside"));
+        }
+        for (formal, actual) in formals.into_iter().zip(actuals) {
+            names.insert(formal, self.binding(actual)?);
+        }
+        self.scopes.push(Scope { graph, names });
+        let made = self.add_calls().and_then(|()| {
+            let names = graph.outputs().iter().flat_map(Argument::names);
+            names.map(|name| self.binding(name)).collect::<Result<Vec<_>>>()
+        });
+        self.scopes.pop();
+        for (name, binding) in results(node).into_iter().zip(made?) {
+            self.define(name, binding);
+        }
+        Ok(())
+    }
+
+    fn binding(&mut self, name: &str) -> Result<Binding<'a>> {
+        self.scope().names.get(name).copied().ok_or_else(|| unmade(name))
+    }
+
+    /// Notes an operator that cannot be run; what reads its results is looked at all the same.
+    fn refuse(&mut self, node: &'a Node, error: &Error) {
+        let line = node.line().map(|line| format!(", {line}")).unwrap_or_default();
+        let why = format!("{error}, at `{}`{line}", node.name());
+        self.refused.entry(node.target().to_string()).or_insert(why);
+        for output in node.outputs() {
+            for name in output.names() {
+                let slot = self.builder.slot(name);
+                let binding = match output {
+                    Argument::Int(_) => Binding::Number(slot),
+                    _ => Binding::Tensor(self.memory.own(slot)),
+                };
+                self.define(name, binding);
+            }
+        }
+    }
+
+    /// What the user gets.
+    fn outputs(&mut self) -> Result<Vec<Slot>> {
+        let mut slots = Vec::new();
+        for (name, into) in self.file.program().outputs() {
+            if name.is_empty() || into.is_some() {
+                continue;
+            }
+            slots.push(match self.binding(name)? {
+                Binding::Number(slot) => slot,
+                _ => {
+                    let id = self.tensor(name)?;
+                    self.memory.read(id, &mut self.builder)?
+                }
+            });
+        }
+        Ok(slots)
+    }
+}
