@@ -209,7 +209,7 @@ impl<'a> Compiler<'a> {
     /// How a call is decoded, and whether it writes its first operand.
     fn decoder(&self, node: &Node) -> Result<(Decode, bool)> {
         let name = node.operator();
-        if node.overload().ends_with("out") {
+        if node.overload() == "out" || node.overload().ends_with("_out") {
             return Err(Error::unsupported("it writes into an operand"));
         }
         let plain = name.strip_suffix('_').filter(|plain| !plain.ends_with('_'));

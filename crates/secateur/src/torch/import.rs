@@ -444,7 +444,7 @@ impl<'a> Importer<'a> {
     /// that writes another operand is not known.
     fn decode(&self, target: &str) -> (Option<Decode>, bool) {
         let name = operator(target);
-        if overload(target).ends_with("out") {
+        if overload(target) == "out" || overload(target).ends_with("_out") {
             return (None, false);
         }
         let plain = name.strip_suffix('_').filter(|plain| !plain.ends_with('_'));
