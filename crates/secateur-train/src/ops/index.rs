@@ -12,7 +12,7 @@ use super::elementwise::Binary;
 use super::shape::concat;
 use super::{Decode, Inputs, Operator, axis};
 use crate::onnx::Node;
-use crate::value::bool_dtype;
+use crate::value::{INT, bool_dtype};
 use crate::{Context, Engine, Error, Result, Value};
 
 /// Rows at the positions in a vector.
@@ -20,7 +20,11 @@ pub(crate) fn select<B: Engine>(x: Value<B>, axis: usize, picks: IntTensor<B>) -
     match x {
         Value::Float(t) => Value::Float(B::float_select(t, axis, picks)),
         Value::Int(t) => Value::Int(B::int_select(t, axis, picks)),
-        Value::Bool(t) => Value::Bool(B::bool_select(t, axis, picks)),
+        // Some backends make integers of truth values here.
+        Value::Bool(t) => {
+            let rows = B::int_select(B::bool_into_int(t, INT), axis, picks);
+            Value::Bool(Value::<B>::Int(rows).to_bool())
+        }
     }
 }
 

@@ -392,8 +392,11 @@ pub(crate) const ATEN: &[&[(&str, crate::torch::Decode)]] = &[
     matmul::aten::ATEN,
     norm::aten::ATEN,
     pool::aten::ATEN,
+    recurrent::aten::ATEN,
     reduce::aten::ATEN,
+    region::aten::ATEN,
     resize::aten::ATEN,
+    sample::aten::ATEN,
     scaled::aten::ATEN,
     shape::aten::ATEN,
 ];

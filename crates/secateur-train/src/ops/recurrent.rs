@@ -1,5 +1,7 @@
 //! Recurrent layers: LSTM, GRU, and the plain one.
 
+pub(crate) mod aten;
+
 use super::elementwise::Unary;
 use super::quantize::rounded;
 use super::{Decode, Inputs, Op, Operator};

@@ -1,5 +1,7 @@
 //! Regions of images, brought to one size.
 
+pub(crate) mod aten;
+
 use super::sample::rows_of_space;
 use super::{Decode, Inputs, Operator, sizes};
 use crate::real::Real;

@@ -1,5 +1,7 @@
 //! Images read at computed places.
 
+pub(crate) mod aten;
+
 use super::{Decode, Inputs, Operator, sizes};
 use crate::onnx::Node;
 use crate::real::Real;

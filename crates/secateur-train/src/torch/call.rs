@@ -376,11 +376,11 @@ impl<'a> Call<'_, 'a> {
     }
 
     /// As many results of one more step as the call has.
-    pub(crate) fn emit_many(&mut self, op: impl Into<Op>, inputs: &[Slot]) -> Vec<Slot> {
+    pub(crate) fn emit_all(&mut self, op: impl Into<Op>, inputs: Vec<Option<Slot>>) -> Vec<Slot> {
         let builder = &mut self.compiler.builder;
         let slots: Vec<Slot> = self.results.iter().map(|_| builder.slot("")).collect();
         let outputs = slots.iter().copied().map(Some).collect();
-        builder.step(op.into(), inputs.iter().copied().map(Some).collect(), outputs);
+        builder.step(op.into(), inputs, outputs);
         slots
     }
 

@@ -79,7 +79,8 @@ fn convolve(call: &mut Call<'_, '_>, transposed: Option<Vec<usize>>) -> Result<(
     let rank = call.rank("weight")?;
     let groups = usize::try_from(call.int("groups", 1)?).ok().filter(|&groups| groups > 0);
     let groups = groups.ok_or_else(|| Error::malformed("no group"))?;
-    let conv = Conv { groups, window: window(call, rank.saturating_sub(2))?, transposed };
+    let window = window(call, rank.saturating_sub(2))?;
+    let conv = Conv { groups, window, transposed, wanted: Vec::new() };
     let single = call.rank("input")? + 1 == rank;
     let mut x = call.float("input")?;
     if single {

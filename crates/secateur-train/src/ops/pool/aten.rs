@@ -59,12 +59,19 @@ fn slide(call: &mut Call<'_, '_>, axes: usize, kind: PoolKind) -> Result<()> {
     if single {
         x = call.emit(Reshape::Unsqueeze(Some(vec![0])), &[x]);
     }
-    let made = call.emit(Pool { kind, kernel, window }, &[x]);
-    let made = match single {
-        true => call.emit(View::Squeeze(Some(vec![0])), &[made]),
-        false => made,
+    let placed = call.outputs() > 1 && call.is_read(1);
+    let pool = Pool { kind, kernel, window, placed, columns: false };
+    let made = match placed {
+        true => call.emit_two(pool, &[x]).to_vec(),
+        false => vec![call.emit(pool, &[x])],
     };
-    call.bind(0, made);
+    for (index, made) in made.into_iter().enumerate() {
+        let made = match single {
+            true => call.emit(View::Squeeze(Some(vec![0])), &[made]),
+            false => made,
+        };
+        call.bind(index, made);
+    }
     Ok(())
 }
 

@@ -73,11 +73,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.topk", |call| {
         let (axis, largest) = (call.int("dim", -1)?, call.flag("largest", true));
         let (x, count) = (call.tensor("self")?, call.scalar("k", 1)?);
-        let [values, places] = call.emit_two(TopK { axis, largest }, &[x, count]);
-        let values = match call.sort("self")? {
-            Sort::Float => values,
-            sort => call.emit(sort.cast(), &[values]),
-        };
+        let [values, places] = call.emit_two(TopK { axis, largest, count: None }, &[x, count]);
         call.bind(0, values);
         call.bind(1, places);
         Ok(())

@@ -1,6 +1,6 @@
 //! How PyTorch spells interpolation: of all axes after the channels.
 
-use super::{Coordinates, Method, Resize, Rounding};
+use super::{Coordinates, Method, Policy, Resize, Rounding};
 use crate::ops::make::Constant;
 use crate::torch::{Call, Decode};
 use crate::{Error, Result};
@@ -21,6 +21,8 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.upsample_bilinear2d", |call| curve(call, Method::Linear)),
     ("aten.upsample_trilinear3d", |call| curve(call, Method::Linear)),
     ("aten.upsample_bicubic2d", |call| curve(call, Method::Cubic(-0.75))),
+    ("aten._upsample_bilinear2d_aa", |call| curve(call, Method::Linear)),
+    ("aten._upsample_bicubic2d_aa", |call| curve(call, Method::Cubic(-0.5))),
 ];
 
 fn curve(call: &mut Call<'_, '_>, method: Method) -> Result<()> {
@@ -44,12 +46,23 @@ fn resize(call: &mut Call<'_, '_>, (method, coordinates): (Method, Coordinates))
     let x = call.float(name)?;
     let (factors, sized) = (factors(call), !call.list("output_size")?.is_empty());
     let operands = if factors.len() == axes {
-        vec![Some(x), Some(call.emit(Constant::Floats(factors, vec![axes]), &[]))]
+        vec![Some(x), None, Some(call.emit(Constant::Floats(factors, vec![axes]), &[]))]
     } else if sized {
-        vec![Some(x), None, Some(call.vector("output_size")?)]
+        vec![Some(x), None, None, Some(call.vector("output_size")?)]
     } else {
         return Err(Error::malformed("neither factors nor sizes"));
     };
     let axes = Some((2..2 + axes as i64).collect());
-    call.make_over(Resize { method, coordinates, axes, slots: (1, 2) }, operands)
+    let antialias = call.operator().ends_with("_aa");
+    let resize = Resize {
+        method,
+        coordinates,
+        axes,
+        slots: (2, 3),
+        policy: Policy::Stretch,
+        antialias,
+        exclude: antialias,
+        beyond: 0.0,
+    };
+    call.make_over(resize, operands)
 }

@@ -132,6 +132,8 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         let operands = [call.tensor("self")?, call.tensor("src")?, at];
         call.make(Put(Part::Select(axis)), &operands)
     }),
+    ("aten.diff", difference),
+    ("aten.meshgrid", meshgrid),
     ("aten.unfold", |call| {
         let x = call.tensor("self")?;
         let number = |value: i64| usize::try_from(value).unwrap_or(0).max(1);
@@ -323,7 +325,8 @@ fn split_by(call: &mut Call<'_, '_>, name: &str) -> Result<()> {
 
 /// Parts with memory of their own.
 fn apart(call: &mut Call<'_, '_>, split: Split, operands: &[Slot]) -> Result<()> {
-    let made = call.emit_many(split, operands);
+    let operands = operands.iter().copied().map(Some).collect();
+    let made = call.emit_all(split, operands);
     made.into_iter().enumerate().for_each(|(index, slot)| call.bind(index, slot));
     Ok(())
 }
@@ -356,6 +359,51 @@ fn tensor_split(call: &mut Call<'_, '_>) -> Result<()> {
         false => [vec![0], call.ints("indices")?, vec![size]].concat(),
     };
     cut(call, axis, bounds.windows(2).map(|pair| (pair[0], pair[1])))
+}
+
+/// Every element less the one before it.
+fn difference(call: &mut Call<'_, '_>) -> Result<()> {
+    let (axis, sort) = (call.int("dim", -1)?, call.sort("self")?);
+    if call.int("n", 1)? != 1 || sort == Sort::Bool {
+        return Err(Error::unsupported("other differences than those of neighbors"));
+    }
+    let mut parts = Vec::new();
+    for name in ["prepend", "self", "append"] {
+        if call.has(name) {
+            parts.push(call.operand(name, sort)?);
+        }
+    }
+    let x = call.emit(Concat { axis }, &parts);
+    let bounds = [0, 1, -1, i64::MAX].map(|bound| call.integer(bound));
+    let before = call.emit(Part::Slice(axis, 1), &[x, bounds[0], bounds[2]]);
+    let after = call.emit(Part::Slice(axis, 1), &[x, bounds[1], bounds[3]]);
+    call.make(crate::ops::elementwise::Binary::Sub, &[after, before])
+}
+
+/// Every vector along an axis of its own; the first two are swapped for `xy`.
+fn meshgrid(call: &mut Call<'_, '_>) -> Result<()> {
+    let vectors: Vec<Slot> = call.tensors("tensors")?.into_iter().flatten().collect();
+    let (count, swapped) = (vectors.len(), call.text("indexing") == Some("xy"));
+    let place = |index: usize| match index {
+        0 | 1 if swapped && count > 1 => 1 - index,
+        index => index,
+    };
+    let mut sizes = vec![None; count];
+    for (index, &vector) in vectors.iter().enumerate() {
+        let flat = call.emit(View::Flatten(0, -1), &[vector]);
+        sizes[place(index)] = Some(call.emit(super::Shape::Sizes(0, 1), &[flat]));
+    }
+    let sizes = sizes.into_iter().flatten().collect::<Vec<_>>();
+    let sizes = call.emit(Concat { axis: 0 }, &sizes);
+    for (index, vector) in vectors.into_iter().enumerate() {
+        let mut shape = vec![1; count];
+        shape[place(index)] = -1;
+        let shape = call.integers(&shape);
+        let lifted = call.emit(Reshape::Given(true), &[vector, shape]);
+        let grid = call.emit(View::Expand, &[lifted, sizes]);
+        call.bind(index, grid);
+    }
+    Ok(())
 }
 
 /// Windows of an image `[n, c, h, w]` as columns `[n, c·k, l]`.
