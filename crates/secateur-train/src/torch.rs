@@ -245,7 +245,7 @@ impl<'a> Compiler<'a> {
                 Some(Made::Same(id)) => id,
                 Some(Made::View(slot, view)) => {
                     self.builder.name(slot, name);
-                    self.memory.view(slot, view)
+                    self.memory.view(slot, *view)
                 }
                 None if self.reads.contains(name) => {
                     return Err(Error::unsupported(format!("its result `{name}`")));
@@ -271,7 +271,7 @@ impl<'a> Compiler<'a> {
             }
             // Another shape of the same memory.
             Some(Made::View(slot, view)) => {
-                id = self.memory.view(slot, view);
+                id = self.memory.view(slot, *view);
                 self.define(first, Binding::Tensor(id));
             }
             Some(Made::Same(_)) => {}

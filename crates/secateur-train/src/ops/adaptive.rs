@@ -19,7 +19,8 @@ impl Operator for AdaptivePool {
     fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
         let mut x = inputs.take(0)?;
         let first = x.rank().checked_sub(self.windows.len());
-        let first = first.ok_or_else(|| Error::malformed("a pool over more axes than there are"))?;
+        let first =
+            first.ok_or_else(|| Error::malformed("a pool over more axes than there are"))?;
         for (axis, windows) in self.windows.iter().enumerate() {
             if let Some(windows) = *windows {
                 x = self.along(x, first + axis, windows)?;
@@ -40,7 +41,7 @@ impl AdaptivePool {
         if windows == size {
             return Ok(x);
         }
-        if size % windows == 0 {
+        if size.is_multiple_of(windows) {
             let (lead, tail) = (&shape[..axis], &shape[axis + 1..]);
             let x = x.reshape([lead, &[windows, size / windows], tail].concat());
             let pooled = self.reduce(x, axis + 1)?;

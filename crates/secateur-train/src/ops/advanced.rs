@@ -198,16 +198,16 @@ impl IndexPut {
         if self.add {
             let places = Value::<B>::of_ints(flat.to_vec(), vec![flat.len()], &cx.device).int()?;
             return Ok(match (rows, values) {
-                (Value::Float(rows), Value::Float(values)) => Value::Float(
-                    B::float_select_assign(rows, 0, places, values, IndexingUpdateOp::Add),
-                ),
-                (Value::Int(rows), Value::Int(values)) => Value::Int(B::int_select_assign(
+                (Value::Float(rows), Value::Float(values)) => Value::Float(B::float_select_assign(
                     rows,
                     0,
                     places,
                     values,
                     IndexingUpdateOp::Add,
                 )),
+                (Value::Int(rows), Value::Int(values)) => {
+                    Value::Int(B::int_select_assign(rows, 0, places, values, IndexingUpdateOp::Add))
+                }
                 (rows, _) => return Err(Error::unsupported(format!("adding to {}", rows.sort()))),
             });
         }

@@ -49,7 +49,7 @@ pub(crate) enum Made {
     /// A tensor that there was before.
     Same(TensorId),
     /// What shows another.
-    View(Slot, View),
+    View(Slot, Box<View>),
 }
 
 /// One ATen call and the program that it is decoded into.
@@ -434,7 +434,7 @@ impl<'a> Call<'_, 'a> {
         let whole = self.tensor(name)?;
         let rest: Vec<Option<Slot>> = rest.into_iter().map(Some).collect();
         let slot = self.emit_over(op.clone(), [vec![Some(whole)], rest.clone()].concat());
-        self.set(index, Made::View(slot, View { of, op, rest, back }));
+        self.set(index, Made::View(slot, Box::new(View { of, op, rest, back })));
         Ok(())
     }
 

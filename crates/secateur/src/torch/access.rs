@@ -4,7 +4,9 @@
 
 use super::TorchFile;
 use super::import::{operator, overload, short, tensor_names};
-use super::schema::{Argument, Graph, Input, Int, Meta, NamedArgument, Node, Program, Size, Source};
+use super::schema::{
+    Argument, Graph, Input, Int, Meta, NamedArgument, Node, Program, Size, Source,
+};
 use crate::tensor::TensorView;
 use crate::{DType, Result};
 
@@ -117,10 +119,12 @@ impl Node {
 impl Argument {
     /// The tensors and computed integers that it names.
     pub fn names(&self) -> Vec<&str> {
-        let named = |int| match int {
-            &Int::Name(ref name) => Some(name.as_str()),
-            &Int::Number(_) => None,
-        };
+        fn named(int: &Int) -> Option<&str> {
+            match int {
+                Int::Name(name) => Some(name),
+                Int::Number(_) => None,
+            }
+        }
         match self {
             Argument::Int(int) => named(int).into_iter().collect(),
             Argument::Ints(ints) => ints.iter().filter_map(named).collect(),
@@ -148,7 +152,9 @@ impl Meta {
         self.strided
             && axes.all(|(size, stride)| {
                 let fits = size.value == Some(1) || stride.value == step;
-                step = step.zip(size.value).and_then(|(step, size): (i64, i64)| step.checked_mul(size));
+                step = step
+                    .zip(size.value)
+                    .and_then(|(step, size): (i64, i64)| step.checked_mul(size));
                 fits
             })
     }

@@ -211,8 +211,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.addcmul", |call| fused(call, Binary::Mul)),
     ("aten.addcdiv", |call| fused(call, Binary::Div)),
     ("aten.lerp", |call| {
-        let (start, end, weight) =
-            (call.float("self")?, call.float("end")?, call.float("weight")?);
+        let (start, end, weight) = (call.float("self")?, call.float("end")?, call.float("weight")?);
         let way = call.emit(Binary::Sub, &[end, start]);
         let part = call.emit(Binary::Mul, &[way, weight]);
         call.make(Binary::Add, &[start, part])

@@ -28,11 +28,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         let sizes = call.result_sizes(0)?;
         let depth = sizes.last().copied().flatten();
         let depth = depth.ok_or_else(|| Error::unsupported("as many classes as data has"))?;
-        let operands = [
-            call.tensor("self")?,
-            call.integer(depth as i64),
-            call.integers(&[0, 1]),
-        ];
+        let operands = [call.tensor("self")?, call.integer(depth as i64), call.integers(&[0, 1])];
         call.make(OneHot { axis: -1 }, &operands)
     }),
 ];

@@ -27,8 +27,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         }
         let operands = [call.float("batch1")?, call.float("batch2")?];
         let each = call.emit(MatMul, &operands);
-        let reduce =
-            Reduce { kind: Reduction::Sum, axes: Some(vec![0]), keep: false, none: false };
+        let reduce = Reduce { kind: Reduction::Sum, axes: Some(vec![0]), keep: false, none: false };
         let all = call.emit(reduce, &[each]);
         let term = call.float("self")?;
         call.make(crate::ops::elementwise::Binary::Add, &[term, all])

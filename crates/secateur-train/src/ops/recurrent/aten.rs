@@ -41,7 +41,8 @@ struct Kind {
 /// Tensors on top of each other.
 fn stacked(call: &mut Call<'_, '_>, parts: &[Slot]) -> Slot {
     let unsqueeze = Reshape::Unsqueeze(Some(vec![0]));
-    let parts: Vec<Slot> = parts.iter().map(|&part| call.emit(unsqueeze.clone(), &[part])).collect();
+    let parts: Vec<Slot> =
+        parts.iter().map(|&part| call.emit(unsqueeze.clone(), &[part])).collect();
     joined(call, 0, &parts)
 }
 

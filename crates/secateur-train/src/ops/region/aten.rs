@@ -1,10 +1,10 @@
 //! How torchvision spells regions of images.
 
 use super::{RoiAlign, Taken};
+use crate::Error;
 use crate::ops::elementwise::Cast;
 use crate::ops::part::Part;
 use crate::torch::Decode;
-use crate::Error;
 
 pub(crate) const ATEN: &[(&str, Decode)] = &[("torchvision.roi_align", |call| {
     let size = ["pooled_height", "pooled_width"].map(|name| call.int(name, 1));

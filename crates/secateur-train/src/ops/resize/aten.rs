@@ -5,8 +5,7 @@ use crate::ops::make::Constant;
 use crate::torch::{Call, Decode};
 use crate::{Error, Result};
 
-const NEAREST: (Method, Coordinates) =
-    (Method::Nearest(Rounding::Floor), Coordinates::Asymmetric);
+const NEAREST: (Method, Coordinates) = (Method::Nearest(Rounding::Floor), Coordinates::Asymmetric);
 const EXACT: (Method, Coordinates) =
     (Method::Nearest(Rounding::PreferCeil), Coordinates::HalfPixel);
 

@@ -288,12 +288,12 @@ fn stacked(call: &mut Call<'_, '_>) -> Result<()> {
 }
 
 fn part(call: &mut Call<'_, '_>, index: usize, part: Part, bounds: [Slot; 2]) -> Result<()> {
-    call.view(index, "self", part, bounds.to_vec(), Back::Put(Put(part).into()))
+    call.view(index, "self", part, bounds.to_vec(), Back::Put(part))
 }
 
 fn select(call: &mut Call<'_, '_>, index: usize, axis: i64, at: Slot) -> Result<()> {
     let part = Part::Select(axis);
-    call.view(index, "self", part, vec![at], Back::Put(Put(part).into()))
+    call.view(index, "self", part, vec![at], Back::Put(part))
 }
 
 /// Parts between given positions.
@@ -320,7 +320,16 @@ fn split_by(call: &mut Call<'_, '_>, name: &str) -> Result<()> {
     }
     let mut at = 0;
     let sizes = call.ints(name)?.into_iter();
-    cut(call, axis, sizes.map(|size| (at, { at += size; at })))
+    cut(
+        call,
+        axis,
+        sizes.map(|size| {
+            (at, {
+                at += size;
+                at
+            })
+        }),
+    )
 }
 
 /// Parts with memory of their own.
