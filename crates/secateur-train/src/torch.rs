@@ -2,6 +2,7 @@
 //!
 //! Buffers that a program writes keep their stored values between runs.
 
+mod branch;
 mod builder;
 mod call;
 mod memory;
@@ -193,6 +194,9 @@ impl<'a> Compiler<'a> {
         if INLINED.iter().any(|inlined| node.operator().ends_with(inlined)) {
             return self.inline(node);
         }
+        if node.operator() == "higher_order.cond" {
+            return self.choose(node);
+        }
         let makes_nothing = results(node).is_empty();
         if CHECKS.contains(&node.operator()) || makes_nothing && !node.operator().ends_with('_') {
             return Ok(());
@@ -274,35 +278,6 @@ impl<'a> Compiler<'a> {
             None => return Err(Error::unsupported("it writes nothing")),
         }
         names.iter().for_each(|name| self.define(name, Binding::Tensor(id)));
-        Ok(())
-    }
-
-    /// The calls of a graph in place of its call.
-    fn inline(&mut self, node: &'a Node) -> Result<()> {
-        let mut arguments = node.arguments().map(|(_, argument)| argument);
-        let inner = arguments.find_map(|argument| match argument {
-            Argument::Graph(graph) => Some(graph.as_ref()),
-            _ => None,
-        });
-        let graph = inner.ok_or_else(|| Error::malformed("a call of no graph"))?;
-        let mut names = HashMap::new();
-        let formals: Vec<&str> = graph.inputs().iter().flat_map(Argument::names).collect();
-        let actuals: Vec<&str> = arguments.flat_map(Argument::names).collect();
-        if formals.len() != actuals.len() {
-            return Err(Error::malformed("operands that do not fit the graph inside"));
-        }
-        for (formal, actual) in formals.into_iter().zip(actuals) {
-            names.insert(formal, self.binding(actual)?);
-        }
-        self.scopes.push(Scope { graph, names });
-        let made = self.add_calls().and_then(|()| {
-            let names = graph.outputs().iter().flat_map(Argument::names);
-            names.map(|name| self.binding(name)).collect::<Result<Vec<_>>>()
-        });
-        self.scopes.pop();
-        for (name, binding) in results(node).into_iter().zip(made?) {
-            self.define(name, binding);
-        }
         Ok(())
     }
 

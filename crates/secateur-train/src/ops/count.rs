@@ -1,5 +1,7 @@
 //! Operators whose results are as long as the data decides.
 
+pub(crate) mod aten;
+
 use super::index::select;
 use super::{Decode, Inputs, Operator, axis};
 use crate::{Context, Engine, Error, Result, Value};

@@ -386,6 +386,7 @@ pub(crate) const CONTRIB: &[&[(&str, Decode)]] = &[
 /// How PyTorch spells all of them.
 pub(crate) const ATEN: &[&[(&str, crate::torch::Decode)]] = &[
     conv::aten::ATEN,
+    count::aten::ATEN,
     elementwise::aten::ATEN,
     index::aten::ATEN,
     make::aten::ATEN,

@@ -17,6 +17,13 @@ pub(crate) struct Builder {
     reals: HashMap<u64, Slot>,
 }
 
+/// What is around a block.
+pub(crate) struct Around {
+    steps: Vec<Step>,
+    constants: HashMap<(Vec<i64>, Option<usize>), Slot>,
+    reals: HashMap<u64, Slot>,
+}
+
 impl Builder {
     /// A slot for a named value.
     pub(crate) fn slot(&mut self, name: &str) -> Slot {
@@ -51,6 +58,18 @@ impl Builder {
     pub(crate) fn step(&mut self, op: Op, inputs: Vec<Option<Slot>>, outputs: Vec<Option<Slot>>) {
         let (name, kind) = self.place.clone();
         self.steps.push(Step { name, kind, op, inputs, outputs });
+    }
+
+    /// Starts a block inside of a step; returns what is around it.
+    pub(crate) fn open(&mut self) -> Around {
+        let steps = std::mem::take(&mut self.steps);
+        Around { steps, constants: self.constants.clone(), reals: self.reals.clone() }
+    }
+
+    /// Ends a block: what was made in it is not known outside.
+    pub(crate) fn close(&mut self, around: Around) -> Vec<Step> {
+        (self.constants, self.reals) = (around.constants, around.reals);
+        std::mem::replace(&mut self.steps, around.steps)
     }
 
     /// An integer.

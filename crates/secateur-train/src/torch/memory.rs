@@ -3,6 +3,7 @@
 
 use super::builder::Builder;
 use crate::ops::Op;
+use crate::ops::part::{Part, Put};
 use crate::ops::shape::Transpose;
 use crate::ops::view::View as Shown;
 use crate::{Error, Result, Slot};
@@ -18,8 +19,8 @@ pub(crate) enum Back {
     Reshape,
     /// All of its elements are shown, with axes in this order.
     Permute(Vec<i64>),
-    /// The operator puts operand 1 into operand 0; further operands are those of the view.
-    Put(Box<Op>),
+    /// A part is shown; its operands after the first are those of the view.
+    Put(Part),
     /// Elements are shown more than once.
     Repeated,
     /// It may be a copy, which depends on strides.
@@ -118,9 +119,9 @@ fn put(view: &View, whole: Slot, part: Slot, builder: &mut Builder) -> Result<Sl
             }
             builder.emit(Transpose { order: inverse }, vec![Some(part)])
         }
-        Back::Put(op) => {
+        Back::Put(shown) => {
             let operands = [vec![Some(whole), Some(part)], view.rest.clone()].concat();
-            builder.emit((**op).clone(), operands)
+            builder.emit(Put(*shown), operands)
         }
         Back::Repeated => {
             return Err(Error::unsupported("it writes memory that is shown more than once"));

@@ -172,6 +172,9 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.logical_or", |call| truth(call, Binary::Or)),
     ("aten.logical_xor", |call| truth(call, Binary::Xor)),
     ("aten.where", |call| {
+        if !call.has("self") {
+            return crate::ops::count::aten::positions(call, "condition");
+        }
         let sort = call.sort("self")?.max(call.sort("other")?);
         let mask = call.operand("condition", Sort::Bool)?;
         let (yes, no) = (call.operand("self", sort)?, call.operand("other", sort)?);

@@ -288,12 +288,12 @@ fn stacked(call: &mut Call<'_, '_>) -> Result<()> {
 }
 
 fn part(call: &mut Call<'_, '_>, index: usize, part: Part, bounds: [Slot; 2]) -> Result<()> {
-    call.view(index, "self", part, bounds.to_vec(), Back::Put(Box::new(Put(part).into())))
+    call.view(index, "self", part, bounds.to_vec(), Back::Put(part))
 }
 
 fn select(call: &mut Call<'_, '_>, index: usize, axis: i64, at: Slot) -> Result<()> {
     let part = Part::Select(axis);
-    call.view(index, "self", part, vec![at], Back::Put(Box::new(Put(part).into())))
+    call.view(index, "self", part, vec![at], Back::Put(part))
 }
 
 /// Parts between given positions.
