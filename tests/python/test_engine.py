@@ -5,11 +5,11 @@ Its gradients are those of PyTorch, and of difference quotients.
 
 from pathlib import Path
 
-import engine
-import operators
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+import engine
+import operators
 import tool
 import torchgrads
 

@@ -152,13 +152,9 @@ WRITES = [parts_of_a_view, chunks_of_one_tensor, places_in_a_view, an_activation
 
 
 @pytest.mark.parametrize("function", WRITES, ids=lambda function: function.__name__)
-def test_writes_are_seen_through_all_views(
-    function: Callable[..., object], tmp_path: Path
-) -> None:
+def test_writes_are_seen_through_all_views(function: Callable[..., object], tmp_path: Path) -> None:
     example = (torch.randn(4, 6),)
     compare(save(Function(function), example, tmp_path / "model.pt2"), example)
-
-
 
 
 def read_what_may_be_a_copy(x: Tensor) -> object:

@@ -10,10 +10,11 @@ pub struct DataOptions {
     /// Which part of a folder that holds several.
     pub part: Part,
     /// Named arrays: those that the model reads, in the order of its inputs. Empty: `x` if there is
-    /// one, otherwise all but the target.
+    /// one, otherwise all but the target. Bytes of three axes or more are pixels: they become real
+    /// numbers in 0..1.
     pub inputs: Vec<String>,
-    /// The array or column that holds the targets. None: the array `y`, if there is one, or the last
-    /// column.
+    /// The array or column that holds the targets. None: the array `y`, `labels`, `targets` or
+    /// `target`, if there is one, or the last column.
     pub target: Option<String>,
     /// What targets are, where the file leaves it open.
     pub targets: Targets,
