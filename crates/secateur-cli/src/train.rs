@@ -86,6 +86,8 @@ pub struct Train {
     log: Option<PathBuf>,
 }
 
+type Samples = Arc<dyn Dataset>;
+
 /// How it is trained.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Training")]
@@ -258,7 +260,8 @@ impl Train {
         Ok((trainer, state))
     }
 
-    fn data(&self) -> Result<(Arc<dyn Dataset>, Option<Arc<dyn Dataset>>)> {
+    /// Samples to train on, and to evaluate on.
+    fn data(&self) -> Result<(Samples, Option<Samples>)> {
         let data = self.data.open(self.seed())?;
         Ok(match (&self.eval_data, self.eval_split) {
             (Some(path), _) => (data, Some(self.data.open_other(path)?)),

@@ -15,7 +15,9 @@ use secateur::group::{GroupId, Keeps};
 use secateur::{Error, Model, Result};
 use secateur_train::Cpu;
 use secateur_train::attribution::{Attribution, AttributionOptions, attribute};
-use secateur_train::data::{DataOptions, Dataset, Loader, LoaderOptions, Part, open, split};
+use secateur_train::data::{
+    DataOptions, Dataset, ImageOptions, Loader, LoaderOptions, Part, open, split,
+};
 use secateur_train::fit::{evaluate, on_device};
 use secateur_train::point::On;
 use secateur_train::trainer::{TrainOptions, Trainer};
@@ -37,10 +39,10 @@ fn run() -> Result<()> {
     let model = Model::open(Path::new(model), &Default::default())?;
     let mut trainer: Trainer<Cpu> =
         Trainer::new(model, TrainOptions::default(), &Default::default())?;
-    let train = open(Path::new(train), &DataOptions::default())?;
+    let train = open(Path::new(train), &options(Part::Train))?;
     let fraction = SAMPLES as f64 / train.len() as f64;
     let (scored, _) = split(train, fraction, 0);
-    let test = open(Path::new(test), &DataOptions { part: Part::Test, ..DataOptions::default() })?;
+    let test = open(Path::new(test), &options(Part::Test))?;
     report("untrained", &trainer, &test)?;
     for number in (0..trainer.model().groups().len()).rev() {
         let group = trainer.model().groups().iter().map(|(id, _)| id).nth(number);
@@ -53,6 +55,12 @@ fn run() -> Result<()> {
         report(&name, &trainer, &test)?;
     }
     Ok(())
+}
+
+/// Pixels by the usual mean and standard deviation of MNIST.
+fn options(part: Part) -> DataOptions {
+    let images = ImageOptions { mean: vec![0.1307], std: vec![0.3081], ..ImageOptions::default() };
+    DataOptions { part, images, ..DataOptions::default() }
 }
 
 /// The units whose removal would raise the loss.
