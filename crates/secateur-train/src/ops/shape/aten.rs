@@ -24,6 +24,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         let back = perhaps(call)?;
         spelled(call, "shape", back)
     }),
+    ("aten.as_strided", strided),
     ("aten.view_as", |call| like(call, Back::Reshape)),
     ("aten.reshape_as", |call| {
         let back = perhaps(call)?;
@@ -182,6 +183,24 @@ fn perhaps(call: &Call<'_, '_>) -> Result<Back> {
 fn spelled(call: &mut Call<'_, '_>, name: &str, back: Back) -> Result<()> {
     let sizes = call.vector(name)?;
     call.view(0, "self", Reshape::Given(true), vec![sizes], back)
+}
+
+/// Another shape in row-major order; other views are not followed.
+fn strided(call: &mut Call<'_, '_>) -> Result<()> {
+    let (sizes, strides) = (call.ints("size")?, call.ints("stride")?);
+    let mut step = 1;
+    let in_order = sizes.iter().zip(&strides).rev().all(|(&size, &stride)| {
+        let fits = size == 1 || stride == step;
+        step *= size;
+        fits
+    });
+    let own: Option<Vec<usize>> = call.meta("self")?.sizes().into_iter().collect();
+    let count = own.map(|sizes| sizes.iter().product::<usize>() as i64);
+    let whole = call.meta("self")?.is_row_major() && count == Some(step);
+    if !in_order || !whole || call.int("storage_offset", 0)? != 0 {
+        return Err(Error::unsupported("a view of other elements"));
+    }
+    spelled(call, "size", Back::Reshape)
 }
 
 fn like(call: &mut Call<'_, '_>, back: Back) -> Result<()> {
