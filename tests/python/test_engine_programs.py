@@ -449,7 +449,20 @@ def an_activation_in_place(x: Tensor) -> object:
     return y + shown.view_as(y), shown
 
 
-WRITES = [parts_of_a_view, chunks_of_one_tensor, places_in_a_view, an_activation_in_place]
+def what_dropout_returns(x: Tensor) -> object:
+    y = x + 1
+    windows = y.unfold(1, 3, 1)
+    F.dropout(y, training=False).mul_(2)
+    return y, windows
+
+
+WRITES = [
+    what_dropout_returns,
+    parts_of_a_view,
+    chunks_of_one_tensor,
+    places_in_a_view,
+    an_activation_in_place,
+]
 
 
 @pytest.mark.parametrize("function", WRITES, ids=lambda function: function.__name__)

@@ -136,12 +136,11 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.diff", difference),
     ("aten.meshgrid", meshgrid),
     ("aten.unfold", |call| {
-        let x = call.tensor("self")?;
         let number = |value: i64| usize::try_from(value).unwrap_or(0).max(1);
         let (axis, size, step) =
             (call.int("dimension", 0)?, call.int("size", 1)?, call.int("step", 1)?);
         let windows = Windows { axis, size: number(size), step: number(step), dilation: 1 };
-        call.make(windows, &[x])
+        call.view(0, "self", windows, Vec::new(), Back::Repeated)
     }),
     ("aten.im2col", columns),
     ("aten.constant_pad_nd", |call| {
@@ -351,12 +350,11 @@ fn split_by(call: &mut Call<'_, '_>, name: &str) -> Result<()> {
     )
 }
 
-/// Parts with memory of their own.
+/// Parts whose sizes are computed: writes to them are not followed.
 fn apart(call: &mut Call<'_, '_>, split: Split, operands: &[Slot]) -> Result<()> {
     let operands = operands.iter().copied().map(Some).collect();
     let made = call.emit_all(split, operands);
-    made.into_iter().enumerate().for_each(|(index, slot)| call.bind(index, slot));
-    Ok(())
+    made.into_iter().enumerate().try_for_each(|(index, slot)| call.shares(index, slot, "self"))
 }
 
 fn chunk(call: &mut Call<'_, '_>) -> Result<()> {
