@@ -320,3 +320,21 @@ impl<'a> Compiler<'a> {
         Ok(slots)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the core knows and is not run.
+    const NOT_RUN: [&str; 2] = ["aten.digamma", "aten.lgamma"];
+
+    #[test]
+    fn every_operator_of_the_core_is_known() {
+        let table: HashSet<&str> =
+            ops::ATEN.iter().copied().flatten().map(|entry| entry.0).collect();
+        let known = secateur::torch::known_operators();
+        let missing = known.into_iter().filter(|name| !table.contains(name));
+        let missing = missing.filter(|name| !CHECKS.contains(name));
+        assert_eq!(missing.collect::<Vec<_>>(), NOT_RUN);
+    }
+}

@@ -331,6 +331,8 @@ operators! {
     Roll(order::Roll),
     /// Elements in order.
     Sort(order::Sort),
+    /// Running products.
+    CumProd(order::CumProd),
     /// Variance and standard deviation.
     Variance(order::Variance),
     /// Elements at several positions together.

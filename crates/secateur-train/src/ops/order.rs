@@ -91,6 +91,21 @@ impl Operator for Sort {
     }
 }
 
+/// Running products of real numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct CumProd {
+    /// The axis.
+    pub axis: i64,
+}
+
+impl Operator for CumProd {
+    fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
+        let x = inputs.take(0)?;
+        let along = axis(self.axis, x.rank())?;
+        Ok(vec![Value::Float(B::float_cumprod(x.float()?, along))])
+    }
+}
+
 /// The variance over axes, or its root.
 #[derive(Clone, Debug)]
 pub struct Variance {

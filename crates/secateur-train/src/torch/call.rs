@@ -5,7 +5,7 @@ use secateur::torch::{Argument, Int, Meta, Node};
 
 use super::Compiler;
 use super::memory::{Back, TensorId, View};
-use crate::ops::elementwise::{Binary, Cast};
+use crate::ops::elementwise::{Binary, Cast, Unary};
 use crate::ops::shape::Concat;
 use crate::ops::{self, Op};
 use crate::{Error, Result, Slot};
@@ -435,6 +435,15 @@ impl<'a> Call<'_, 'a> {
         let rest: Vec<Option<Slot>> = rest.into_iter().map(Some).collect();
         let slot = self.emit_over(op.clone(), [vec![Some(whole)], rest.clone()].concat());
         self.set(index, Made::View(slot, Box::new(View { of, op, rest, back })));
+        Ok(())
+    }
+
+    /// Makes result `index` a tensor that shows one that an argument names in a way that is not
+    /// followed: to write one of the two and read the other is refused.
+    pub(crate) fn shares(&mut self, index: usize, slot: Slot, name: &str) -> Result<()> {
+        let (of, op) = (self.id(name)?, Unary::Identity.into());
+        let view = View { of, op, rest: Vec::new(), back: Back::Perhaps };
+        self.set(index, Made::View(slot, Box::new(view)));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! How PyTorch spells convolutions.
 
-use super::{Conv, Window};
+use super::{Conv, DeformConv, Window};
 use crate::ops::shape::Reshape;
 use crate::ops::sizes;
 use crate::ops::view::View;
@@ -18,6 +18,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         true => transposed(call),
         false => straight(call),
     }),
+    ("torchvision.deform_conv2d", deformed),
     ("aten._convolution", |call| match call.flag("transposed", false) {
         true => transposed(call),
         false => straight(call),
@@ -94,4 +95,32 @@ fn convolve(call: &mut Call<'_, '_>, transposed: Option<Vec<usize>>) -> Result<(
     };
     call.bind(0, made);
     Ok(())
+}
+
+fn deformed(call: &mut Call<'_, '_>) -> Result<()> {
+    let pair = |call: &Call<'_, '_>, name: &str, default: i64| -> Result<Vec<usize>> {
+        sizes(&[call.int(&format!("{name}_h"), default)?, call.int(&format!("{name}_w"), default)?])
+    };
+    let pads: Vec<i64> = pair(call, "pad", 0)?.into_iter().map(|pad| pad as i64).collect();
+    let window = Window {
+        strides: pair(call, "stride", 1)?,
+        dilations: pair(call, "dilation", 1)?,
+        pads: pads.repeat(2),
+        ..Window::default()
+    };
+    let [groups, places] = ["groups", "offset_groups"].map(|name| call.int(name, 1));
+    let counts = sizes(&[groups?, places?])?;
+    let op = DeformConv { groups: counts[0], places: counts[1], window };
+    let mask = match call.flag("use_mask", true) {
+        true => call.optional_float("mask")?,
+        false => None,
+    };
+    let operands = vec![
+        Some(call.float("input")?),
+        Some(call.float("weight")?),
+        Some(call.float("offset")?),
+        call.optional_float("bias")?,
+        mask,
+    ];
+    call.make_over(op, operands)
 }

@@ -1,11 +1,12 @@
 //! How PyTorch spells functions of elements.
 
 use super::{Binary, Cast, Clip, Dropout, Unary, Where};
+use crate::ops::Op;
 use crate::ops::dropout::Drop;
 use crate::ops::part::Part;
 use crate::ops::shape::Reshape;
 use crate::ops::view::View;
-use crate::torch::{Call, Decode, Sort};
+use crate::torch::{Back, Call, Decode, Sort};
 use crate::{Error, Result, Slot};
 use secateur::DType;
 
@@ -238,7 +239,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten._autocast_to_full_precision", copied),
     ("aten.dropout", |call| {
         let rate = call.number_or("p", 0.5)?;
-        dropout(call, |x, call| call.emit(Dropout { rate }, &[x]))
+        dropout(call, Dropout { rate })
     }),
     ("aten.native_dropout", |call| {
         let (x, rate) = (call.float("input")?, call.number_or("p", 0.5)?);
@@ -249,11 +250,11 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     }),
     ("aten.feature_dropout", |call| {
         let rate = call.number_or("p", 0.5)?;
-        dropout(call, |x, call| call.emit(Drop::Channels(rate), &[x]))
+        dropout(call, Drop::Channels(rate))
     }),
     ("aten.alpha_dropout", |call| {
         let rate = call.number_or("p", 0.5)?;
-        dropout(call, |x, call| call.emit(Drop::Alpha(rate), &[x]))
+        dropout(call, Drop::Alpha(rate))
     }),
 ];
 
@@ -509,13 +510,12 @@ fn cast(call: &mut Call<'_, '_>) -> Result<()> {
     Ok(())
 }
 
-fn dropout(
-    call: &mut Call<'_, '_>,
-    emit: impl FnOnce(Slot, &mut Call<'_, '_>) -> Slot,
-) -> Result<()> {
+/// What is exported in evaluation mode returns its operand.
+fn dropout(call: &mut Call<'_, '_>, op: impl Into<Op>) -> Result<()> {
     let name = if call.has("input") { "input" } else { "self" };
+    if !call.flag("train", false) {
+        return call.view(0, name, op, Vec::new(), Back::Reshape);
+    }
     let x = call.float(name)?;
-    let slot = emit(x, call);
-    call.bind(0, slot);
-    Ok(())
+    call.make(op, &[x])
 }

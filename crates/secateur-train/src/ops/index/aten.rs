@@ -20,6 +20,22 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.take_along_dim", |call| pick(call, "indices")),
     ("aten.scatter", put),
     ("aten.scatter_add", |call| put_by(call, Update::Add)),
+    ("aten.scatter_reduce", |call| {
+        if !call.flag("include_self", true) {
+            return Err(Error::unsupported("what is put there without what was there"));
+        }
+        let update = match call.text("reduce") {
+            Some("sum") => Update::Add,
+            Some("prod") => Update::Mul,
+            Some("amin") => Update::Min,
+            Some("amax") => Update::Max,
+            other => {
+                let other = other.unwrap_or_default();
+                return Err(Error::unsupported(format!("`reduce` is `{other}`")));
+            }
+        };
+        put_by(call, update)
+    }),
     ("aten.index", advanced),
     ("aten._unsafe_index", advanced),
     ("aten.index_put", advanced_put),

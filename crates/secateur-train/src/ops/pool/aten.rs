@@ -4,15 +4,18 @@ use super::{Pool, PoolKind};
 use crate::ops::adaptive::AdaptivePool;
 use crate::ops::conv::Window;
 use crate::ops::conv::aten::{borders, positive};
-use crate::ops::shape::Reshape;
+use crate::ops::elementwise::Binary;
+use crate::ops::reduce::{Reduce, Reduction};
+use crate::ops::shape::{Reshape, Shape};
 use crate::ops::view::View;
 use crate::torch::{Call, Decode};
-use crate::{Error, Result};
+use crate::{Error, Result, Slot};
 
 pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.max_pool1d", |call| largest(call, 1)),
     ("aten.max_pool2d", |call| largest(call, 2)),
     ("aten.max_pool3d", |call| largest(call, 3)),
+    ("aten.max_pool1d_with_indices", |call| largest(call, 1)),
     ("aten.max_pool2d_with_indices", |call| largest(call, 2)),
     ("aten.max_pool3d_with_indices", |call| largest(call, 3)),
     ("aten.avg_pool1d", |call| mean(call, 1)),
@@ -65,7 +68,10 @@ fn slide(call: &mut Call<'_, '_>, axes: usize, kind: PoolKind) -> Result<()> {
         true => call.emit_two(pool, &[x]).to_vec(),
         false => vec![call.emit(pool, &[x])],
     };
-    for (index, made) in made.into_iter().enumerate() {
+    for (index, mut made) in made.into_iter().enumerate() {
+        if index == 1 {
+            made = in_channel(call, made, x);
+        }
         let made = match single {
             true => call.emit(View::Squeeze(Some(vec![0])), &[made]),
             false => made,
@@ -73,6 +79,14 @@ fn slide(call: &mut Call<'_, '_>, axes: usize, kind: PoolKind) -> Result<()> {
         call.bind(index, made);
     }
     Ok(())
+}
+
+/// Positions among all elements as those in their channel.
+fn in_channel(call: &mut Call<'_, '_>, places: Slot, x: Slot) -> Slot {
+    let sizes = call.emit(Shape::Sizes(2, i64::MAX), &[x]);
+    let reduce = Reduce { kind: Reduction::Prod, axes: None, keep: false, none: false };
+    let area = call.emit(reduce, &[sizes]);
+    call.emit(Binary::Mod, &[places, area])
 }
 
 /// The exporter writes -1 for an axis that stays.

@@ -3,7 +3,7 @@
 use super::{Arg, CumSum, Reduce, Reduction, Softmax, TopK};
 use crate::ops::elementwise::{Binary, Unary};
 use crate::ops::index::Trilu;
-use crate::ops::order::{Flip, Roll, Sort as Sorted, Variance};
+use crate::ops::order::{CumProd, Flip, Roll, Sort as Sorted, Variance};
 use crate::torch::{Call, Decode, Sort};
 use crate::{Error, Result, Slot};
 
@@ -56,6 +56,10 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         let sort = call.result_sort(0)?;
         let (x, axis) = (call.operand("self", sort)?, call.integers(&[axis]));
         call.make(CumSum { exclusive: false, reverse: false }, &[x, axis])
+    }),
+    ("aten.cumprod", |call| {
+        let (axis, x) = (call.int("dim", -1)?, call.float("self")?);
+        call.make(CumProd { axis }, &[x])
     }),
     ("aten.sort", |call| {
         let (x, order) = (call.tensor("self")?, order(call)?);

@@ -24,6 +24,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         let back = perhaps(call)?;
         spelled(call, "shape", back)
     }),
+    ("aten.as_strided", strided),
     ("aten.view_as", |call| like(call, Back::Reshape)),
     ("aten.reshape_as", |call| {
         let back = perhaps(call)?;
@@ -135,12 +136,11 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.diff", difference),
     ("aten.meshgrid", meshgrid),
     ("aten.unfold", |call| {
-        let x = call.tensor("self")?;
         let number = |value: i64| usize::try_from(value).unwrap_or(0).max(1);
         let (axis, size, step) =
             (call.int("dimension", 0)?, call.int("size", 1)?, call.int("step", 1)?);
         let windows = Windows { axis, size: number(size), step: number(step), dilation: 1 };
-        call.make(windows, &[x])
+        call.view(0, "self", windows, Vec::new(), Back::Repeated)
     }),
     ("aten.im2col", columns),
     ("aten.constant_pad_nd", |call| {
@@ -182,6 +182,24 @@ fn perhaps(call: &Call<'_, '_>) -> Result<Back> {
 fn spelled(call: &mut Call<'_, '_>, name: &str, back: Back) -> Result<()> {
     let sizes = call.vector(name)?;
     call.view(0, "self", Reshape::Given(true), vec![sizes], back)
+}
+
+/// Another shape in row-major order; other views are not followed.
+fn strided(call: &mut Call<'_, '_>) -> Result<()> {
+    let (sizes, strides) = (call.ints("size")?, call.ints("stride")?);
+    let mut step = 1;
+    let in_order = sizes.iter().zip(&strides).rev().all(|(&size, &stride)| {
+        let fits = size == 1 || stride == step;
+        step *= size;
+        fits
+    });
+    let own: Option<Vec<usize>> = call.meta("self")?.sizes().into_iter().collect();
+    let count = own.map(|sizes| sizes.iter().product::<usize>() as i64);
+    let whole = call.meta("self")?.is_row_major() && count == Some(step);
+    if !in_order || !whole || call.int("storage_offset", 0)? != 0 {
+        return Err(Error::unsupported("a view of other elements"));
+    }
+    spelled(call, "size", Back::Reshape)
 }
 
 fn like(call: &mut Call<'_, '_>, back: Back) -> Result<()> {
@@ -332,12 +350,11 @@ fn split_by(call: &mut Call<'_, '_>, name: &str) -> Result<()> {
     )
 }
 
-/// Parts with memory of their own.
+/// Parts whose sizes are computed: writes to them are not followed.
 fn apart(call: &mut Call<'_, '_>, split: Split, operands: &[Slot]) -> Result<()> {
     let operands = operands.iter().copied().map(Some).collect();
     let made = call.emit_all(split, operands);
-    made.into_iter().enumerate().for_each(|(index, slot)| call.bind(index, slot));
-    Ok(())
+    made.into_iter().enumerate().try_for_each(|(index, slot)| call.shares(index, slot, "self"))
 }
 
 fn chunk(call: &mut Call<'_, '_>) -> Result<()> {
