@@ -55,7 +55,7 @@ fn run() -> Result<()> {
     let (test, _) = split(test, fraction, 0);
     let groups: Vec<(GroupId, String)> =
         trainer.model().groups().iter().map(|(id, group)| (id, group.name.clone())).collect();
-    println!("{:32} {}", "area under the loss (lower is better)", "mean of three seeds");
+    println!("area under the loss, the mean of three seeds (lower is better)");
     for (group, name) in groups {
         for method in METHODS {
             let mut areas = Vec::new();

@@ -1,6 +1,6 @@
 //! Attributions against the values that TorchPruner publishes for its model of a maximum.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 
