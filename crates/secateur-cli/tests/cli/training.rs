@@ -139,7 +139,7 @@ fn bad_data_and_targets_are_told_before_or_at_the_first_step() {
     let cases = [
         (row("0.5", "0") + &row("0.5", "70"), "", "class 70 of 10"),
         (row("nan", "0") + &row("0.5", "1"), "", "row 1"),
-        (good.clone(), "--params 1 --prune-every 1", "reach"),
+        (good.clone(), "--params 1 --prune-every 1", "(0.1 %) remain, and the target is 1"),
         (good, "--ratio 0.5 --prune-every 1000", "cut less often"),
     ];
     for (text, more, expected) in cases {
