@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use secateur::criterion::Scores;
 use secateur::group::GroupId;
-use secateur::{Error, Model, Result};
+use secateur::{Error, Model, Result, replace_file};
 use secateur_train::Cpu;
 use secateur_train::attribution::attribute;
 use secateur_train::data::Dataset;
@@ -55,7 +55,7 @@ pub fn run(args: &Score) -> Result<Output> {
     let document = document(&model, &scores, args.scoring.criterion.name());
     if let Some(path) = &args.output {
         let text = serde_json::to_string_pretty(&document).map_err(Error::malformed)?;
-        write(path, &text)?;
+        replace_file(path, |file| file.write_all(text.as_bytes()))?;
     }
     if args.source.json {
         return Output::json(&document);
@@ -145,13 +145,4 @@ fn text(model: &Model, scores: &Scores) -> String {
         text += &format!("\n{missing} groups have no scores: {}\n", scores.missing());
     }
     text
-}
-
-fn write(path: &std::path::Path, text: &str) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-    let folder = folder.unwrap_or(std::path::Path::new("."));
-    let io = |error| Error::io(path, error);
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(io)?;
-    file.persist(path).map_err(|error| io(error.error)).map(drop)
 }

@@ -1,13 +1,13 @@
 //! `sensitivity`: what removing a part of each group alone does to loss and accuracy.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::ProgressBar;
 use plotters::prelude::{
     ChartBuilder, IntoDrawingArea, LineSeries, Palette, Palette99, PathElement, SVGBackend, WHITE,
 };
-use secateur::{Error, Result};
+use secateur::{Error, Result, replace_file};
 use secateur_train::fit::evaluate;
 use secateur_train::sensitivity::{Curve, sensitivity};
 
@@ -61,7 +61,8 @@ pub fn run(args: &Sensitivity) -> Result<Output> {
     let curves = sensitivity(&mut trainer, &data, &scores, options, &mut watch)?;
     bar.finish_and_clear();
     if let Some(path) = &args.plot {
-        plot(path, &curves).map_err(|error| Error::io(path, std::io::Error::other(error)))?;
+        let drawn = plot(&curves).map_err(|error| Error::io(path, std::io::Error::other(error)))?;
+        replace_file(path, |file| file.write_all(drawn.as_bytes()))?;
     }
     if args.score.json() {
         return Output::json(&serde_json::json!({ "whole": whole, "curves": curves }));
@@ -93,16 +94,23 @@ fn text(curves: &[Curve], whole: f64) -> String {
     text
 }
 
-fn plot(
-    path: &Path,
+/// The curves as SVG.
+fn plot(curves: &[Curve]) -> std::result::Result<String, Box<dyn std::error::Error + Send + Sync>> {
+    let mut drawn = String::new();
+    draw(curves, SVGBackend::with_string(&mut drawn, (960, 600)))?;
+    Ok(drawn)
+}
+
+fn draw(
     curves: &[Curve],
+    backend: SVGBackend<'_>,
 ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let wrong = |error: &dyn std::fmt::Display| error.to_string();
     let all: Vec<(f64, f64)> = curves.iter().flat_map(shown).collect();
     let least = all.iter().map(|p| p.1).fold(f64::INFINITY, f64::min);
     let most = all.iter().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
     let margin = ((most - least) * 0.05).max(1e-6);
-    let area = SVGBackend::new(path, (960, 600)).into_drawing_area();
+    let area = backend.into_drawing_area();
     area.fill(&WHITE).map_err(|e| wrong(&e))?;
     let mut chart = ChartBuilder::on(&area)
         .margin(16)

@@ -14,7 +14,7 @@ use secateur::{Error, Model, Result};
 use secateur_train::Cpu;
 use secateur_train::checkpoint::{self, Checkpoint};
 use secateur_train::data::{Dataset, split};
-use secateur_train::fit::{CutOptions, Event, FitOptions, State, evaluate, fit};
+use secateur_train::fit::{CutOptions, Event, FitOptions, State, fit};
 use secateur_train::loss::Loss;
 use secateur_train::optimizer::Optimizer;
 use secateur_train::schedule::Decay;
@@ -211,8 +211,8 @@ pub fn run(args: &Train) -> Result<Output> {
     if let Some(folder) = &args.checkpoint {
         checkpoint::write(folder, &trainer, &state)?;
     }
-    let found = evaluation.map(|data| evaluate(&trainer, &data, args.training.batch_size));
-    let (found, after) = (found.transpose()?, trainer.model().cost().now());
+    let found = state.epochs.last().and_then(|epoch| epoch.evaluation);
+    let after = trainer.model().cost().now();
     if args.source.json {
         return Output::json(&json!({
             "steps": trainer.steps(),

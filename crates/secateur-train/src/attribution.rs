@@ -10,7 +10,7 @@ use burn_backend::tensor::FloatTensor;
 use secateur::criterion::Scores;
 use secateur::group::{Group, GroupId};
 
-use crate::point::{On, Point, points};
+use crate::point::{Finder, On, Point};
 use crate::trainer::{Trainer, lift};
 use crate::value::{FLOAT, bool_dtype};
 use crate::{Context, Engine, Error, Result, Slot, Value};
@@ -193,9 +193,10 @@ pub fn attribute<B: Engine>(
 ) -> Result<Scores> {
     let groups = trainer.model().groups();
     let wanted = |id: GroupId| only.is_none_or(|only| only.contains(&id));
+    let finder = Finder::new(trainer.model(), trainer.program(), options.on);
     let mut targets = Vec::new();
     for (id, group) in groups.iter().filter(|(id, _)| wanted(*id)) {
-        let points = points(trainer.model(), trainer.program(), group, options.on);
+        let points = finder.points(group);
         if !points.is_empty() || options.method == Attribution::Random {
             targets.push(Target { id, group, points, sums: Sums::default() });
         }

@@ -9,7 +9,7 @@ use secateur::tensor::TensorView;
 
 use crate::ops::control::{Graph, If, Loop, Scan};
 use crate::ops::{self, Decode, Op};
-use crate::program::{at, refusal};
+use crate::program::refusal;
 use crate::{Block, Error, Program, Result, Slot, Step, Stored};
 
 /// ONNX's number of an element type.
@@ -249,7 +249,7 @@ impl<'a> Compiler<'a> {
             input => scope.slot(input).map(Some),
         };
         let inputs = proto.input.iter().map(input).collect::<Result<Vec<_>>>();
-        let mut inputs = inputs.map_err(|error| at(&format!("node `{name}`"), error))?;
+        let mut inputs = inputs.map_err(|error| error.at(format!("node `{name}`")))?;
         let op = match proto.op_type.as_str() {
             "If" => self.branches(proto, scope, &mut inputs).map(Op::from),
             "Loop" => self.repeat(proto, scope, &mut inputs).map(Op::from),
@@ -324,8 +324,7 @@ impl<'a> Compiler<'a> {
             kind = kind.or(tensor.map(|tensor| tensor.data_type));
         }
         let missing = || Error::unsupported("a constant that is no tensor of numbers");
-        let view =
-            view.ok_or_else(missing).map_err(|error| at(&format!("node `{name}`"), error))?;
+        let view = view.ok_or_else(missing).map_err(|error| error.at(format!("node `{name}`")))?;
         if let Some(output) = proto.output.first() {
             let kind = kind.or_else(|| proto::data_type(view.dtype)).unwrap_or(0);
             self.store(output, view, kind, scope);

@@ -29,23 +29,10 @@ pub struct Point {
     pub members: Vec<Vec<u32>>,
 }
 
-/// The points of a group, one per producer; none where a function hides them.
-pub fn points(model: &Model, program: &Program, group: &Group, on: On) -> Vec<Point> {
-    let finder = Finder::new(model, group, on);
-    let mut values: Vec<ValueId> = Vec::new();
-    for slice in group.slices.iter().filter(|slice| slice.role == Role::Producer) {
-        let value = model.graph().param(slice.param).value;
-        finder.readers(value).iter().for_each(|&node| values.extend(finder.made(node)));
-    }
-    values.sort_unstable();
-    values.dedup();
-    let found = values.into_iter().map(|value| finder.point(program, value));
-    found.collect::<Option<Vec<Point>>>().unwrap_or_default()
-}
-
-struct Finder<'a> {
+/// Finds points: the graph is read once for all groups.
+pub(crate) struct Finder<'a> {
     model: &'a Model,
-    group: &'a Group,
+    program: &'a Program,
     on: On,
     readers: Vec<Vec<NodeId>>,
     /// Whether a value depends on what the user gives.
@@ -53,7 +40,7 @@ struct Finder<'a> {
 }
 
 impl<'a> Finder<'a> {
-    fn new(model: &'a Model, group: &'a Group, on: On) -> Self {
+    pub(crate) fn new(model: &'a Model, program: &'a Program, on: On) -> Self {
         let graph = model.graph();
         let mut readers = vec![Vec::new(); graph.values.len()];
         let mut data: Vec<bool> =
@@ -66,7 +53,20 @@ impl<'a> Finder<'a> {
             let depends = node.inputs.iter().flatten().any(|input| data[input.index()]);
             node.outputs.iter().for_each(|output| data[output.index()] |= depends);
         }
-        Finder { model, group, on, readers, data }
+        Finder { model, program, on, readers, data }
+    }
+
+    /// The points of a group, one per producer; none where a function hides them.
+    pub(crate) fn points(&self, group: &Group) -> Vec<Point> {
+        let mut values: Vec<ValueId> = Vec::new();
+        for slice in group.slices.iter().filter(|slice| slice.role == Role::Producer) {
+            let value = self.graph().param(slice.param).value;
+            self.readers(value).iter().for_each(|&node| values.extend(self.made(group, node)));
+        }
+        values.sort_unstable();
+        values.dedup();
+        let found = values.into_iter().map(|value| self.point(group, value));
+        found.collect::<Option<Vec<Point>>>().unwrap_or_default()
     }
 
     fn graph(&self) -> &'a Graph {
@@ -78,20 +78,20 @@ impl<'a> Finder<'a> {
     }
 
     /// The value that a reader of a weight makes of the units.
-    fn made(&self, node: NodeId) -> Vec<ValueId> {
+    fn made(&self, group: &Group, node: NodeId) -> Vec<ValueId> {
         let Some(&first) = self.graph().node(node).outputs.first() else { return Vec::new() };
         if !self.data[first.index()] {
-            return self.readers(first).iter().flat_map(|&next| self.made(next)).collect();
+            return self.readers(first).iter().flat_map(|&next| self.made(group, next)).collect();
         }
         let mut value = first;
-        while let Some(next) = self.next(value) {
+        while let Some(next) = self.next(group, value) {
             value = next;
         }
         vec![value]
     }
 
     /// The value behind the norm, activation or bias that alone reads this one.
-    fn next(&self, value: ValueId) -> Option<ValueId> {
+    fn next(&self, group: &Group, value: ValueId) -> Option<ValueId> {
         let graph = self.graph();
         let [reader] = self.readers(value) else { return None };
         if graph.outputs.contains(&value) {
@@ -106,25 +106,24 @@ impl<'a> Finder<'a> {
         let hidden = graph.value(value).name.is_empty();
         let bias = node.kind == "Add" && node.inputs.len() == 2;
         let follows = matches!(node.op, Op::Elementwise(_) | Op::Norm(_));
-        if !(hidden || bias || follows && self.on == On::Best) || !self.is_free(*reader) {
+        if !(hidden || bias || follows && self.on == On::Best) || !self.is_free(group, *reader) {
             return None;
         }
         node.outputs.first().copied()
     }
 
     /// Whether a node leaves units apart.
-    fn is_free(&self, node: NodeId) -> bool {
+    fn is_free(&self, group: &Group, node: NodeId) -> bool {
         let analysis = self.model.analysis();
         let Some(rule) = &self.graph().node(node).rule else { return false };
         let factors = rule.factors.iter().zip(analysis.factors(node));
-        let mut holding =
-            factors.filter(|(_, axis)| analysis.axes.contains(**axis, self.group.atom));
+        let mut holding = factors.filter(|(_, axis)| analysis.axes.contains(**axis, group.atom));
         holding.all(|(factor, _)| factor.kind == Kind::Free)
     }
 
-    fn point(&self, program: &Program, value: ValueId) -> Option<Point> {
-        let slot = program.find(&self.graph().value(value).name)?;
-        let (axis, members) = held(self.model, self.group, value)?;
+    fn point(&self, group: &Group, value: ValueId) -> Option<Point> {
+        let slot = self.program.find(&self.graph().value(value).name)?;
+        let (axis, members) = held(self.model, group, value)?;
         Some(Point { slot, axis, members })
     }
 }

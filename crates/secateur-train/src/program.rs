@@ -154,7 +154,7 @@ impl Program {
     /// When one holds no numbers.
     pub fn load<B: Engine>(&self, device: &Device<B>) -> Result<Vec<Value<B>>> {
         let load = |stored: &Stored| {
-            Value::of_view(&stored.view, device).map_err(|error| at(&stored.name, error))
+            Value::of_view(&stored.view, device).map_err(|error| error.at(&stored.name))
         };
         self.stored.iter().map(load).collect()
     }
@@ -373,7 +373,7 @@ fn execute<B: Engine>(
             None => None,
             Some(slot) => {
                 let value = memory.get(*slot);
-                let unmade = || at(&step.name, Error::malformed("an operand is not there yet"));
+                let unmade = || Error::malformed("an operand is not there yet").at(&step.name);
                 Some(value.ok_or_else(unmade)?)
             }
         });
@@ -390,7 +390,7 @@ fn execute<B: Engine>(
         Err(panic) => Err(Error::unsupported(reason(&*panic))),
     };
     let results =
-        results.map_err(|error| at(&format!("node `{}` ({})", step.name, step.kind), error))?;
+        results.map_err(|error| error.at(format!("node `{}` ({})", step.name, step.kind)))?;
     for (slot, value) in step.outputs.iter().zip(results) {
         if let Some(slot) = slot
             && !dropped.contains(slot)
@@ -417,18 +417,4 @@ pub(crate) fn refusal(refused: &BTreeMap<String, String>) -> Result<()> {
         _ => format!("operators that cannot be run: {}", each.collect::<Vec<_>>().join(", ")),
     };
     Err(Error::unsupported(text))
-}
-
-/// The error with its place before it.
-pub(crate) fn at(place: &str, error: Error) -> Error {
-    let text = format!("{place}: {error}");
-    let found = match error.kind() {
-        secateur::ErrorKind::Malformed => Error::malformed(text),
-        secateur::ErrorKind::Argument => Error::argument(text),
-        _ => Error::unsupported(text),
-    };
-    match error.remedy() {
-        Some(hint) => found.hint(hint),
-        None => found,
-    }
 }

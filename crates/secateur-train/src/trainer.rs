@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::loss::{Loss, hits};
 use crate::optimizer::{Optimizer, Rate};
-use crate::program::{Schedule, at};
+use crate::program::Schedule;
 use crate::teacher::Teacher;
 use crate::{Context, Engine, Error, Program, Result, Slot, Value};
 
@@ -267,6 +267,10 @@ impl<B: Engine> Trainer<B> {
     /// integers become real numbers where it asks for these.
     pub(crate) fn fit_inputs(&self, inputs: Vec<Value<B>>) -> Vec<Value<B>> {
         let graph = self.model.graph();
+        if inputs.len() != graph.inputs.len() {
+            // Running refuses them.
+            return inputs;
+        }
         let fit = |(value, &id): (Value<B>, &ValueId)| {
             let input = graph.value(id);
             let value = match (input.dtype, value) {
@@ -321,8 +325,7 @@ impl<B: Engine> Trainer<B> {
         }
         drop(outputs);
         let hits = self.hits(lower(output), target)?;
-        let number = Value::<Autodiff<B>>::Float(loss.clone()).to_floats()?;
-        let number = f64::from(number.first().copied().unwrap_or(f32::NAN));
+        let number = number::<Autodiff<B>>(loss.clone())?;
         if !number.is_finite() {
             let text = format!("the loss is {number} in step {}", self.steps + 1);
             return Err(Error::argument(text).hint(
@@ -372,8 +375,7 @@ impl<B: Engine> Trainer<B> {
         let mut cx = Context::<B>::new(self.device.clone());
         let output = first(self.program.run(&self.schedule, &mut memory, &mut cx)?)?;
         let loss = self.options.loss.apply(output.clone(), target.clone())?;
-        let loss = Value::<B>::Float(loss).to_floats()?;
-        let loss = f64::from(loss.first().copied().unwrap_or(f32::NAN));
+        let loss = number::<B>(loss)?;
         Ok(Outcome { loss, hits: self.hits(output, target)? })
     }
 
@@ -528,6 +530,12 @@ fn first<B: Engine>(outputs: Vec<Value<B>>) -> Result<Value<B>> {
     outputs.into_iter().next().ok_or_else(|| Error::unsupported("the model returns nothing"))
 }
 
+/// The one number of a tensor.
+fn number<B: Engine>(x: FloatTensor<B>) -> Result<f64> {
+    let numbers = Value::<B>::Float(x).to_floats()?;
+    Ok(numbers.first().map_or(f64::NAN, |&number| number.into()))
+}
+
 /// A value on the backend that records gradients.
 pub(crate) fn lift<B: Engine>(value: Value<B>) -> Value<Autodiff<B>> {
     match value {
@@ -590,17 +598,14 @@ pub(crate) fn masked<B: Engine>(trainer: &Trainer<B>, keeps: &Keeps) -> Result<V
 fn clip<B: Engine>(grads: &mut [Option<FloatTensor<B>>], most: f64) -> Result<()> {
     let mut square = 0.0;
     for grad in grads.iter().flatten() {
-        let sum = B::float_sum(B::float_mul(grad.clone(), grad.clone()));
-        let sum = Value::<B>::Float(sum).to_floats().map_err(|error| at("gradients", error))?;
-        square += f64::from(sum.first().copied().unwrap_or(0.0));
+        square += number::<B>(B::float_sum(B::float_mul(grad.clone(), grad.clone())))?;
     }
     let norm = square.sqrt();
     if norm <= most {
         return Ok(());
     }
-    for grad in grads.iter_mut() {
-        let scaled = grad.take().map(|g| B::float_mul_scalar(g, (most / (norm + 1e-6)).into()));
-        *grad = scaled;
+    for grad in grads {
+        *grad = grad.take().map(|g| B::float_mul_scalar(g, (most / (norm + 1e-6)).into()));
     }
     Ok(())
 }

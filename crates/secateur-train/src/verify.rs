@@ -12,7 +12,7 @@ use secateur::{DType, Model};
 
 use crate::data::Array;
 use crate::fit::to_value;
-use crate::program::{Memory, Schedule};
+use crate::program::Memory;
 use crate::trainer::cut;
 use crate::{Context, Engine, Error, Program, Result, Slot, Value};
 
@@ -61,12 +61,11 @@ pub fn verify<B: Engine>(
     };
     let (masked, pruned, whole) = (open(&masked)?, open(pruned)?, Program::new(original)?);
     let inputs = inputs::<B>(original, given, seed, device)?;
-    let reference = Run::new(&masked, inputs.clone(), device)?;
-    let run = Run::new(&pruned, inputs.clone(), device)?;
-    let first = Run::new(&whole, inputs, device)?;
+    let outputs = |program: &Program| run(program, inputs.clone(), &[], device).map(|(o, _)| o);
+    let (expected, found, unmasked) = (outputs(&masked)?, outputs(&pruned)?, outputs(&whole)?);
     let mut verdict =
         Verdict { error: 0.0, effect: 0.0, parted: None, outputs: masked.body.outputs.len() };
-    let triples = reference.outputs.iter().zip(&run.outputs).zip(&first.outputs);
+    let triples = expected.iter().zip(&found).zip(&unmasked);
     for ((expected, found), unmasked) in triples {
         let floor = largest(unmasked)? * 0.01;
         let scale = largest(expected)?.max(floor).max(f64::MIN_POSITIVE);
@@ -74,8 +73,10 @@ pub fn verify<B: Engine>(
         verdict.effect = verdict.effect.max(distance(expected, unmasked)? / scale);
     }
     if !verdict.is_equal(tolerance) {
-        verdict.parted =
-            parted(original, keeps, (&masked, &reference), (&pruned, &run), tolerance)?;
+        let reference = all(&masked, inputs.clone(), device)?;
+        let other = all(&pruned, inputs, device)?;
+        let pair = ((&masked, &reference), (&pruned, &other));
+        verdict.parted = parted(original, keeps, pair, tolerance)?;
     }
     Ok(verdict)
 }
@@ -97,27 +98,30 @@ fn shapes(model: &Model) -> Hints {
     graph.inputs.iter().filter_map(shape).collect()
 }
 
-/// What a program made of inputs: its outputs, and all that it has names for.
-struct Run<B: Engine> {
-    outputs: Vec<Value<B>>,
-    memory: Memory<B>,
+/// What a program makes of inputs: its outputs, and in memory what `wanted` asks for besides.
+fn run<B: Engine>(
+    program: &Program,
+    inputs: Vec<Value<B>>,
+    wanted: &[Slot],
+    device: &Device<B>,
+) -> Result<(Vec<Value<B>>, Memory<B>)> {
+    let mut memory = program.memory(&program.load(device)?, inputs)?;
+    let outputs = &program.body.outputs;
+    let schedule = program.schedule(&memory.known(), &[outputs, wanted].concat());
+    let mut values = program.run(&schedule, &mut memory, &mut Context::new(device.clone()))?;
+    values.truncate(outputs.len());
+    Ok((values, memory))
 }
 
-impl<B: Engine> Run<B> {
-    fn new(program: &Program, inputs: Vec<Value<B>>, device: &Device<B>) -> Result<Self> {
-        let mut memory = program.memory(&program.load(device)?, inputs)?;
-        let all: Vec<Slot> = program
-            .body
-            .steps
-            .iter()
-            .flat_map(|step| step.outputs.iter().flatten().copied())
-            .collect();
-        let wanted = [program.body.outputs.clone(), all].concat();
-        let schedule: Schedule = program.schedule(&memory.known(), &wanted);
-        let mut values = program.run(&schedule, &mut memory, &mut Context::new(device.clone()))?;
-        values.truncate(program.body.outputs.len());
-        Ok(Run { outputs: values, memory })
-    }
+/// All that a program has names for.
+fn all<B: Engine>(
+    program: &Program,
+    inputs: Vec<Value<B>>,
+    device: &Device<B>,
+) -> Result<Memory<B>> {
+    let steps = program.body.steps.iter();
+    let wanted: Vec<Slot> = steps.flat_map(|step| step.outputs.iter().flatten().copied()).collect();
+    run(program, inputs, &wanted, device).map(|(_, memory)| memory)
 }
 
 /// Given and random inputs, in order.
@@ -182,12 +186,14 @@ fn distance<B: Engine>(a: &Value<B>, b: &Value<B>) -> Result<f64> {
     Ok(a.iter().zip(&b).map(one).fold(0.0, f64::max))
 }
 
+/// A program, and what it made.
+type Ran<'a, B> = (&'a Program, &'a Memory<B>);
+
 /// The first node whose results differ.
 fn parted<B: Engine>(
     original: &Model,
     keeps: &Keeps,
-    (masked, reference): (&Program, &Run<B>),
-    (pruned, run): (&Program, &Run<B>),
+    ((masked, reference), (pruned, other)): (Ran<'_, B>, Ran<'_, B>),
     tolerance: f64,
 ) -> Result<Option<(String, f64)>> {
     let graph = original.graph();
@@ -195,7 +201,7 @@ fn parted<B: Engine>(
         for &output in &node.outputs {
             let name = &graph.value(output).name;
             let (Some(a), Some(b)) = (masked.find(name), pruned.find(name)) else { continue };
-            let (Some(expected), Some(found)) = (reference.memory.get(a), run.memory.get(b)) else {
+            let (Some(expected), Some(found)) = (reference.get(a), other.get(b)) else {
                 continue;
             };
             if name.is_empty() || matches!(graph.value(output).origin, Origin::Sizes(_)) {

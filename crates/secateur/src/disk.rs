@@ -154,6 +154,19 @@ impl Replacement {
     }
 }
 
+/// Puts a file in its place when it is complete, and in that of a file that stood there.
+///
+/// # Errors
+/// When it cannot be written; then what stood there is as it was.
+pub fn replace_file(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    let mut file = Replacement::create(path)?;
+    file.write(fill)?;
+    file.commit()
+}
+
 /// What stands at `target` is replaced, which only a file may be: not a folder, a device or a pipe.
 fn check_target(target: &Path) -> Result<()> {
     let name = target.display();

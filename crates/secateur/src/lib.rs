@@ -62,6 +62,7 @@ mod program;
 #[path = "../tests/text/mod.rs"]
 mod text;
 
+pub use disk::replace_file;
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};
 pub use model::{Changes, Model, Saved, Source};
