@@ -57,7 +57,7 @@ def write(name: str, path: Path, seed: int = 0) -> None:
     """Exports a network as it trains: batch norms stay, and the batch is open."""
     torch.manual_seed(seed)
     torch.onnx.export(
-        NETS[name](),
+        NETS[name]().eval(),
         (torch.zeros(2, 1, 28, 28),),
         str(path),
         dynamo=False,

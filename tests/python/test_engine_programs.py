@@ -31,11 +31,10 @@ MODELS = [
     "t5_tiny",
     "whisper_tiny",
     "segformer_tiny",
-    "yolov8n",
-    "timm_swin_tiny_patch4_window7_224",
-    "timm_convnext_atto",
-    "timm_maxvit_rmlp_tiny_rw_256",
+    "swin_t",
+    "shufflenet_v2_x1_0_64",
 ]
+"""What packages of `requirements-dev.txt` build."""
 
 
 def save(module: nn.Module, example: Iterable[Tensor], path: Path, **options: object) -> Path:

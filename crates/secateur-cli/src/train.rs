@@ -16,6 +16,7 @@ use secateur_train::checkpoint::{self, Checkpoint};
 use secateur_train::data::{Dataset, split};
 use secateur_train::fit::{CutOptions, Event, FitOptions, State, fit};
 use secateur_train::loss::Loss;
+use secateur_train::mix::Mixing;
 use secateur_train::optimizer::Optimizer;
 use secateur_train::schedule::Decay;
 use secateur_train::teacher::{Teacher, TeacherOptions};
@@ -127,6 +128,12 @@ struct Training {
     /// Cross-entropy: the part of the target that goes to all classes alike.
     #[arg(long, value_name = "PART", default_value_t = 0.0)]
     label_smoothing: f64,
+    /// Train on weighted sums of two samples, with parts from Beta(ALPHA, ALPHA) (Zhang 2018).
+    #[arg(long, value_name = "ALPHA", conflicts_with = "cutmix")]
+    mixup: Option<f64>,
+    /// Train on images with rectangles of other ones, of areas from Beta(ALPHA, ALPHA) (Yun 2019).
+    #[arg(long, value_name = "ALPHA")]
+    cutmix: Option<f64>,
     /// Stop after so many epochs without a better loss in the evaluation.
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<usize>,
@@ -146,6 +153,9 @@ struct Pruning {
     /// The number of cuts.
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Target")]
     prune_times: usize,
+    /// Lower the rates of dropouts by the part of their units that is cut.
+    #[arg(long, help_heading = "Target")]
+    scale_dropout: bool,
     #[command(flatten)]
     choice: Choice,
     #[command(flatten)]
@@ -311,6 +321,7 @@ impl Train {
             decay: training.weight_decay,
             clip: training.clip,
             seed: self.seed(),
+            scale_dropout: self.pruning.scale_dropout,
             frozen: Arc::new(move |name| {
                 patterns.iter().any(|text| Pattern::new(text).is_ok_and(|p| p.matches(name)))
             }),
@@ -337,6 +348,7 @@ impl Train {
             warmup: training.warmup,
             seed: self.seed(),
             patience: training.patience,
+            mixing: training.mixup.map(Mixing::Mixup).or(training.cutmix.map(Mixing::CutMix)),
             cut,
             checkpoint: self
                 .checkpoint

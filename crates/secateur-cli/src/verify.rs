@@ -18,9 +18,12 @@ use crate::source::Source;
 
 const EXAMPLES: &str = "\
 Examples:
-  secateur prune model.onnx -o small.onnx --ratio 0.5 --plan plan.json
-  secateur verify plan.json model.onnx small.onnx
-  secateur verify plan.json model.onnx --inputs samples.npz      what the plan would make";
+  secateur verify model.onnx small.onnx
+          what was kept is read off the weights
+  secateur verify model.onnx small.onnx --plan plan.json --inputs samples.npz
+          with the plan that `prune --plan` or `apply` had, and on samples
+  secateur verify model.onnx --plan plan.json
+          what the plan would make";
 
 /// The difference that counts as none, by the largest number in an output.
 pub const TOLERANCE: f64 = 1e-4;
@@ -29,14 +32,14 @@ pub const TOLERANCE: f64 = 1e-4;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Verify {
-    /// The plan.
-    #[arg(value_name = "PLAN")]
-    plan: PathBuf,
     #[command(flatten)]
     source: Source,
     /// The pruned model. Default: what the plan makes of the model.
-    #[arg(value_name = "PRUNED")]
+    #[arg(value_name = "PRUNED", required_unless_present = "plan")]
     pruned: Option<PathBuf>,
+    /// The plan that it was pruned with. Default: what its weights tell.
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
     /// Arrays by the names of inputs (`.npz`, `.safetensors`). Default: random ones.
     #[arg(long, value_name = "FILE")]
     inputs: Option<PathBuf>,
@@ -50,9 +53,7 @@ pub struct Verify {
 
 /// Verifies.
 pub fn run(args: &Verify) -> Result<Output> {
-    let plan = Plan::read(&args.plan)?;
-    let model = apply::open(&args.source, &plan)?;
-    let keeps = model.replay(&plan)?;
+    let (model, keeps) = args.open()?;
     let inputs = args.inputs.as_deref().map(read_arrays).transpose()?.unwrap_or_default();
     let _spinner = Spinner::new("running both models");
     let folder = tempfile::tempdir().map_err(|e| Error::io(&std::env::temp_dir(), e))?;
@@ -67,6 +68,22 @@ pub fn run(args: &Verify) -> Result<Output> {
     let options = (args.seed, args.tolerance);
     let verdict = verify::<Cpu>(&model, pruned, &keeps, &inputs, options, &Default::default())?;
     finish(&model, &keeps, &verdict, (args.tolerance, args.source.json))
+}
+
+impl Verify {
+    /// The original model, and what was kept of it.
+    fn open(&self) -> Result<(Model, Keeps)> {
+        if let Some(plan) = &self.plan {
+            let plan = Plan::read(plan)?;
+            let model = apply::open(&self.source, &plan)?;
+            let keeps = model.replay(&plan)?;
+            return Ok((model, keeps));
+        }
+        let model = self.source.open()?;
+        let pruned = self.pruned.as_deref().map(|path| Model::open(path, &model.id().shapes));
+        let keeps = pruned.transpose()?.map(|pruned| model.kept_in(&pruned)).transpose()?;
+        Ok((model, keeps.unwrap_or_default()))
+    }
 }
 
 /// Verifies what was just written.
@@ -98,7 +115,7 @@ fn finish(
         let at =
             at.map_or(String::new(), |(node, e)| format!(", first at node `{node}` by {e:.1e}"));
         return Err(Error::malformed(format!("the pruned model differs by {error:.1e}{at}")).hint(
-            "compare with the plan that made it; where it was trained on, it has to differ",
+            "compare with the plan that made it; where it was trained since, it has to differ",
         ));
     }
     if json {

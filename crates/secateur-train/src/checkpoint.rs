@@ -24,6 +24,8 @@ struct Progress {
     version: u32,
     steps: u64,
     model: String,
+    /// What cuts have multiplied the rates of dropouts with.
+    dropouts: Vec<f64>,
     state: State,
 }
 
@@ -44,8 +46,13 @@ pub fn write<B: Engine>(folder: &Path, trainer: &Trainer<B>, state: &State) -> R
     trainer.save(&draft.path().join(&model))?;
     let tensors = draft.path().join("tensors.safetensors");
     fs::write(&tensors, pack(trainer)?).map_err(io(&tensors))?;
-    let progress =
-        Progress { version: VERSION, steps: trainer.steps(), model, state: state.clone() };
+    let progress = Progress {
+        version: VERSION,
+        steps: trainer.steps(),
+        model,
+        dropouts: trainer.dropouts().to_vec(),
+        state: state.clone(),
+    };
     let text = serde_json::to_vec_pretty(&progress).map_err(Error::malformed)?;
     let path = draft.path().join("state.json");
     fs::write(&path, text).map_err(io(&path))?;
@@ -177,7 +184,7 @@ impl Checkpoint {
             }
         }
         trainer.set_values(values)?;
-        trainer.restore(self.progress.steps, state);
+        trainer.restore(self.progress.steps, self.progress.dropouts.clone(), state);
         Ok(self.progress.state.clone())
     }
 }

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::attribution::{AttributionOptions, Batch, attribute};
 use crate::checkpoint;
 use crate::data::{self, Array, Dataset, LastBatch, Loader, LoaderOptions};
+use crate::mix::Mixing;
+use crate::room;
 use crate::schedule::{Decay, Schedule};
 use crate::scoring::{Snapshot, needs_data, scores};
 use crate::trainer::{Outcome, Trainer};
@@ -35,6 +37,8 @@ pub struct FitOptions {
     pub seed: u64,
     /// Epochs without a better loss in the evaluation after which training stops. Default: never.
     pub patience: Option<usize>,
+    /// How the samples of a batch are mixed in pairs. Default: not at all.
+    pub mixing: Option<Mixing>,
     /// What is cut meanwhile.
     pub cut: Option<CutOptions>,
     /// A folder for checkpoints, and the steps between them; none are written without it.
@@ -51,6 +55,7 @@ impl Default for FitOptions {
             warmup: 0,
             seed: 0,
             patience: None,
+            mixing: None,
             cut: None,
             checkpoint: None,
         }
@@ -198,6 +203,7 @@ impl<'a> Run<'a> {
         let schedule =
             Schedule { rate: options.rate, decay: options.decay, warmup: options.warmup, steps };
         let run = Run { data, options, batches, schedule };
+        room::check(trainer, options.batch_size.min(data.len()))?;
         if let Some(cut) = &options.cut {
             run.check(trainer, cut)?;
         }
@@ -234,7 +240,10 @@ impl<'a> Run<'a> {
             for batch in loader(self.data, self.options, skip as usize)?.epoch(epoch as usize) {
                 let batch = on_device(batch?, trainer.device())?;
                 let rate = self.schedule.at(trainer.steps());
-                let outcome = trainer.step(batch, rate)?;
+                let outcome = match self.options.mixing {
+                    None => trainer.step(batch, rate)?,
+                    Some(mixing) => trainer.step_mixed(batch, mixing, rate)?,
+                };
                 mean.add(outcome);
                 let record = self.record(trainer.steps(), epoch as usize, rate, outcome);
                 watch(&Event::Step(record));

@@ -7,16 +7,18 @@
 pub mod attribution;
 mod backend;
 pub mod checkpoint;
-mod convolve;
+mod cpu;
 pub mod data;
 pub mod fit;
 pub mod loss;
+pub mod mix;
 mod onnx;
 pub mod ops;
 pub mod optimizer;
 pub mod point;
 mod program;
 mod real;
+mod room;
 pub mod schedule;
 pub mod scoring;
 pub mod sensitivity;
@@ -27,6 +29,10 @@ pub mod trainer;
 mod value;
 pub mod verify;
 
+#[cfg(feature = "cuda")]
+pub use backend::Cuda;
+#[cfg(feature = "wgpu")]
+pub use backend::Wgpu;
 pub use backend::{Cpu, Engine};
 pub use program::{Block, Context, Program, Slot, Step, Stored, silence_refusals};
 pub use secateur::{Error, ErrorKind, Result};

@@ -61,51 +61,65 @@ impl Optimizer {
         rate: Rate,
         steps: u64,
     ) -> FloatTensor<B> {
+        let zeros = || B::float_zeros(grad.shape(), &grad.device(), FLOAT);
         match *self {
             Optimizer::Sgd { momentum, nesterov } => {
-                let grad = decayed::<B>(grad, &param, rate.decay);
-                if momentum == 0.0 {
-                    return B::float_sub(param, scaled::<B>(grad, rate.rate));
+                let velocity = state.pop().unwrap_or_else(zeros);
+                let step = SgdStep { rate: rate.rate, decay: rate.decay, momentum, nesterov };
+                let (param, velocity) = B::sgd(param, grad, velocity, step);
+                if momentum != 0.0 {
+                    state.push(velocity);
                 }
-                let velocity = match state.pop() {
-                    Some(old) => B::float_add(scaled::<B>(old, momentum), grad.clone()),
-                    None => grad.clone(),
-                };
-                state.push(velocity.clone());
-                let way = match nesterov {
-                    true => B::float_add(grad, scaled::<B>(velocity, momentum)),
-                    false => velocity,
-                };
-                B::float_sub(param, scaled::<B>(way, rate.rate))
+                param
             }
             Optimizer::Adam { betas, epsilon, decoupled } => {
-                let (param, grad) = match decoupled {
-                    true => (scaled::<B>(param, 1.0 - rate.rate * rate.decay), grad),
-                    false => {
-                        let grad = decayed::<B>(grad, &param, rate.decay);
-                        (param, grad)
-                    }
-                };
-                if state.len() != 2 {
-                    let zeros = || B::float_zeros(param.shape(), &param.device(), FLOAT);
-                    *state = vec![zeros(), zeros()];
-                }
-                let square = state.pop().map(|old| {
-                    let new = B::float_mul(grad.clone(), grad.clone());
-                    B::float_add(scaled::<B>(old, betas.1), scaled::<B>(new, 1.0 - betas.1))
-                });
-                let mean = state.pop().map(|old| {
-                    B::float_add(scaled::<B>(old, betas.0), scaled::<B>(grad, 1.0 - betas.0))
-                });
-                let (Some(mean), Some(square)) = (mean, square) else { return param };
-                state.extend([mean.clone(), square.clone()]);
+                let square = state.pop().unwrap_or_else(zeros);
+                let mean = state.pop().unwrap_or_else(zeros);
                 let power = |beta: f64| 1.0 - beta.powf(steps as f64);
-                let root = scaled::<B>(B::float_sqrt(square), 1.0 / power(betas.1).sqrt());
-                let way = B::float_div(mean, B::float_add_scalar(root, epsilon.into()));
-                B::float_sub(param, scaled::<B>(way, rate.rate / power(betas.0)))
+                let step = AdamStep {
+                    rate: rate.rate / power(betas.0),
+                    shrink: if decoupled { 1.0 - rate.rate * rate.decay } else { 1.0 },
+                    decay: if decoupled { 0.0 } else { rate.decay },
+                    betas,
+                    root: 1.0 / power(betas.1).sqrt(),
+                    epsilon,
+                };
+                let (param, new) = B::adam(param, grad, [mean, square], step);
+                state.extend(new);
+                param
             }
         }
     }
+}
+
+/// One step of gradient descent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SgdStep {
+    /// The learning rate.
+    pub rate: f64,
+    /// The part of the parameter that is added to the gradient.
+    pub decay: f64,
+    /// What stays of the velocity.
+    pub momentum: f64,
+    /// Whether to look ahead.
+    pub nesterov: bool,
+}
+
+/// One step of Adam.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamStep {
+    /// The learning rate, by what the mean of gradients lacks.
+    pub rate: f64,
+    /// What the parameter is multiplied with.
+    pub shrink: f64,
+    /// The part of the parameter that is added to the gradient.
+    pub decay: f64,
+    /// What stays of the running means of gradients and of their squares.
+    pub betas: (f64, f64),
+    /// What the root of the second is multiplied with.
+    pub root: f64,
+    /// What is added to that.
+    pub epsilon: f64,
 }
 
 /// How far a step goes.
@@ -115,15 +129,4 @@ pub struct Rate {
     pub rate: f64,
     /// The weight decay.
     pub decay: f64,
-}
-
-fn scaled<B: Engine>(x: FloatTensor<B>, factor: f64) -> FloatTensor<B> {
-    B::float_mul_scalar(x, factor.into())
-}
-
-fn decayed<B: Engine>(grad: FloatTensor<B>, param: &FloatTensor<B>, decay: f64) -> FloatTensor<B> {
-    match decay == 0.0 {
-        true => grad,
-        false => B::float_add(grad, scaled::<B>(param.clone(), decay)),
-    }
 }

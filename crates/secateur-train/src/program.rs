@@ -8,6 +8,8 @@ use burn_backend::tensor::Device;
 use secateur::tensor::TensorView;
 use secateur::{Error, Model, Result, Source};
 
+use crate::ops::dropout::Drop;
+use crate::ops::elementwise::Dropout;
 use crate::ops::{Inputs, Op};
 use crate::{Engine, Value};
 
@@ -146,6 +148,26 @@ impl Program {
     pub fn statistics(&self) -> Vec<Slot> {
         let norms = self.body.steps.iter().filter(|step| matches!(step.op, Op::BatchNorm(_)));
         norms.flat_map(|step| step.inputs.iter().skip(3).flatten().copied()).collect()
+    }
+
+    /// What dropouts are given, in order.
+    pub(crate) fn dropouts(&self) -> impl Iterator<Item = Slot> {
+        let dropouts =
+            self.body.steps.iter().filter(|step| matches!(step.op, Op::Dropout(_) | Op::Drop(_)));
+        dropouts.filter_map(|step| step.inputs.first().copied().flatten())
+    }
+
+    /// Multiplies the rates of dropouts, in the same order.
+    pub(crate) fn scale_dropouts(&mut self, by: &[f64]) {
+        let mut by = by.iter();
+        for step in &mut self.body.steps {
+            let rate = match &mut step.op {
+                Op::Dropout(Dropout { scale, .. }) => scale,
+                Op::Drop(Drop::Channels(rate) | Drop::Alpha(rate)) => rate,
+                _ => continue,
+            };
+            *rate *= by.next().unwrap_or(&1.0);
+        }
     }
 
     /// The stored tensors, on a device.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use burn_autodiff::Autodiff;
 use burn_backend::TensorMetadata;
 use burn_backend::backend::AutodiffBackend;
+use burn_backend::ops::FloatTensorOps;
 use burn_backend::tensor::{Device, FloatTensor};
 use secateur::graph::{ParamId, ValueId};
 use secateur::group::Keeps;
@@ -14,7 +15,9 @@ use secateur::tensor::{Keep, TensorView};
 use secateur::{Model, Saved};
 use tempfile::TempDir;
 
+use crate::attribution::Batch;
 use crate::loss::{Loss, hits};
+use crate::mix::Mixing;
 use crate::optimizer::{Optimizer, Rate};
 use crate::program::Schedule;
 use crate::teacher::Teacher;
@@ -34,14 +37,17 @@ pub struct TrainOptions {
     pub clip: Option<f64>,
     /// What is random depends on this and on the number of the step.
     pub seed: u64,
+    /// Whether cuts lower the rates of dropouts, so that about as many units stay active as before.
+    pub scale_dropout: bool,
     /// Parameters that stay as they are: whether one does, by name.
     pub frozen: Arc<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
 impl std::fmt::Debug for TrainOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { loss, optimizer, decay, clip, seed, frozen: _ } = self;
-        write!(f, "{loss:?} {optimizer:?} decay {decay} clip {clip:?} seed {seed}")
+        let Self { loss, optimizer, decay, clip, seed, scale_dropout, frozen: _ } = self;
+        write!(f, "{loss:?} {optimizer:?} decay {decay} clip {clip:?} seed {seed}")?;
+        write!(f, " scale dropout {scale_dropout}")
     }
 }
 
@@ -53,6 +59,7 @@ impl Default for TrainOptions {
             decay: 0.0,
             clip: None,
             seed: 0,
+            scale_dropout: false,
             frozen: Arc::new(|_| false),
         }
     }
@@ -66,6 +73,9 @@ pub struct Outcome {
     /// Rows with the right class on top, and rows; zero where targets are no classes.
     pub hits: (usize, usize),
 }
+
+/// Gradients by parameter; `None` where the loss does not depend on one.
+pub type Gradients<B> = Vec<Option<FloatTensor<B>>>;
 
 /// A stored tensor that is trained.
 #[derive(Clone, Debug)]
@@ -87,6 +97,8 @@ pub struct Trainer<B: Engine> {
     parameters: Vec<Parameter>,
     values: Vec<Value<B>>,
     state: BTreeMap<usize, Vec<FloatTensor<B>>>,
+    /// What the rates of dropouts are multiplied with, in order.
+    dropouts: Vec<f64>,
     options: TrainOptions,
     teacher: Option<Teacher<B>>,
     steps: u64,
@@ -103,6 +115,7 @@ impl<B: Engine> Trainer<B> {
         let values = program.load(device)?;
         let mut trainer = Trainer {
             schedule: whole(&program, [])?,
+            dropouts: vec![1.0; program.dropouts().count()],
             parameters: Vec::new(),
             teacher: None,
             state: BTreeMap::new(),
@@ -198,10 +211,22 @@ impl<B: Engine> Trainer<B> {
         Ok(())
     }
 
-    /// Goes on from the number of steps and the optimizer's state of another run, by name of the
-    /// parameter.
-    pub fn restore(&mut self, steps: u64, mut state: BTreeMap<String, Vec<FloatTensor<B>>>) {
+    /// What cuts have multiplied the rates of dropouts with, in order.
+    pub fn dropouts(&self) -> &[f64] {
+        &self.dropouts
+    }
+
+    /// Goes on from the number of steps, the factors of dropouts and the optimizer's state of another
+    /// run, by name of the parameter.
+    pub fn restore(
+        &mut self,
+        steps: u64,
+        dropouts: Vec<f64>,
+        mut state: BTreeMap<String, Vec<FloatTensor<B>>>,
+    ) {
         self.steps = steps;
+        self.program.scale_dropouts(&dropouts);
+        self.dropouts = dropouts;
         let of = |parameter: &Parameter| {
             let name = &self.program.stored[parameter.stored].name;
             Some((parameter.stored, state.remove(name)?))
@@ -245,15 +270,43 @@ impl<B: Engine> Trainer<B> {
     ///
     /// # Errors
     /// When the batch does not fit the model, or the loss is no number any more.
-    pub fn step(&mut self, batch: (Vec<Value<B>>, Value<B>), rate: f64) -> Result<Outcome> {
-        let (mut grads, outcome) = self.gradients(batch, Mode::Train)?;
+    pub fn step(&mut self, (inputs, target): Batch<B>, rate: f64) -> Result<Outcome> {
+        self.step_weighted(inputs, vec![(1.0, target)], rate)
+    }
+
+    /// One step on a batch whose samples are mixed in pairs.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`], and when samples cannot be mixed.
+    pub fn step_mixed(
+        &mut self,
+        (inputs, target): Batch<B>,
+        mixing: Mixing,
+        rate: f64,
+    ) -> Result<Outcome> {
+        let mut inputs = self.fit_inputs(inputs);
+        let shape = inputs.first().map(Value::shape).unwrap_or_default();
+        let pairing = mixing.draw(self.options.seed, self.steps, &shape)?;
+        inputs = inputs.into_iter().map(|input| pairing.mix(input)).collect::<Result<_>>()?;
+        self.step_weighted(inputs, pairing.targets(target)?, rate)
+    }
+
+    fn step_weighted(
+        &mut self,
+        inputs: Vec<Value<B>>,
+        targets: Vec<(f64, Value<B>)>,
+        rate: f64,
+    ) -> Result<Outcome> {
+        let (mut grads, outcome) = self.gradients_weighted(inputs, targets, Mode::Train)?;
         if let Some(most) = self.options.clip {
             clip::<B>(&mut grads, most)?;
         }
         self.steps += 1;
         for (parameter, grad) in self.parameters.iter().zip(grads) {
             let Some(grad) = grad else { continue };
-            let value = self.values[parameter.stored].clone().float()?;
+            // Taken out, so that it is moved in place.
+            let none = Value::of_bools(Vec::new(), vec![0], &self.device);
+            let value = std::mem::replace(&mut self.values[parameter.stored], none).float()?;
             let decay = if value.shape().num_dims() < 2 { 0.0 } else { self.options.decay };
             let state = self.state.entry(parameter.stored).or_default();
             let rate = Rate { rate, decay };
@@ -292,16 +345,25 @@ impl<B: Engine> Trainer<B> {
         inputs.into_iter().zip(&graph.inputs).map(fit).collect()
     }
 
-    /// The gradients of the loss, by parameter; `None` where the loss does not depend on one. In
-    /// training, running statistics move.
+    /// The gradients of the loss. In training, running statistics move.
     ///
     /// # Errors
     /// As [`Trainer::step`].
     pub fn gradients(
         &mut self,
-        (inputs, target): (Vec<Value<B>>, Value<B>),
+        (inputs, target): Batch<B>,
         mode: Mode,
-    ) -> Result<(Vec<Option<FloatTensor<B>>>, Outcome)> {
+    ) -> Result<(Gradients<B>, Outcome)> {
+        self.gradients_weighted(inputs, vec![(1.0, target)], mode)
+    }
+
+    /// The same for targets that count by these parts.
+    fn gradients_weighted(
+        &mut self,
+        inputs: Vec<Value<B>>,
+        targets: Vec<(f64, Value<B>)>,
+        mode: Mode,
+    ) -> Result<(Gradients<B>, Outcome)> {
         const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
         B::seed(&self.device, self.options.seed ^ (self.steps + 1).wrapping_mul(GOLDEN));
         let mut leaves: Vec<Value<Autodiff<B>>> = self.values.iter().cloned().map(lift).collect();
@@ -319,11 +381,13 @@ impl<B: Engine> Trainer<B> {
         let outputs = self.program.run(&self.schedule, &mut memory, &mut cx)?;
         drop(memory);
         let output = first(outputs.clone())?;
-        let mut loss = self.options.loss.apply(output.clone(), lift(target.clone()))?;
+        let mut loss = self.loss(&output, &targets)?;
         if let (Some(teacher), Some(taught)) = (&self.teacher, taught) {
             loss = teacher.loss(loss, &outputs, taught?)?;
         }
         drop(outputs);
+        let most = targets.into_iter().max_by(|a, b| a.0.total_cmp(&b.0));
+        let target = most.ok_or_else(|| Error::argument("a batch without targets"))?.1;
         let hits = self.hits(lower(output), target)?;
         let number = number::<Autodiff<B>>(loss.clone())?;
         if !number.is_finite() {
@@ -344,6 +408,26 @@ impl<B: Engine> Trainer<B> {
         let updates = cx.updates.into_iter().map(|(slot, value)| (slot, lower(value)));
         self.move_statistics(updates.collect());
         Ok((grads, Outcome { loss: number, hits }))
+    }
+
+    fn loss(
+        &self,
+        output: &Value<Autodiff<B>>,
+        targets: &[(f64, Value<B>)],
+    ) -> Result<FloatTensor<Autodiff<B>>> {
+        let of = |target: &Value<B>| self.options.loss.apply(output.clone(), lift(target.clone()));
+        let [rest @ .., (part, last)] = targets else {
+            return Err(Error::argument("a batch without targets"));
+        };
+        let mut loss = of(last)?;
+        if *part != 1.0 {
+            loss = Autodiff::<B>::float_mul_scalar(loss, (*part).into());
+        }
+        for (part, target) in rest {
+            let term = Autodiff::<B>::float_mul_scalar(of(target)?, (*part).into());
+            loss = Autodiff::<B>::float_add(loss, term);
+        }
+        Ok(loss)
     }
 
     /// Says what on the way from the loss has no gradient.
@@ -370,7 +454,7 @@ impl<B: Engine> Trainer<B> {
     ///
     /// # Errors
     /// When the batch does not fit the model.
-    pub fn evaluate(&self, (inputs, target): (Vec<Value<B>>, Value<B>)) -> Result<Outcome> {
+    pub fn evaluate(&self, (inputs, target): Batch<B>) -> Result<Outcome> {
         let mut memory = self.program.memory(&self.values, self.fit_inputs(inputs))?;
         let mut cx = Context::<B>::new(self.device.clone());
         let output = first(self.program.run(&self.schedule, &mut memory, &mut cx)?)?;
@@ -445,7 +529,7 @@ impl<B: Engine> Trainer<B> {
     }
 
     /// Cuts the model to what is kept, with its weights, running statistics and the optimizer's
-    /// state. Where uses of one tensor are cut apart, its optimizer starts anew.
+    /// state.
     ///
     /// # Errors
     /// When the model cannot be cut so.
@@ -457,21 +541,31 @@ impl<B: Engine> Trainer<B> {
         self.save(&filled)?;
         let hints = self.model.id().shapes;
         Model::open(&filled, &hints)?.write_pruned(keeps, &pruned, &mut |_| ())?;
-        let kept = self.kept(keeps)?;
         let model = Model::open(&pruned, &hints)?;
-        let program = Program::new(&model)?;
+        let kept = self.kept(keeps, &model)?;
+        let mut program = Program::new(&model)?;
         let mut values = program.load(&self.device)?;
         let mut state = BTreeMap::new();
         for (stored, tensor) in program.stored.iter().enumerate() {
             let Some(&(old, ref keep)) = kept.get(&tensor.name) else { continue };
-            values[stored] = cut(self.values[old].clone(), keep, &self.device)?;
-            if let Some(tensors) = self.state.remove(&old) {
-                let tensors = tensors.into_iter();
+            let value = cut(self.values[old].clone(), keep, &self.device)?;
+            if value.shape() != tensor.view.dims {
+                let text = format!("`{}` has an unexpected shape after the cut", tensor.name);
+                return Err(Error::malformed(text));
+            }
+            values[stored] = value;
+            if let Some(tensors) = self.state.get(&old) {
+                let tensors = tensors.iter().cloned();
                 let tensors =
                     tensors.map(|t| cut(Value::<B>::Float(t), keep, &self.device)?.float());
                 state.insert(stored, tensors.collect::<Result<_>>()?);
             }
         }
+        if self.options.scale_dropout {
+            let left = self.left(&model);
+            self.dropouts.iter_mut().zip(left).for_each(|(factor, left)| *factor *= left);
+        }
+        program.scale_dropouts(&self.dropouts);
         self.schedule = whole(&program, self.features())?;
         (self.model, self.program, self.values, self.state) = (model, program, values, state);
         self._folder = Some(folder);
@@ -479,22 +573,37 @@ impl<B: Engine> Trainer<B> {
         Ok(())
     }
 
-    /// What is kept of stored tensors that are cut in one way, by name.
-    fn kept(&self, keeps: &Keeps) -> Result<BTreeMap<String, (usize, Keep)>> {
+    /// By name, which stored tensor one of the cut model comes from, and what is kept of that. Where
+    /// uses of one tensor are cut apart, several come from it.
+    fn kept(&self, keeps: &Keeps, cut: &Model) -> Result<BTreeMap<String, (usize, Keep)>> {
         let changes = self.model.changes(keeps)?;
-        let ids = self.ids();
+        let (graph, other) = (self.model.graph(), cut.graph());
+        let stored = self.program.stored.iter().enumerate();
+        let stored: BTreeMap<&str, usize> = stored.map(|(at, s)| (s.name.as_str(), at)).collect();
         let mut kept = BTreeMap::new();
-        for (stored, tensor) in self.program.stored.iter().enumerate() {
-            let ids = ids.get(&tensor.name).map(Vec::as_slice).unwrap_or_default();
-            let ways: Vec<Option<&Keep>> = ids.iter().map(|id| changes.params.get(id)).collect();
-            let one = ways.windows(2).all(|pair| pair[0] == pair[1]);
-            if let (true, Some(&way)) = (one, ways.first()) {
-                let rank = tensor.view.dims.len();
-                let keep = way.cloned().unwrap_or_else(|| vec![None; rank]);
-                kept.insert(tensor.name.clone(), (stored, keep));
-            }
+        for (old, new) in graph.param_ids().zip(other.param_ids()) {
+            let names = (self.model.tensor_name(old), cut.tensor_name(new));
+            let (Some(from), Some(to)) = names else { continue };
+            let Some(&at) = stored.get(from.as_str()) else { continue };
+            let whole = || vec![None; self.program.stored[at].view.dims.len()];
+            kept.insert(to, (at, changes.params.get(&old).cloned().unwrap_or_else(whole)));
         }
         Ok(kept)
+    }
+
+    /// The part of what every dropout is given that a cut model has left.
+    fn left(&self, cut: &Model) -> Vec<f64> {
+        let sizes = |model: &Model| -> Vec<usize> {
+            let graph = model.graph();
+            let size = |slot: Slot| {
+                let name = &self.program.names[slot.index()];
+                let value = graph.values.iter().find(|value| value.name == *name)?;
+                Some(value.shape.as_ref()?.iter().map(|extent| extent.size).product())
+            };
+            self.program.dropouts().map(|slot| size(slot).unwrap_or(1)).collect()
+        };
+        let sizes = sizes(cut).into_iter().zip(sizes(&self.model));
+        sizes.map(|(now, before)| now as f64 / before.max(1) as f64).collect()
     }
 }
 

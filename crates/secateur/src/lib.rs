@@ -40,6 +40,7 @@ pub mod onnx;
 pub mod ops;
 pub mod plan;
 mod prefetch;
+mod recover;
 pub mod refit;
 mod role;
 pub mod rule;

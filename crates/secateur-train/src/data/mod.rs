@@ -39,7 +39,7 @@ mod named;
 mod npy;
 mod options;
 mod pixels;
-mod random;
+pub(crate) mod random;
 mod raw;
 mod split;
 mod table;

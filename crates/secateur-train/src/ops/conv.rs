@@ -9,6 +9,7 @@ use burn_backend::tensor::FloatTensor;
 use super::shape::{crop, pad_constant};
 use super::{Decode, Inputs, Operator};
 use crate::onnx::Node;
+use crate::value::FLOAT;
 use crate::{Context, Engine, Error, Result, Value};
 
 /// Strides, dilations and borders of what slides over spatial axes. Empty lists are ones and zeros.
@@ -316,7 +317,8 @@ fn plane<B: Engine>(
         None => result,
         Some(bias) => {
             let channels = bias.shape().num_elements();
-            B::float_add(result, B::float_reshape(bias, vec![1, channels, 1, 1].into()))
+            let ones = B::float_ones(vec![channels].into(), &bias.device(), FLOAT);
+            B::affine(result, ones, B::float_reshape(bias, vec![channels].into()), 1)
         }
     }
 }

@@ -8,6 +8,7 @@ use burn_std::Distribution;
 use secateur::onnx::proto;
 
 use super::{Decode, Inputs, Op, Operator};
+use crate::backend::Arithmetic;
 use crate::onnx::Node;
 use crate::real::Real;
 use crate::value::{FLOAT, bool_dtype};
@@ -109,7 +110,7 @@ impl Unary {
             Unary::Ceil => B::float_ceil(x),
             Unary::Cos => B::float_cos(x),
             Unary::Cosh => B::float_cosh(x),
-            Unary::Erf => B::float_erf(x),
+            Unary::Erf => B::erf(x),
             Unary::Exp => B::float_exp(x),
             Unary::Floor => B::float_floor(x),
             Unary::Expm1 => {
@@ -282,10 +283,10 @@ impl Binary {
     fn floats<B: Engine>(self, a: FloatTensor<B>, b: FloatTensor<B>) -> Result<Value<B>> {
         let dtype = bool_dtype::<B>(&a.device());
         Ok(Value::Float(match self {
-            Binary::Add => B::float_add(a, b),
-            Binary::Sub => B::float_sub(a, b),
-            Binary::Mul => B::float_mul(a, b),
-            Binary::Div => B::float_div(a, b),
+            Binary::Add => B::arithmetic(Arithmetic::Add, a, b),
+            Binary::Sub => B::arithmetic(Arithmetic::Sub, a, b),
+            Binary::Mul => B::arithmetic(Arithmetic::Mul, a, b),
+            Binary::Div => B::arithmetic(Arithmetic::Div, a, b),
             Binary::Pow => power::<B>(a, b)?,
             Binary::Min => {
                 let (a, b) = same_floats::<B>(a, b);
@@ -556,13 +557,16 @@ impl Operator for Cast {
 pub struct Dropout {
     /// The share that is dropped, unless operand 1 gives it.
     pub rate: f64,
+    /// What either is multiplied with.
+    pub scale: f64,
 }
 
 impl Operator for Dropout {
     fn run<B: Engine>(&self, cx: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
         let x = inputs.take(0)?.float()?;
         let given = inputs.optional(1).map(Value::to_floats).transpose()?;
-        let rate = given.and_then(|rate| rate.first().copied()).map_or(self.rate, f64::from);
+        let rate =
+            given.and_then(|rate| rate.first().copied()).map_or(self.rate, f64::from) * self.scale;
         let dtype = bool_dtype::<B>(&cx.device);
         if !(cx.training && cx.drops) || rate <= 0.0 {
             let all = B::bool_ones(x.shape(), &cx.device, dtype);
@@ -703,7 +707,7 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     }),
     ("Cast", |node| cast(node.int("to", 1))),
     ("CastLike", |_| Ok(Cast::Like.into())),
-    ("Dropout", |node| Ok(Dropout { rate: node.float("ratio", 0.5) }.into())),
+    ("Dropout", |node| Ok(Dropout { rate: node.float("ratio", 0.5), scale: 1.0 }.into())),
 ];
 
 /// The width of unsigned integers.

@@ -264,7 +264,7 @@ pub(crate) const CONTRIB: &[(&str, Decode)] = &[
 ];
 
 fn layer(node: &Node<'_>, epsilon: f64, centered: bool) -> Norm {
-    Norm { over: Over::From(-1), epsilon: node.float("epsilon", epsilon), centered }
+    Norm { over: Over::From(-1), epsilon: node.float("epsilon", epsilon), centered, told: false }
 }
 
 fn skip(norm: Norm) -> SkipNorm {
@@ -281,7 +281,7 @@ fn skip(norm: Norm) -> SkipNorm {
 fn group_norm(node: &Node<'_>, terms: [usize; 3]) -> Result<Op> {
     let groups = sizes(&[node.int("groups", 1)])?;
     let over = Over::Groups(groups[0]);
-    let norm = Norm { over, epsilon: node.float("epsilon", 1e-5), centered: true };
+    let norm = Norm { over, epsilon: node.float("epsilon", 1e-5), centered: true, told: false };
     let activation = match node.int("activation", 0) {
         0 => Unary::Identity,
         _ => Unary::Swish(1.0),

@@ -58,7 +58,7 @@ pub(crate) fn product<B: Engine>(a: Value<B>, b: Value<B>) -> Result<Value<B>> {
 
 fn matrices<B: Engine>(a: Value<B>, b: Value<B>) -> Result<Value<B>> {
     match (a, b) {
-        (Value::Float(a), Value::Float(b)) => Ok(Value::Float(B::float_matmul(a, b))),
+        (Value::Float(a), Value::Float(b)) => Ok(Value::Float(B::product(a, b))),
         (Value::Int(a), Value::Int(b)) => Ok(Value::Int(B::int_matmul(a, b))),
         (a, b) => Err(Error::malformed(format!("{} with {}", a.sort(), b.sort()))),
     }
@@ -269,7 +269,7 @@ fn contract<B: Engine>(
     let b = arrange(&right, b, [&batch, &summed, &columns])?;
     let letters = [batch, rows, columns].concat();
     let sizes = letters.iter().map(size).collect::<Result<Vec<_>>>()?;
-    Ok((letters, B::float_reshape(B::float_matmul(a, b), sizes.into())))
+    Ok((letters, B::float_reshape(B::product(a, b), sizes.into())))
 }
 
 /// How ONNX spells products.

@@ -39,24 +39,17 @@ impl Operator for BatchNorm {
         };
         if !cx.training && !self.batch {
             let (mean, variance) = (inputs.take(3)?.float()?, inputs.take(4)?.float()?);
-            let per_channel = [vec![1, shape[1]], vec![1; shape.len() - 2]].concat();
             let spread = B::float_sqrt(B::float_add_scalar(variance, self.epsilon.into()));
             let factor = B::float_div(scale, spread);
             let shift = B::float_sub(offset, B::float_mul(mean, factor.clone()));
-            let lift = |t: FloatTensor<B>| B::float_reshape(t, per_channel.clone().into());
-            let scaled = B::float_mul(x.float()?, lift(factor));
-            return Ok(vec![Value::Float(B::float_add(scaled, lift(shift)))]);
+            return Ok(vec![Value::Float(B::affine(x.float()?, factor, shift, 1))]);
         }
         let count = shape.iter().product::<usize>() / shape[1].max(1);
         if count < 2 && !self.batch {
             return Err(Error::argument("batch statistics of one element per channel")
                 .hint("give larger batches"));
         }
-        let flat = match shape.len() {
-            2 => x.reshape(vec![shape[0], shape[1], 1]),
-            _ => x,
-        };
-        let normed = B::batch_norm_train(flat.float()?, scale, offset, self.epsilon);
+        let normed = B::batch_normalize(x.float()?, scale, offset, self.epsilon);
         // ONNX's running variance is that of the batch, PyTorch's that of what it was drawn from.
         let unbiased = if self.batch { 1.0 } else { count as f64 / (count - 1) as f64 };
         let momentum = cx.momentum.unwrap_or(self.momentum);
@@ -65,7 +58,7 @@ impl Operator for BatchNorm {
             let new = B::float_mul_scalar(new, ((1.0 - momentum) * factor).into());
             Value::Float(B::float_add(old, new))
         };
-        let mut results = vec![Value::<B>::Float(normed.output).reshape(shape)];
+        let mut results = vec![Value::<B>::Float(normed.output)];
         if let (Some(mean), Some(variance)) = (inputs.optional(3), inputs.optional(4)) {
             let mean = moved(mean.float()?, normed.mean, 1.0);
             let variance = moved(variance.float()?, normed.variance, unbiased);
@@ -99,6 +92,8 @@ pub struct Norm {
     pub epsilon: f64,
     /// Whether the mean is subtracted; else only the root mean square counts.
     pub centered: bool,
+    /// Whether statistics are results.
+    pub told: bool,
 }
 
 impl Operator for Norm {
@@ -126,17 +121,16 @@ impl Operator for Norm {
         let scale = inputs.optional(1).map(Value::float).transpose()?;
         let offset = inputs.optional(2).map(Value::float).transpose()?;
         let flat = x.reshape(vec![outer, inner]).float()?;
-        let [normed, mean, factor] = self.normalize(Real(flat));
-        let mut result = Value::from(normed).reshape(shape.clone());
-        if let Some(scale) = scale {
-            let (a, b) = level(result, self.fit(scale, &affine)?);
-            result = Value::Float(B::float_mul(a.float()?, b.float()?));
-        }
-        if let Some(offset) = offset {
-            let (a, b) = level(result, self.fit(offset, &affine)?);
-            result = Value::Float(B::float_add(a.float()?, b.float()?));
-        }
+        let [normed, mean, factor] = match self.told {
+            true => self.normalize(Real(flat)),
+            false => B::normalize(flat, self.epsilon, self.centered).map(Real),
+        };
+        let result = Value::from(normed);
+        let result = self.affine(result, [scale, offset], &affine, &shape)?;
         let Over::From(first) = self.over else { return Ok(vec![result]) };
+        if !self.told {
+            return Ok(vec![result]);
+        }
         let first = axis(first, shape.len())?;
         let reduced = [shape[..first].to_vec(), vec![1; shape.len() - first]].concat();
         let [mean, factor] = [mean, factor].map(|part| part.reshape(reduced.clone()).into());
@@ -150,6 +144,43 @@ fn per_channel(shape: &[usize]) -> Vec<usize> {
 }
 
 impl Norm {
+    /// Scales and moves normalized rows, and gives them their shape.
+    fn affine<B: Engine>(
+        &self,
+        rows: Value<B>,
+        [scale, offset]: [Option<FloatTensor<B>>; 2],
+        affine: &[usize],
+        shape: &[usize],
+    ) -> Result<Value<B>> {
+        let count = affine.iter().product::<usize>();
+        let fits = |t: &Option<FloatTensor<B>>| {
+            t.as_ref().is_none_or(|t| t.shape().num_elements() == count)
+        };
+        if fits(&scale) && fits(&offset) && (scale.is_some() || offset.is_some()) {
+            let device = rows.device();
+            let ones = || B::float_ones(vec![count].into(), &device, FLOAT);
+            let flat = |t: FloatTensor<B>| B::float_reshape(t, vec![count].into());
+            let scale = scale.map_or_else(ones, flat);
+            let offset = offset.map_or_else(|| B::float_sub_scalar(ones(), 1.0.into()), flat);
+            let rows = match self.over {
+                Over::From(_) => rows,
+                Over::Space | Over::Groups(_) => rows.reshape(shape.to_vec()),
+            };
+            let result = Value::<B>::Float(B::affine(rows.float()?, scale, offset, 1));
+            return Ok(result.reshape(shape.to_vec()));
+        }
+        let mut result = rows.reshape(shape.to_vec());
+        if let Some(scale) = scale {
+            let (a, b) = level(result, self.fit(scale, affine)?);
+            result = Value::Float(B::float_mul(a.float()?, b.float()?));
+        }
+        if let Some(offset) = offset {
+            let (a, b) = level(result, self.fit(offset, affine)?);
+            result = Value::Float(B::float_add(a.float()?, b.float()?));
+        }
+        Ok(result)
+    }
+
     /// A scale or offset in the shape that it has to broadcast in; one per group is repeated.
     fn fit<B: Engine>(&self, affine: FloatTensor<B>, shape: &[usize]) -> Result<Value<B>> {
         let (count, wanted) = (affine.shape().num_elements(), shape.iter().product::<usize>());
@@ -165,6 +196,7 @@ impl Norm {
     }
 
     /// Normalizes the rows of a matrix; also returns their means, and what they are multiplied by.
+    /// Gradients pass all of them.
     fn normalize<B: Engine>(&self, x: Real<B>) -> [Real<B>; 3] {
         let mean = x.clone().mean(1);
         let x = if self.centered { x - mean.clone() } else { x };
@@ -257,19 +289,37 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     }),
     ("LayerNormalization", |node| {
         let over = Over::From(node.int("axis", -1));
-        Ok(Norm { over, epsilon: node.float("epsilon", 1e-5), centered: true }.into())
+        Ok(Norm {
+            over,
+            epsilon: node.float("epsilon", 1e-5),
+            centered: true,
+            told: node.outputs() > 1,
+        }
+        .into())
     }),
     ("RMSNormalization", |node| {
         let over = Over::From(node.int("axis", -1));
-        Ok(Norm { over, epsilon: node.float("epsilon", 1e-5), centered: false }.into())
+        Ok(Norm {
+            over,
+            epsilon: node.float("epsilon", 1e-5),
+            centered: false,
+            told: node.outputs() > 1,
+        }
+        .into())
     }),
     ("SimplifiedLayerNormalization", |node| {
         let over = Over::From(node.int("axis", -1));
-        Ok(Norm { over, epsilon: node.float("epsilon", 1e-5), centered: false }.into())
+        Ok(Norm {
+            over,
+            epsilon: node.float("epsilon", 1e-5),
+            centered: false,
+            told: node.outputs() > 1,
+        }
+        .into())
     }),
     ("InstanceNormalization", |node| {
         let epsilon = node.float("epsilon", 1e-5);
-        Ok(Norm { over: Over::Space, epsilon, centered: true }.into())
+        Ok(Norm { over: Over::Space, epsilon, centered: true, told: false }.into())
     }),
     ("LpNormalization", |node| {
         let axis = node.int("axis", -1);
@@ -281,7 +331,7 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
     ("GroupNormalization", |node| {
         let groups = usize::try_from(node.int("num_groups", 1)).unwrap_or(0);
         let epsilon = node.float("epsilon", 1e-5);
-        Ok(Norm { over: Over::Groups(groups), epsilon, centered: true }.into())
+        Ok(Norm { over: Over::Groups(groups), epsilon, centered: true, told: false }.into())
     }),
     ("LRN", |node| {
         let size = usize::try_from(node.int("size", 1)).ok().filter(|&size| size > 0);

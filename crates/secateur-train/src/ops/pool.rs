@@ -9,6 +9,7 @@ use burn_backend::tensor::FloatTensor;
 use super::conv::Window;
 use super::shape::pad_constant;
 use super::{Decode, Inputs, Operator};
+use crate::backend::Windows;
 use crate::onnx::Node;
 use crate::{Context, Engine, Error, Result, Value};
 
@@ -200,12 +201,37 @@ impl Pool {
         for (axis, border) in borders.iter_mut().enumerate() {
             border.1 += self.reach(axis, spatial[axis], *border)?;
         }
+        let inside = borders.iter().all(|&(near, far)| near >= 0 && far >= 0);
+        if largest && inside && borders.len() == 2 {
+            return Ok(Value::Float(self.largest_of::<B>(x.float()?, &borders)));
+        }
         let all = [vec![(0, 0); 2], borders].concat();
         let x = match all.iter().all(|&border| border == (0, 0)) {
             true => x,
             false => pad_constant(x, &all, border)?,
         };
         self.pooled(x, largest)
+    }
+
+    /// The largest element of every window over two axes.
+    fn largest_of<B: Engine>(&self, x: FloatTensor<B>, borders: &[(i64, i64)]) -> FloatTensor<B> {
+        let shape = x.shape().to_vec();
+        let each = |of: &dyn Fn(usize) -> usize| [of(0), of(1)];
+        let spread = |axis: usize| self.window.dilation(axis) * (self.kernel[axis] - 1) + 1;
+        let near = each(&|axis| borders[axis].0 as usize);
+        let far = each(&|axis| borders[axis].1 as usize);
+        let windows = Windows {
+            kernel: each(&|axis| self.kernel[axis]),
+            stride: each(&|axis| self.window.stride(axis)),
+            dilation: each(&|axis| self.window.dilation(axis)),
+            result: each(&|axis| {
+                let room = shape[axis + 2] + near[axis] + far[axis] - spread(axis);
+                room / self.window.stride(axis) + 1
+            }),
+            near,
+            far,
+        };
+        B::largest(x, &windows)
     }
 
     /// How far the last partial window reaches beyond the border.

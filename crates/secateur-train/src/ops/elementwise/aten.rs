@@ -239,11 +239,11 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten._autocast_to_full_precision", copied),
     ("aten.dropout", |call| {
         let rate = call.number_or("p", 0.5)?;
-        dropout(call, Dropout { rate })
+        dropout(call, Dropout { rate, scale: 1.0 })
     }),
     ("aten.native_dropout", |call| {
         let (x, rate) = (call.float("input")?, call.number_or("p", 0.5)?);
-        let [x, kept] = call.emit_two(Dropout { rate }, &[x]);
+        let [x, kept] = call.emit_two(Dropout { rate, scale: 1.0 }, &[x]);
         call.bind(0, x);
         call.bind(1, kept);
         Ok(())

@@ -67,7 +67,7 @@ fn affine(call: &mut Call<'_, '_>) -> Result<Vec<Option<Slot>>> {
 fn per_sample(call: &mut Call<'_, '_>, over: Over) -> Result<()> {
     let operands = affine(call)?;
     let epsilon = call.number_or("eps", 1e-5)?;
-    call.make_over(Norm { over, epsilon, centered: true }, operands)
+    call.make_over(Norm { over, epsilon, centered: true, told: false }, operands)
 }
 
 fn layer(call: &mut Call<'_, '_>) -> Result<()> {
@@ -79,7 +79,7 @@ fn root_mean_square(call: &mut Call<'_, '_>) -> Result<()> {
     let over = Over::From(-(call.list("normalized_shape")?.len() as i64));
     let operands = affine(call)?;
     let epsilon = call.number_or("eps", f64::from(f32::EPSILON))?;
-    call.make_over(Norm { over, epsilon, centered: false }, operands)
+    call.make_over(Norm { over, epsilon, centered: false, told: false }, operands)
 }
 
 fn groups(call: &Call<'_, '_>, name: &str) -> Result<Over> {

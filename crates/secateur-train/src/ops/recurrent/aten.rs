@@ -109,7 +109,7 @@ fn decode(call: &mut Call<'_, '_>, kind: &Kind) -> Result<()> {
     let mut last = vec![Vec::new(); states.len()];
     for layer in 0..layers {
         if layer > 0 && rate > 0.0 {
-            x = call.emit(Dropout { rate }, &[x]);
+            x = call.emit(Dropout { rate, scale: 1.0 }, &[x]);
         }
         let own = &params[layer * directions * each..(layer + 1) * directions * each];
         let weights = kind.weights(call, &own.chunks(each).collect::<Vec<_>>());
