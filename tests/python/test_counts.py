@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 import counts
 import tool
+
+pytestmark = pytest.mark.xdist_group("zoo")
 
 
 def test_resnet18_counts_agree_with_pytorch(binary: Path) -> None:

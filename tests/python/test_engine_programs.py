@@ -32,7 +32,7 @@ MODELS = [
     "whisper_tiny",
     "segformer_tiny",
     "swin_t",
-    "shufflenet_v2_x1_0_64",
+    "deberta_v2_tiny",
 ]
 """What packages of `requirements-dev.txt` build."""
 

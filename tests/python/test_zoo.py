@@ -8,6 +8,9 @@ import sandbox
 import tool
 import zoo
 
+pytestmark = pytest.mark.xdist_group("zoo")
+"""One process, as the rows share exported files."""
+
 ROWS = [row for row in zoo.rows() if row.fast and row.case]
 
 

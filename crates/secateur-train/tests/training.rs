@@ -1,11 +1,14 @@
-//! Cutting a model in the middle of its training.
+//! Training, and cutting a model in the middle of it.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use secateur::Model;
 use secateur::group::{GroupId, Keeps};
+use secateur::{Error, Model, Result};
+use secateur_train::data::{Batch, Dataset};
+use secateur_train::fit::{FitOptions, fit};
 use secateur_train::loss::Loss;
 use secateur_train::trainer::{TrainOptions, Trainer};
 use secateur_train::{Cpu, Value};
@@ -87,4 +90,35 @@ fn rates_of_dropouts_follow_what_is_left_of_their_units() {
         trainer.cut(&keeps).unwrap();
         assert_eq!(trainer.dropouts(), [expected]);
     }
+}
+
+/// More samples than any machine has room for.
+struct Many;
+
+impl Dataset for Many {
+    fn len(&self) -> usize {
+        1 << 40
+    }
+
+    fn batch(&self, _: &[usize], _: Option<u64>) -> Result<Batch> {
+        Err(Error::argument("a batch was read"))
+    }
+
+    fn classes(&self) -> Option<usize> {
+        None
+    }
+}
+
+#[test]
+fn batches_without_room_are_refused_before_the_first_step() {
+    let mut trainer = trainer(SHARED, TrainOptions { loss: Loss::Mse, ..TrainOptions::default() });
+    let data: Arc<dyn Dataset> = Arc::new(Many);
+    let mut run = |batch_size| {
+        let options = FitOptions { batch_size, ..FitOptions::default() };
+        fit(&mut trainer, &data, None, &options, Default::default(), &mut |_| ()).unwrap_err()
+    };
+    let error = run(1 << 40).to_string();
+    // The layers read x, the dropout's result and g, of 4, 8 and 8 elements.
+    assert!(error.contains("needs 87960.9 GB of memory at least"), "{error}");
+    assert!(run(1 << 20).to_string().contains("a batch was read"));
 }
