@@ -284,7 +284,7 @@ impl Engine for Cpu {
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        binary::arithmetic(kind, a, b).unwrap_or_else(|(a, b)| kind.plain::<Self>(a, b))
+        binary::arithmetic(kind, a, b, |a, b| kind.plain::<Self>(a, b))
     }
 
     fn sum_to(x: FloatTensor<Self>, shape: &[usize]) -> FloatTensor<Self> {

@@ -19,9 +19,9 @@ use crate::value::FLOAT;
 type Found<B, const N: usize> = [Option<FloatTensor<B>>; N];
 
 /// From the gradient of a result to those of its operands, as far as they are wanted.
-struct Rule<B: Engine, const N: usize>(
-    Arc<dyn Fn(FloatTensor<B>, [bool; N]) -> Found<B, N> + Send + Sync>,
-);
+struct Rule<B: Engine, const N: usize>(Arc<Passed<B, N>>);
+
+type Passed<B, const N: usize> = dyn Fn(FloatTensor<B>, [bool; N]) -> Found<B, N> + Send + Sync;
 
 impl<B: Engine, const N: usize> Clone for Rule<B, N> {
     fn clone(&self) -> Self {

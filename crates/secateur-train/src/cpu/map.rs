@@ -1,5 +1,6 @@
 //! Functions of single elements, and steps of optimizers.
 
+use std::f32::consts::FRAC_2_SQRT_PI;
 use std::mem::MaybeUninit;
 
 use burn_backend::TensorMetadata;
@@ -36,10 +37,16 @@ pub(crate) fn erf(x: &FlexTensor) -> FlexTensor {
 #[inline(always)]
 fn erf_of(x: f32) -> f32 {
     const END: f32 = 3.92;
-    const ABOVE: [f32; 6] =
-        [2.050_108_6e-6, 2.848_797_6e-4, 3.765_491_3e-3, 5.274_833_7e-2, 0.190_403_57, 1.128_379_1];
+    const ABOVE: [f32; 6] = [
+        2.050_108_6e-6,
+        2.848_797_6e-4,
+        3.765_491_3e-3,
+        5.274_833_7e-2,
+        0.190_403_57,
+        FRAC_2_SQRT_PI,
+    ];
     const BELOW: [f32; 6] =
-        [3.809_177_7e-5, 1.162_504_7e-3, 1.496_896_6e-2, 0.114_107_914, 0.502_073_53, 1.0];
+        [3.809_177_7e-5, 1.162_504_7e-3, 1.496_896_6e-2, 0.114_107_914, 0.502_073_5, 1.0];
     let square = x * x;
     let at = |terms: [f32; 6]| terms.iter().skip(1).fold(terms[0], |sum, term| sum * square + term);
     let found = (x * at(ABOVE) / at(BELOW)).clamp(-1.0, 1.0);
