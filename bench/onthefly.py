@@ -40,7 +40,7 @@ def ours(binary: Path, model: Path, out: Path, args: argparse.Namespace, *more: 
     """Accuracies after the epochs of one run of `secateur train`."""
     command = ["train", model, "-o", out, "--data", args.data, "--eval-data", args.data]
     command += ["--epochs", str(args.epochs), "--batch-size", str(BATCH), "--lr", str(RATE)]
-    command += ["--weight-decay", str(DECAY), "--warmup", "100", "--hflip", *more]
+    command += ["--weight-decay", str(DECAY), "--warmup", "100", "--flip", *more]
     found = tool.call_json(binary, *command)
     return [epoch["evaluation"]["accuracy"] for epoch in found["epochs"]]
 

@@ -7,7 +7,7 @@ The experiment of Ancona, Öztireli and Gross ("Shapley Value as Principled Metr
 Network Pruning", 2020, section 4.4): a perceptron 784-2024-2024-10 with LeakyReLU and PyTorch's
 default initialization; the Shapley values of the hidden units on 1000 images of the training part,
 the outermost layer first; units with negative values go. Both sides start from the same weights
-(the images are drawn differently).
+(the images are drawn differently). What comes out varies a lot with the images and the orders.
 
 TorchPruner is not packaged. Its procedure is repeated here with PyTorch: the activations of a layer
 are computed once, and for every unit of every order all layers behind it run on them again.
@@ -96,7 +96,7 @@ def ours(folder: Path, seed: int, orders: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "mlp.onnx"
         smallnets.write("mlp", path, seed)
-        command = [UNTRAINED, path, folder, folder, str(orders)]
+        command = [UNTRAINED, path, folder, folder, str(orders), str(seed)]
         ran = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(ran.stdout.splitlines()[-1])
 

@@ -2,7 +2,7 @@
 //! as Principled Metric for Structured Network Pruning", 2020, section 4.4.
 //!
 //! ```text
-//! cargo run --release -p secateur-train --example untrained -- mlp.onnx TRAIN-DATA TEST-DATA [ORDERS]
+//! cargo run --release -p secateur-train --example untrained -- mlp.onnx TRAIN-DATA TEST-DATA [ORDERS [SEED]]
 //! ```
 //!
 //! Layer by layer, the outermost first, it scores all units by their Shapley values on a thousand
@@ -32,19 +32,20 @@ fn main() {
 
 fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
-    let (model, train, test, orders) = match &arguments[..] {
-        [_, model, train, test] => (model, train, test, 5),
-        [_, model, train, test, orders] => {
-            (model, train, test, orders.parse().map_err(Error::argument)?)
-        }
-        _ => return Err(Error::argument("needed: MODEL TRAIN-DATA TEST-DATA [ORDERS]")),
+    let [_, model, train, test, numbers @ ..] = &arguments[..] else {
+        return Err(Error::argument("needed: MODEL TRAIN-DATA TEST-DATA [ORDERS [SEED]]"));
     };
+    let number = |at: usize, default| match numbers.get(at) {
+        Some(text) => text.parse::<u64>().map_err(Error::argument),
+        None => Ok(default),
+    };
+    let (orders, seed) = (number(0, 5)? as usize, number(1, 0)?);
     let model = Model::open(Path::new(model), &Default::default())?;
     let mut trainer: Trainer<Cpu> =
         Trainer::new(model, TrainOptions::default(), &Default::default())?;
     let train = open(Path::new(train), &DataOptions::default())?;
     let fraction = SAMPLES as f64 / train.len() as f64;
-    let (scored, _) = split(train, fraction, 0);
+    let (scored, _) = split(train, fraction, seed);
     let test = open(Path::new(test), &DataOptions { part: Part::Test, ..DataOptions::default() })?;
     let before = accuracy(&trainer, &test)?;
     let mut seconds = 0.0;
@@ -52,12 +53,13 @@ fn run() -> Result<()> {
         let group = trainer.model().groups().iter().map(|(id, _)| id).nth(number);
         let Some(group) = group else { continue };
         let start = Instant::now();
-        let keep = worth_keeping(&trainer, group, &scored, orders)?;
+        let keep = worth_keeping(&trainer, group, &scored, (orders, seed))?;
         seconds += start.elapsed().as_secs_f64();
         let name = trainer.model().groups().get(group).name.clone();
         let all = trainer.model().groups().get(group).size;
         println!("{name}: {} of {all} units stay", keep.len());
         trainer.cut(&Keeps::from([(group, keep)]))?;
+        println!("accuracy {:.2} %", accuracy(&trainer, &test)? * 100.0);
     }
     let after = accuracy(&trainer, &test)?;
     let parameters = trainer.model().cost().now().parameters;
@@ -72,7 +74,7 @@ fn worth_keeping(
     trainer: &Trainer<Cpu>,
     group: GroupId,
     data: &Arc<dyn Dataset>,
-    orders: usize,
+    (orders, seed): (usize, u64),
 ) -> Result<Vec<u32>> {
     let options = LoaderOptions { batch_size: SAMPLES, ..LoaderOptions::default() };
     let batches = Loader::new(Arc::clone(data), options)?.epoch(0);
@@ -80,6 +82,7 @@ fn worth_keeping(
     let options = AttributionOptions {
         method: Attribution::Shapley(orders),
         on: On::Best,
+        seed,
         ..AttributionOptions::default()
     };
     let scores = attribute(trainer, &mut batches, Some(&[group]), &options)?;
