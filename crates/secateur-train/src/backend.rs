@@ -13,19 +13,15 @@ use crate::real::Real;
 /// The backend that is built in: plain Rust on the CPU.
 pub type Cpu = burn_flex::Flex;
 
-/// Vulkan, Metal, DirectX and WebGPU.
+/// Graphics cards: which, and how they are spoken to, the device says.
 #[cfg(feature = "wgpu")]
-pub type Wgpu = burn_wgpu::Wgpu;
+pub type Gpu = burn_wgpu::Wgpu;
+/// NVIDIA's graphics cards; the device says which.
+#[cfg(all(feature = "cuda", not(feature = "wgpu")))]
+pub type Gpu = burn_cuda::Cuda;
 
-/// NVIDIA's cards.
-#[cfg(feature = "cuda")]
-pub type Cuda = burn_cuda::Cuda;
-
-#[cfg(feature = "wgpu")]
-impl Engine for Wgpu {}
-
-#[cfg(feature = "cuda")]
-impl Engine for Cuda {}
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+impl Engine for Gpu {}
 
 /// Arithmetic of two tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,10 +29,8 @@ pub mod trainer;
 mod value;
 pub mod verify;
 
-#[cfg(feature = "cuda")]
-pub use backend::Cuda;
-#[cfg(feature = "wgpu")]
-pub use backend::Wgpu;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub use backend::Gpu;
 pub use backend::{Cpu, Engine};
 pub use program::{Block, Context, Program, Slot, Step, Stored, silence_refusals};
 pub use secateur::{Error, ErrorKind, Result};
