@@ -179,7 +179,7 @@ def main() -> None:
             small = folder / "small.onnx"
             every = str(cuts(args, 60000))
             target = ["--macs", f"{left:.0%}", "--prune-every", every, "--prune-times", str(CUTS)]
-            target += ["--criterion", "l2", "--keep", "image"]
+            target += ["--criterion", "l2"]
             show(f"ours {left:.0%}", ours(binary, model, small, args, *target))
             scratch = renewed(small, folder / "new.onnx")
             show(f"scratch {left:.0%}", ours(binary, scratch, folder / "scratch.onnx", args))

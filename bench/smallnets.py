@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import onnx
 import torch
 from torch import nn
 
@@ -57,7 +58,7 @@ def write(name: str, path: Path, seed: int = 0) -> None:
     """Exports a network as it trains: batch norms stay, and the batch is open."""
     torch.manual_seed(seed)
     torch.onnx.export(
-        NETS[name]().eval(),
+        NETS[name](),
         (torch.zeros(2, 1, 28, 28),),
         str(path),
         dynamo=False,
@@ -68,6 +69,22 @@ def write(name: str, path: Path, seed: int = 0) -> None:
         output_names=["scores"],
         dynamic_axes={"image": {0: "batch"}, "scores": {0: "batch"}},
     )
+    untrain(path)
+
+
+def untrain(path: Path) -> None:
+    """Makes batch norms of a model take their running statistics, as in evaluation.
+
+    Exported for evaluation, tensors that are equal at first would be one.
+    """
+    model = onnx.load(str(path))
+    for node in model.graph.node:
+        if node.op_type == "BatchNormalization":
+            del node.output[1:]
+            for attribute in node.attribute:
+                if attribute.name == "training_mode":
+                    attribute.i = 0
+    onnx.save(model, str(path))
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ import time
 import warnings
 from pathlib import Path
 
+import smallnets
 import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
@@ -110,7 +111,7 @@ def export(name: str, path: Path) -> None:
     make, shape, _ = CASES[name]
     warnings.simplefilter("ignore")
     torch.onnx.export(
-        make().eval(),
+        make(),
         (torch.zeros(shape),),
         str(path),
         dynamo=False,
@@ -118,6 +119,7 @@ def export(name: str, path: Path) -> None:
         do_constant_folding=False,
         opset_version=17,
     )
+    smallnets.untrain(path)
 
 
 def measured(command: list[str], threads: int) -> dict[str, float]:

@@ -406,7 +406,7 @@ impl<B: Engine> Trainer<B> {
             return Err(self.no_gradient());
         }
         let updates = cx.updates.into_iter().map(|(slot, value)| (slot, lower(value)));
-        self.move_statistics(updates.collect());
+        self.move_statistics(updates.collect())?;
         Ok((grads, Outcome { loss: number, hits }))
     }
 
@@ -480,18 +480,22 @@ impl<B: Engine> Trainer<B> {
             cx.drops = false;
             cx.momentum = Some(1.0 - 1.0 / f64::from(count));
             self.program.run(&self.schedule, &mut memory, &mut cx)?;
-            self.move_statistics(cx.updates);
+            self.move_statistics(cx.updates)?;
         }
         Ok(())
     }
 
-    fn move_statistics(&mut self, updates: Vec<(Slot, Value<B>)>) {
+    fn move_statistics(&mut self, updates: Vec<(Slot, Value<B>)>) -> Result<()> {
         for (slot, value) in updates {
             let stored = self.program.stored.iter().position(|stored| stored.slot == slot);
-            if let Some(stored) = stored {
-                self.values[stored] = value;
-            }
+            let stored = stored.ok_or_else(|| {
+                let name = &self.program.names[slot.index()];
+                Error::unsupported(format!("the running statistics `{name}` are no stored tensor"))
+                    .hint("exporters store equal tensors once: export the model in training mode")
+            })?;
+            self.values[stored] = value;
         }
+        Ok(())
     }
 
     fn hits(&self, output: Value<B>, target: Value<B>) -> Result<(usize, usize)> {
