@@ -9,6 +9,7 @@ initialization); `convnet.onnx` its convolutional network for Fashion-MNIST, unt
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 
 import onnx
@@ -57,6 +58,7 @@ NETS = {"mlp": mlp, "convnet": convnet, "residual": residual}
 def write(name: str, path: Path, seed: int = 0) -> None:
     """Exports a network as it trains: batch norms stay, and the batch is open."""
     torch.manual_seed(seed)
+    warnings.simplefilter("ignore")
     torch.onnx.export(
         NETS[name](),
         (torch.zeros(2, 1, 28, 28),),
