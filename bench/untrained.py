@@ -14,9 +14,9 @@ are computed once, and for every unit of every order all layers behind it run on
 """
 
 import argparse
-import gzip
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -27,20 +27,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "models"))
+import train as shipped  # noqa: E402
+
 UNTRAINED = ROOT / "target" / "release" / "examples" / "untrained"
 SAMPLES = 1000
 LAYERS = (3, 1)
 """Of the perceptron, the outermost first."""
-
-
-def idx(folder: Path, part: str) -> tuple[Tensor, Tensor]:
-    def read(kind: str) -> bytes:
-        path = next(folder.glob(f"{part}-{kind}*"))
-        return gzip.open(path).read() if path.suffix == ".gz" else path.read_bytes()
-
-    labels = torch.frombuffer(bytearray(read("labels")[8:]), dtype=torch.uint8).long()
-    images = torch.frombuffer(bytearray(read("images")[16:]), dtype=torch.uint8)
-    return images.view(len(labels), 1, 28, 28) / 255, labels
 
 
 def shapley(net: nn.Sequential, layer: int, batch: tuple[Tensor, Tensor], orders: int) -> Tensor:
@@ -69,26 +62,22 @@ def keep(net: nn.Sequential, layer: int, kept: Tensor) -> None:
             linear.bias = nn.Parameter(linear.bias.index_select(0, kept))
 
 
-def accuracy(net: nn.Module, test: tuple[Tensor, Tensor]) -> float:
-    return (net(test[0]).argmax(1) == test[1]).float().mean().item()
-
-
 @torch.no_grad()
 def theirs(folder: Path, seed: int, orders: int) -> dict[str, float]:
     torch.manual_seed(seed)
     net = smallnets.mlp()
-    test = idx(folder, "t10k")
-    before = accuracy(net, test)
-    images, labels = idx(folder, "train")
+    test = shipped.load(folder, "t10k")
+    before = shipped.accuracy(net, test)
+    images, labels = shipped.load(folder, "train")
     drawn = torch.randperm(len(images))[:SAMPLES]
     seconds = 0.0
     for layer in LAYERS:
         start = time.perf_counter()
-        found = shapley(net, layer, (images[drawn], labels[drawn]), orders)
+        found = shapley(net, layer, (images[drawn] / 255, labels[drawn]), orders)
         seconds += time.perf_counter() - start
         keep(net, layer, (found >= 0).nonzero().flatten())
     parameters = sum(p.numel() for p in net.parameters())
-    after = accuracy(net, test)
+    after = shipped.accuracy(net, test)
     return {"before": before, "after": after, "parameters": parameters, "seconds": seconds}
 
 

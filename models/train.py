@@ -157,9 +157,15 @@ RECIPES = {
 
 
 def load(folder: Path, split: str) -> tuple[Tensor, Tensor]:
-    """Images as bytes `[n, 1, 28, 28]` and labels `[n]` of `train` or `t10k`."""
-    images = gzip.decompress((folder / f"{split}-images-idx3-ubyte.gz").read_bytes())[16:]
-    labels = gzip.decompress((folder / f"{split}-labels-idx1-ubyte.gz").read_bytes())[8:]
+    """Images as bytes `[n, 1, 28, 28]` and labels `[n]` of `train` or `t10k`, packed or not."""
+
+    def read(name: str) -> bytes:
+        packed = folder / f"{name}.gz"
+        plain = folder / name
+        return gzip.decompress(packed.read_bytes()) if packed.exists() else plain.read_bytes()
+
+    images = read(f"{split}-images-idx3-ubyte")[16:]
+    labels = read(f"{split}-labels-idx1-ubyte")[8:]
     pixels = torch.frombuffer(bytearray(images), dtype=torch.uint8).reshape(-1, 1, 28, 28)
     return pixels, torch.frombuffer(bytearray(labels), dtype=torch.uint8).long()
 
