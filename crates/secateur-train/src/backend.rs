@@ -86,8 +86,7 @@ pub trait Engine: Backend {
     /// Sums over the axes that a tensor of this shape, of as many axes, is repeated along to that of
     /// `x`.
     fn sum_to(x: FloatTensor<Self>, shape: &[usize]) -> FloatTensor<Self> {
-        let axes = (0..shape.len()).filter(|&axis| shape[axis] == 1);
-        axes.fold(Real::<Self>(x), |x, axis| if x.size(axis) == 1 { x } else { x.sum(axis) }).0
+        summed::<Self>(x, shape)
     }
 
     /// Products of matrices with as many axes; sizes of 1 in front of the last two are repeated.
@@ -172,12 +171,7 @@ pub trait Engine: Backend {
     /// The rows of a matrix normalized, about their mean or about zero; also their means, and what
     /// they are multiplied by.
     fn normalize(x: FloatTensor<Self>, epsilon: f64, centered: bool) -> [FloatTensor<Self>; 3] {
-        let x = Real::<Self>(x);
-        let mean = x.clone().mean(1);
-        let x = if centered { x - mean.clone() } else { x };
-        let spread = (x.clone().square().mean(1) + epsilon).sqrt();
-        let factor = Self::float_recip(spread.0.clone());
-        [(x / spread).0, mean.0, factor]
+        Real::<Self>(x).normalize(epsilon, centered).map(|part| part.0)
     }
 
     /// The gradient of the data, from the normalized rows and what they were multiplied by.
@@ -292,10 +286,7 @@ impl Engine for Cpu {
             Some(sizes) => {
                 Real::<Self>::of(binary::total(&x, sizes), shape.to_vec(), &x.device()).0
             }
-            None => {
-                let axes = (0..shape.len()).filter(|&axis| shape[axis] != large[axis]);
-                axes.fold(Real::<Self>(x), |x, axis| x.sum(axis)).0
-            }
+            None => summed::<Self>(x, shape),
         }
     }
 
@@ -399,6 +390,13 @@ impl Engine for Cpu {
     ) -> (FloatTensor<Self>, [FloatTensor<Self>; 2]) {
         map::adam(param, &grad, state, step)
     }
+}
+
+/// As [`Engine::sum_to`], axis by axis.
+fn summed<B: Engine>(x: FloatTensor<B>, shape: &[usize]) -> FloatTensor<B> {
+    let large = x.shape().to_vec();
+    let axes = (0..shape.len()).filter(|&axis| shape[axis] != large[axis]);
+    axes.fold(Real::<B>(x), |x, axis| x.sum(axis)).0
 }
 
 /// The shape of numbers for every index of an axis, as they broadcast.

@@ -178,6 +178,15 @@ impl<B: Engine> Real<B> {
         Real(B::float_mean_dim(self.0, axis))
     }
 
+    /// The rows of a matrix normalized, about their mean or about zero; also their means, and what they
+    /// are multiplied by.
+    pub(crate) fn normalize(self, epsilon: f64, centered: bool) -> [Self; 3] {
+        let mean = self.clone().mean(1);
+        let x = if centered { self - mean.clone() } else { self };
+        let spread = (x.clone().square().mean(1) + epsilon).sqrt();
+        [x / spread.clone(), mean, spread.apply(Unary::Reciprocal)]
+    }
+
     pub(crate) fn square(self) -> Self {
         self.clone() * self
     }

@@ -415,19 +415,18 @@ impl<B: Engine> Trainer<B> {
         output: &Value<Autodiff<B>>,
         targets: &[(f64, Value<B>)],
     ) -> Result<FloatTensor<Autodiff<B>>> {
-        let of = |target: &Value<B>| self.options.loss.apply(output.clone(), lift(target.clone()));
-        let [rest @ .., (part, last)] = targets else {
-            return Err(Error::argument("a batch without targets"));
-        };
-        let mut loss = of(last)?;
-        if *part != 1.0 {
-            loss = Autodiff::<B>::float_mul_scalar(loss, (*part).into());
+        let mut sum = None;
+        for (part, target) in targets {
+            let mut loss = self.options.loss.apply(output.clone(), lift(target.clone()))?;
+            if *part != 1.0 {
+                loss = Autodiff::<B>::float_mul_scalar(loss, (*part).into());
+            }
+            sum = Some(match sum {
+                None => loss,
+                Some(sum) => Autodiff::<B>::float_add(sum, loss),
+            });
         }
-        for (part, target) in rest {
-            let term = Autodiff::<B>::float_mul_scalar(of(target)?, (*part).into());
-            loss = Autodiff::<B>::float_add(loss, term);
-        }
-        Ok(loss)
+        sum.ok_or_else(|| Error::argument("a batch without targets"))
     }
 
     /// Says what on the way from the loss has no gradient.

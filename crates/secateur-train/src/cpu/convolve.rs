@@ -13,7 +13,9 @@ use burn_flex::FlexTensor;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
+use super::matmul::{Matrix, gemm};
 use super::{floats, made, open, tensor};
+use crate::backend::Windows;
 
 /// Elements of the columns of a tile, about, and the least and the most places that it has.
 const TILE: (usize, usize, usize) = (1 << 18, 256, 2048);
@@ -30,7 +32,7 @@ thread_local! {
 
 /// The sizes of one convolution over two axes.
 pub(super) struct Sizes {
-    pub(super) samples: usize,
+    samples: usize,
     groups: usize,
     /// Channels of the data, and of the result, in one group.
     inner: usize,
@@ -44,16 +46,7 @@ pub(super) struct Sizes {
     reaches: Vec<(usize, Reach)>,
 }
 
-/// How a window slides: its size, strides, dilations, near borders and the number of windows.
-pub(super) struct Slide {
-    pub(super) kernel: [usize; 2],
-    pub(super) stride: [usize; 2],
-    pub(super) dilation: [usize; 2],
-    pub(super) near: [usize; 2],
-    pub(super) result: [usize; 2],
-}
-
-impl Slide {
+impl Windows {
     /// Along an axis, the results `from..to` that tap `tap` reads inside of the data for, and where
     /// the first of them reads.
     fn reach(&self, axis: usize, data: usize, tap: usize) -> (usize, usize, usize) {
@@ -77,25 +70,25 @@ impl Sizes {
             room / options.stride[axis] + 1
         });
         let kernel = [weight[2], weight[3]];
-        let slide =
-            Slide { kernel, stride: options.stride, dilation: options.dilation, near, result };
+        let &ConvOptions { stride, dilation, .. } = options;
+        let windows = Windows { kernel, stride, dilation, near, far, result };
         let outer = weight[0] / groups;
         Sizes {
             samples: x[0],
             groups,
             inner: weight[1],
             outer,
-            ..Sizes::plane([x[2], x[3]], &slide)
+            ..Sizes::plane([x[2], x[3]], &windows)
         }
     }
 
-    /// One plane that a window slides over.
-    pub(super) fn plane(data: [usize; 2], slide: &Slide) -> Self {
-        let taps = slide.kernel[0] * slide.kernel[1];
+    /// One plane that windows slide over.
+    pub(super) fn plane(data: [usize; 2], windows: &Windows) -> Self {
+        let taps = windows.kernel[0] * windows.kernel[1];
         let reach = |tap: usize| {
-            let (y, x) = (tap / slide.kernel[1], tap % slide.kernel[1]);
-            let (rows, columns) = (slide.reach(0, data[0], y), slide.reach(1, data[1], x));
-            (tap, Reach { rows, columns, stride: slide.stride[0] })
+            let (y, x) = (tap / windows.kernel[1], tap % windows.kernel[1]);
+            let (rows, columns) = (windows.reach(0, data[0], y), windows.reach(1, data[1], x));
+            (tap, Reach { rows, columns, stride: windows.stride[0] })
         };
         let reads = |(_, reach): &(usize, Reach)| {
             reach.rows.0 < reach.rows.1 && reach.columns.0 < reach.columns.1
@@ -106,8 +99,8 @@ impl Sizes {
             inner: 1,
             outer: 1,
             data,
-            result: slide.result,
-            stride: slide.stride,
+            result: windows.result,
+            stride: windows.stride,
             taps,
             reaches: (0..taps).map(reach).filter(reads).collect(),
         }
@@ -122,7 +115,7 @@ impl Sizes {
         self.data[0] * self.data[1]
     }
 
-    pub(super) fn places(&self) -> usize {
+    fn places(&self) -> usize {
         self.result[0] * self.result[1]
     }
 
@@ -177,6 +170,17 @@ impl Sizes {
         let (many, end) = ((wanted / self.places().max(1)).max(1), samples.end);
         let tile = |from| Tile { samples: from..(from + many).min(end), lines: 0..lines, width };
         samples.step_by(many).map(tile).collect()
+    }
+
+    /// What the places of the kernel read for the lines of a tile.
+    fn reaches_of(&self, tile: &Tile) -> Vec<Reach> {
+        self.reaches().map(|reach| reach.within(&tile.lines)).collect()
+    }
+
+    /// The same place by place, where a sample has so few that this is faster.
+    fn pairs(&self, tile: &Tile, reaches: &[Reach]) -> Option<Vec<Vec<(usize, usize)>>> {
+        let pairs = || reaches.iter().map(|reach| reach.pairs(self)).collect();
+        (tile.each() <= LISTED).then(pairs)
     }
 
     /// The kernel without the places that read nothing.
@@ -411,23 +415,19 @@ impl Part<'_, '_> {
     fn scatter(&mut self, tile: &Tile, group: usize) {
         let (sizes, n, columns) = (self.sizes, tile.places(), &self.columns);
         let skip = tile.lines.start * tile.width;
-        let listed = tile.each() <= LISTED;
-        let pairs = |(_, reach): &(usize, Reach)| match listed {
-            true => reach.within(&tile.lines).pairs(sizes),
-            false => Vec::new(),
-        };
-        let pairs: Vec<Vec<(usize, usize)>> = sizes.reaches.iter().map(pairs).collect();
+        let reaches = sizes.reaches_of(tile);
+        let pairs = sizes.pairs(tile, &reaches);
         let add = |(at, dx): (usize, &mut &mut [f32])| {
             let dx = dx[group * sizes.inner * sizes.space()..].chunks_mut(sizes.space());
             for (channel, dx) in dx.take(sizes.inner).enumerate() {
-                for (row, (_, reach)) in sizes.reaches.iter().enumerate() {
-                    let from = (channel * sizes.reaches.len() + row) * n + at * tile.each();
+                for (row, reach) in reaches.iter().enumerate() {
+                    let from = (channel * reaches.len() + row) * n + at * tile.each();
                     let columns = &columns[from..from + tile.each()];
-                    if listed {
+                    if let Some(pairs) = &pairs {
                         pairs[row].iter().for_each(|&(from, to)| dx[to] += columns[from - skip]);
                         continue;
                     }
-                    reach.within(&tile.lines).each(sizes, |from, to, count, stride| {
+                    reach.each(sizes, |from, to, count, stride| {
                         add_spread(&mut dx[to..], &columns[from - skip..][..count], 1.0, stride);
                     });
                 }
@@ -482,27 +482,17 @@ fn gather<'a>(
         return (&x[slab(tile.samples.start) + tile.lines.start * tile.width..], space);
     }
     let skip = tile.lines.start * tile.width;
-    let reaches: Vec<Reach> =
-        sizes.reaches.iter().map(|(_, reach)| reach.within(&tile.lines)).collect();
-    let listed = tile.each() <= LISTED;
-    let pairs: Vec<Vec<(usize, usize)>> = match listed {
-        true => reaches.iter().map(|reach| reach.pairs(sizes)).collect(),
-        false => Vec::new(),
-    };
+    let reaches = sizes.reaches_of(tile);
+    let pairs = sizes.pairs(tile, &reaches);
     let fill = |(channel, columns): (usize, &mut [f32])| {
-        for (pairs, row) in pairs.iter().zip(columns.chunks_mut(n)) {
-            row.fill(0.0);
+        for ((number, reach), row) in reaches.iter().enumerate().zip(columns.chunks_mut(n)) {
             for (sample, columns) in tile.samples.clone().zip(row.chunks_mut(tile.each())) {
                 let x = &x[slab(sample) + channel * space..][..space];
-                pairs.iter().for_each(|&(to, from)| columns[to - skip] = x[from]);
-            }
-        }
-        if listed {
-            return;
-        }
-        for (reach, row) in reaches.iter().zip(columns.chunks_mut(n)) {
-            for (sample, columns) in tile.samples.clone().zip(row.chunks_mut(tile.each())) {
-                let x = &x[slab(sample) + channel * space..][..space];
+                if let Some(pairs) = &pairs {
+                    columns.fill(0.0);
+                    pairs[number].iter().for_each(|&(to, from)| columns[to - skip] = x[from]);
+                    continue;
+                }
                 reach.each(sizes, |to, from, count, stride| {
                     let to = &mut columns[to - skip..][..count];
                     match stride {
@@ -675,45 +665,20 @@ fn add_strided(to: &mut [f32], from: &[f32], factor: f32, stride: usize) {
 }
 
 /// `dst = keep·dst + lhs·rhs`, of sizes `m×n`, `m×k` and `k×n`: the first with the step of its rows,
-/// the others with those of their rows and columns. `dst` is not read where nothing of it is kept.
+/// the others with those of their rows and columns.
 fn multiply(
     sizes: &Sizes,
-    [m, n, k]: [usize; 3],
-    (dst, dst_step): (&mut [MaybeUninit<f32>], usize),
+    shape: [usize; 3],
+    dst: (&mut [MaybeUninit<f32>], usize),
     (lhs, lhs_steps): (&[f32], [usize; 2]),
     (rhs, rhs_steps): (&[f32], [usize; 2]),
     keep: f32,
 ) {
-    let last = |rows: usize, columns: usize, steps: [usize; 2]| {
-        (rows - 1) * steps[0] + (columns - 1) * steps[1]
+    let matrix = |values, steps: [usize; 2]| Matrix {
+        values,
+        start: 0,
+        steps: steps.map(|step| step as isize),
     };
-    assert!(m > 0 && n > 0 && k > 0 && n <= dst_step && last(m, n, [dst_step, 1]) < dst.len());
-    assert!(last(m, k, lhs_steps) < lhs.len() && last(k, n, rhs_steps) < rhs.len());
-    let [lhs_row, lhs_column] = lhs_steps.map(|step| step as isize);
-    let [rhs_row, rhs_column] = rhs_steps.map(|step| step as isize);
-    // SAFETY: all elements that the sizes and steps reach are inside of the slices, as checked
-    // above, and `dst` is not shared.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            dst.as_mut_ptr().cast::<f32>(),
-            1,
-            dst_step as isize,
-            keep != 0.0,
-            lhs.as_ptr(),
-            lhs_column,
-            lhs_row,
-            rhs.as_ptr(),
-            rhs_column,
-            rhs_row,
-            keep,
-            1.0,
-            false,
-            false,
-            false,
-            if sizes.is_shared() { Parallelism::Rayon(0) } else { Parallelism::None },
-        );
-    }
+    let parallel = if sizes.is_shared() { Parallelism::Rayon(0) } else { Parallelism::None };
+    gemm(shape, dst, matrix(lhs, lhs_steps), matrix(rhs, rhs_steps), keep, parallel);
 }

@@ -30,13 +30,16 @@ pub(crate) fn product(a: &FlexTensor, b: &FlexTensor) -> FlexTensor {
             let rows = m.div_ceil(strips).max(1);
             to.par_chunks_mut(rows * n).enumerate().for_each(|(strip, to)| {
                 let from = left.start(&[], 0) + (strip * rows) as isize * left.steps[0];
-                multiply(to, n, (&left, from), (&right, right.start(&[], 0)));
+                let sizes = [to.len() / n, n, k];
+                let right = right.at(right.start(&[], 0));
+                gemm(sizes, (to, n), left.at(from), right, 0.0, Parallelism::None);
             });
         } else {
             let few = (TASK / (m * n * k)).max(1);
             to.par_chunks_mut(m * n).with_min_len(few).enumerate().for_each(|(at, to)| {
-                let (from, other) = (left.start(&lead, at), right.start(&lead, at));
-                multiply(to, n, (&left, from), (&right, other));
+                let (left, right) =
+                    (left.at(left.start(&lead, at)), right.at(right.start(&lead, at)));
+                gemm([m, n, k], (to, n), left, right, 0.0, Parallelism::None);
             });
         }
     };
@@ -80,27 +83,46 @@ impl<'a> Matrices<'a> {
         start
     }
 
-    /// Whether all elements of `rows` rows from `start` on are there.
-    fn holds(&self, start: isize, rows: usize) -> bool {
-        let spans = [rows, self.sizes[1]].into_iter().zip(self.steps);
+    /// One matrix, from a position on.
+    fn at(&self, start: isize) -> Matrix<'a> {
+        Matrix { values: self.values, start, steps: self.steps }
+    }
+}
+
+/// A matrix: where it starts in its elements, and the steps between its rows and columns.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) start: isize,
+    pub(super) steps: [isize; 2],
+}
+
+impl Matrix<'_> {
+    /// Whether all elements of a matrix of these sizes are there.
+    fn holds(&self, sizes: [usize; 2]) -> bool {
+        let spans = sizes.into_iter().zip(self.steps);
         let spans = spans.map(|(size, step)| (size as isize - 1) * step);
-        let (low, high) =
-            spans.fold((start, start), |(low, high), span| (low + span.min(0), high + span.max(0)));
+        let (low, high) = spans.fold((self.start, self.start), |(low, high), span| {
+            (low + span.min(0), high + span.max(0))
+        });
         low >= 0 && high < self.values.len() as isize
     }
 }
 
-/// Sets the rows of one product, which start at these positions of both operands.
-fn multiply(
-    to: &mut [MaybeUninit<f32>],
-    n: usize,
-    (left, from): (&Matrices<'_>, isize),
-    (right, other): (&Matrices<'_>, isize),
+/// `to = keep·to + left·right`, of sizes `m×n`, `m×k` and `k×n`, the first with the step of its rows.
+/// `to` is not read where nothing of it is kept.
+pub(super) fn gemm(
+    [m, n, k]: [usize; 3],
+    (to, step): (&mut [MaybeUninit<f32>], usize),
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    keep: f32,
+    parallel: Parallelism,
 ) {
-    let (m, k) = (to.len() / n, left.sizes[1]);
-    assert!(left.holds(from, m) && right.holds(other, k) && right.sizes == [k, n]);
-    // SAFETY: all elements that the sizes and steps reach are inside of the slices, as checked above;
-    // `to` is not shared, and not read.
+    assert!(m > 0 && n > 0 && k > 0 && n <= step && (m - 1) * step + n <= to.len());
+    assert!(left.holds([m, k]) && right.holds([k, n]));
+    // SAFETY: all elements that the sizes and steps reach are inside of the slices, as checked above,
+    // and `to` is not shared.
     unsafe {
         gemm::gemm(
             m,
@@ -108,20 +130,20 @@ fn multiply(
             k,
             to.as_mut_ptr().cast::<f32>(),
             1,
-            n as isize,
-            false,
-            left.values.as_ptr().offset(from),
+            step as isize,
+            keep != 0.0,
+            left.values.as_ptr().offset(left.start),
             left.steps[1],
             left.steps[0],
-            right.values.as_ptr().offset(other),
+            right.values.as_ptr().offset(right.start),
             right.steps[1],
             right.steps[0],
-            0.0,
+            keep,
             1.0,
             false,
             false,
             false,
-            Parallelism::None,
+            parallel,
         );
     }
 }

@@ -4,14 +4,13 @@ use burn_backend::TensorMetadata;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::convolve::{Sizes, Slide};
+use super::convolve::Sizes;
 use super::{floats, tensor};
 use crate::backend::Windows;
 
 /// How windows slide over one plane of `[n, c, h, w]`.
 fn sizes(shape: &[usize], windows: &Windows) -> Sizes {
-    let &Windows { kernel, stride, dilation, near, result, .. } = windows;
-    Sizes::plane([shape[2], shape[3]], &Slide { kernel, stride, dilation, near, result })
+    Sizes::plane([shape[2], shape[3]], windows)
 }
 
 /// The largest elements; borders do not count.

@@ -8,6 +8,7 @@ use burn_backend::tensor::FloatTensor;
 use super::elementwise::{Unary, level};
 use super::shape::pad_constant;
 use super::{Decode, Inputs, Operator, axis};
+use crate::onnx::Node;
 use crate::real::Real;
 use crate::value::{FLOAT, bool_dtype};
 use crate::{Context, Engine, Error, Result, Value};
@@ -122,7 +123,8 @@ impl Operator for Norm {
         let offset = inputs.optional(2).map(Value::float).transpose()?;
         let flat = x.reshape(vec![outer, inner]).float()?;
         let [normed, mean, factor] = match self.told {
-            true => self.normalize(Real(flat)),
+            // Gradients pass all three.
+            true => Real(flat).normalize(self.epsilon, self.centered),
             false => B::normalize(flat, self.epsilon, self.centered).map(Real),
         };
         let result = Value::from(normed);
@@ -161,7 +163,8 @@ impl Norm {
             let ones = || B::float_ones(vec![count].into(), &device, FLOAT);
             let flat = |t: FloatTensor<B>| B::float_reshape(t, vec![count].into());
             let scale = scale.map_or_else(ones, flat);
-            let offset = offset.map_or_else(|| B::float_sub_scalar(ones(), 1.0.into()), flat);
+            let offset =
+                offset.map_or_else(|| B::float_zeros(vec![count].into(), &device, FLOAT), flat);
             let rows = match self.over {
                 Over::From(_) => rows,
                 Over::Space | Over::Groups(_) => rows.reshape(shape.to_vec()),
@@ -193,15 +196,6 @@ impl Norm {
             _ if count == wanted => Ok(affine.reshape(shape).into()),
             _ => Ok(affine.into()),
         }
-    }
-
-    /// Normalizes the rows of a matrix; also returns their means, and what they are multiplied by.
-    /// Gradients pass all of them.
-    fn normalize<B: Engine>(&self, x: Real<B>) -> [Real<B>; 3] {
-        let mean = x.clone().mean(1);
-        let x = if self.centered { x - mean.clone() } else { x };
-        let spread = (x.clone().square().mean(1) + self.epsilon).sqrt();
-        [x / spread.clone(), mean, spread.apply(Unary::Reciprocal)]
     }
 }
 
@@ -287,36 +281,9 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
         let (epsilon, momentum) = (node.float("epsilon", 1e-5), node.float("momentum", 0.9));
         Ok(BatchNorm { epsilon, momentum, batch }.into())
     }),
-    ("LayerNormalization", |node| {
-        let over = Over::From(node.int("axis", -1));
-        Ok(Norm {
-            over,
-            epsilon: node.float("epsilon", 1e-5),
-            centered: true,
-            told: node.outputs() > 1,
-        }
-        .into())
-    }),
-    ("RMSNormalization", |node| {
-        let over = Over::From(node.int("axis", -1));
-        Ok(Norm {
-            over,
-            epsilon: node.float("epsilon", 1e-5),
-            centered: false,
-            told: node.outputs() > 1,
-        }
-        .into())
-    }),
-    ("SimplifiedLayerNormalization", |node| {
-        let over = Over::From(node.int("axis", -1));
-        Ok(Norm {
-            over,
-            epsilon: node.float("epsilon", 1e-5),
-            centered: false,
-            told: node.outputs() > 1,
-        }
-        .into())
-    }),
+    ("LayerNormalization", |node| Ok(layer(node, true).into())),
+    ("RMSNormalization", |node| Ok(layer(node, false).into())),
+    ("SimplifiedLayerNormalization", |node| Ok(layer(node, false).into())),
     ("InstanceNormalization", |node| {
         let epsilon = node.float("epsilon", 1e-5);
         Ok(Norm { over: Over::Space, epsilon, centered: true, told: false }.into())
@@ -345,3 +312,8 @@ pub(crate) const ONNX: &[(&str, Decode)] = &[
         .into())
     }),
 ];
+
+fn layer(node: &Node<'_>, centered: bool) -> Norm {
+    let (over, epsilon) = (Over::From(node.int("axis", -1)), node.float("epsilon", 1e-5));
+    Norm { over, epsilon, centered, told: node.outputs() > 1 }
+}
