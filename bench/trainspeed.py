@@ -4,7 +4,8 @@
     python bench/trainspeed.py [--threads 2] [--only NAME]
 
 Each side runs in a process of its own, one after the other; the least of several steps counts.
-Losses and optimizer: cross-entropy, SGD with momentum.
+Losses and optimizer: cross-entropy, SGD with momentum. Memory is the most that the process holds
+during the steps, less what it held before the first.
 """
 
 import argparse
@@ -82,6 +83,7 @@ CASES = {
     "ResNet-18 at 32": (lambda: resnet18(num_classes=10), (64, 3, 32, 32), 8),
     "ResNet-18 at 224": (lambda: resnet18(num_classes=10), (8, 3, 224, 224), 4),
     "transformer": (Transformer, (32, 64, 64), 8),
+    "fashion-cnn": (smallnets.residual, (128, 1, 28, 28), 8),
 }
 
 
@@ -92,6 +94,8 @@ def theirs(name: str, threads: int) -> dict[str, float]:
     y = torch.arange(shape[0]) % 10
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     step = forward = float("inf")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = peak()
     for _ in range(count):
         model.train()
         start = time.perf_counter()
@@ -104,7 +108,13 @@ def theirs(name: str, threads: int) -> dict[str, float]:
             start = time.perf_counter()
             model(x)
             forward = min(forward, time.perf_counter() - start)
-    return {"step": step * 1e3, "forward": forward * 1e3}
+    return {"step": step * 1e3, "forward": forward * 1e3, "memory": peak() - before}
+
+
+def peak() -> float:
+    """The most memory that this process held so far, in MB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1e3
 
 
 def export(name: str, path: Path) -> None:
@@ -125,7 +135,6 @@ def export(name: str, path: Path) -> None:
 def measured(command: list[str], threads: int) -> dict[str, float]:
     environment = {**os.environ, "RAYON_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
     ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-
     found = json.loads(ran.stdout.splitlines()[-1])
     return found
 
@@ -142,7 +151,7 @@ def main() -> None:
         print(json.dumps(theirs(args.side, args.threads)))
         return
     print(f"{'':18}{'PyTorch step':>14}{'ours':>10}{'ratio':>7}", end="")
-    print(f"{'forward':>12}{'ours':>10}{'ratio':>7}")
+    print(f"{'forward':>12}{'ours':>10}{'ratio':>7}{'memory':>12}{'ours':>10}{'ratio':>7}")
     with tempfile.TemporaryDirectory() as folder:
         for name in (name for name in CASES if args.only in name):
             path = Path(folder) / "model.onnx"
@@ -153,9 +162,9 @@ def main() -> None:
             own = [sys.executable, __file__, "--side", name, "--threads", str(args.threads)]
             peer = measured(own, args.threads)
             row = f"{name:18}"
-            for key, width in (("step", 11), ("forward", 9)):
+            for key, unit, width in (("step", "ms", 11), ("forward", "ms", 9), ("memory", "MB", 9)):
                 ratio = ours[key] / peer[key]
-                row += f"{peer[key]:{width}.1f} ms{ours[key]:7.1f} ms{ratio:6.2f}x"
+                row += f"{peer[key]:{width}.1f} {unit}{ours[key]:7.1f} {unit}{ratio:6.2f}x"
             print(row, flush=True)
 
 

@@ -1,6 +1,7 @@
 //! Times training steps and inference on made-up data: `steps MODEL SHAPE CLASSES COUNT`, with a shape
 //! such as `128x1x28x28`. Prints one line of JSON: the least time of a step and of a run without
-//! gradients, in milliseconds. `bench/trainspeed.py` sets it beside PyTorch.
+//! gradients, in milliseconds, and the most memory that the process held meanwhile, less what it held
+//! before, in MB (on Linux). `bench/trainspeed.py` sets it beside PyTorch.
 
 use std::path::Path;
 use std::time::Instant;
@@ -36,6 +37,9 @@ fn run() -> Result<()> {
         (inputs, Value::of_ints(labels, vec![shape[0]], &device))
     };
     let mut least = [f64::INFINITY; 2];
+    // The peak starts anew where the system can do that.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let before = peak();
     for _ in 0..count {
         let (train, run) = (batch(), batch());
         let start = Instant::now();
@@ -45,6 +49,16 @@ fn run() -> Result<()> {
         trainer.evaluate(run)?;
         least[1] = least[1].min(start.elapsed().as_secs_f64());
     }
-    println!("{{\"step\": {:.3}, \"forward\": {:.3}}}", least[0] * 1e3, least[1] * 1e3);
+    let [step, forward] = least.map(|seconds| seconds * 1e3);
+    let memory = peak() - before;
+    println!("{{\"step\": {step:.3}, \"forward\": {forward:.3}, \"memory\": {memory:.3}}}");
     Ok(())
+}
+
+/// The most memory that this process held so far, in MB; zero where the system doesn't say.
+fn peak() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.and_then(|text| text.parse::<f64>().ok()).unwrap_or_default() / 1e3
 }

@@ -342,7 +342,8 @@ fn with_gradients<B: Engine>(
     let values: Vec<Value<Autodiff<B>>> = trainer.values().iter().cloned().map(lift).collect();
     let inputs = trainer.fit_inputs(inputs).into_iter().map(lift).collect();
     let mut memory = program.memory(&values, inputs)?;
-    let schedule = program.schedule(&memory.known(), &program.body.outputs[..1]);
+    let wanted = [&program.body.outputs[..1], &slots].concat();
+    let schedule = program.schedule(&memory.known(), &wanted);
     let mut cx = Context::<Autodiff<B>>::new(trainer.device().clone());
     let mut leaves = Vec::new();
     let mut watch = |slot: Slot, value: Value<Autodiff<B>>| match value {

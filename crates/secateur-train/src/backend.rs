@@ -2,6 +2,8 @@
 
 mod autodiff;
 
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+
 use burn_backend::ops::ConvOptions;
 use burn_backend::tensor::FloatTensor;
 use burn_backend::{Backend, TensorMetadata};
@@ -41,6 +43,75 @@ impl Arithmetic {
             Arithmetic::Div => B::float_div(a, b),
         }
     }
+}
+
+/// Smooth functions of single elements.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Curve {
+    /// The error function.
+    Erf,
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
+    /// `x · sigmoid(α·x)`
+    Swish(f64),
+    /// With the error function (Hendrycks and Gimpel, 2016).
+    Gelu,
+    /// With the hyperbolic tangent in its place.
+    GeluTanh,
+}
+
+impl Curve {
+    pub(crate) fn plain<B: Engine>(self, x: FloatTensor<B>) -> FloatTensor<B> {
+        let gated = |gate: Real<B>| (gate * Real(x.clone())).0;
+        match self {
+            Curve::Erf => B::float_erf(x),
+            Curve::Sigmoid => B::sigmoid(x),
+            Curve::Gelu => B::gelu(x),
+            Curve::Swish(alpha) => gated(sigmoid(Real::<B>(x.clone()) * alpha)),
+            Curve::GeluTanh => gated(sigmoid(bent(Real::<B>(x.clone())))),
+        }
+    }
+
+    /// Its derivative.
+    pub(crate) fn slope<B: Engine>(self, x: FloatTensor<B>) -> FloatTensor<B> {
+        let x = Real::<B>(x);
+        let bell = |x: Real<B>| Real::<B>(B::float_exp((-x.square()).0));
+        // x·sigmoid(u(x)), with the derivative of u.
+        let gated = |x: Real<B>, u: Real<B>, slope: Real<B>| {
+            let gate = sigmoid(u);
+            gate.clone() + x * slope * gate.clone() * (-gate + 1.0)
+        };
+        let found = match self {
+            Curve::Erf => bell(x) * FRAC_2_SQRT_PI,
+            Curve::Sigmoid => {
+                let gate = sigmoid(x);
+                gate.clone() * (-gate + 1.0)
+            }
+            Curve::Gelu => {
+                let inner = x.clone() * FRAC_1_SQRT_2;
+                let share = Real::<B>(B::float_erf(inner.clone().0)) * 0.5 + 0.5;
+                share + x * bell(inner) * (FRAC_2_SQRT_PI * FRAC_1_SQRT_2 / 2.0)
+            }
+            Curve::Swish(alpha) => gated(x.clone(), x.clone() * alpha, x * 0.0 + alpha),
+            Curve::GeluTanh => {
+                let slope = x.clone().square() * (3.0 * GELU_CUBE * GELU_SCALE) + GELU_SCALE;
+                gated(x.clone(), bent(x), slope)
+            }
+        };
+        found.0
+    }
+}
+
+/// The tangent in GELU is that of half of `GELU_SCALE · (x + GELU_CUBE·x³)`.
+pub(crate) const GELU_SCALE: f64 = 2.0 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
+pub(crate) const GELU_CUBE: f64 = 0.044715;
+
+fn bent<B: Engine>(x: Real<B>) -> Real<B> {
+    (x.clone() + x.clone().square() * x * GELU_CUBE) * GELU_SCALE
+}
+
+fn sigmoid<B: Engine>(x: Real<B>) -> Real<B> {
+    Real(B::sigmoid(x.0))
 }
 
 /// Windows that slide over the last two axes.
@@ -228,9 +299,18 @@ pub trait Engine: Backend {
         grad.part(2, near[0], near[0] + height).part(3, near[1], near[1] + width).0
     }
 
-    /// The error function.
-    fn erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::float_erf(x)
+    /// A function of every element.
+    fn curve(kind: Curve, x: FloatTensor<Self>) -> FloatTensor<Self> {
+        kind.plain::<Self>(x)
+    }
+
+    /// The gradient of the data.
+    fn curve_backward(
+        kind: Curve,
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::float_mul(grad, kind.slope::<Self>(x))
     }
 
     /// One step of gradient descent: the parameter, and its velocity.
@@ -369,8 +449,16 @@ impl Engine for Cpu {
         pool::largest_backward(&x, &grad, windows)
     }
 
-    fn erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        map::erf(&x)
+    fn curve(kind: Curve, x: FloatTensor<Self>) -> FloatTensor<Self> {
+        map::curve(kind, &x)
+    }
+
+    fn curve_backward(
+        kind: Curve,
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        map::curve_backward(kind, &x, grad)
     }
 
     fn sgd(

@@ -10,6 +10,7 @@ pub mod checkpoint;
 mod cpu;
 pub mod data;
 pub mod fit;
+mod fuse;
 pub mod loss;
 pub mod mix;
 mod onnx;

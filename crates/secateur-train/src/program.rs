@@ -8,6 +8,7 @@ use burn_backend::tensor::Device;
 use secateur::tensor::TensorView;
 use secateur::{Error, Model, Result, Source};
 
+use crate::fuse::{self, Fused};
 use crate::ops::dropout::Drop;
 use crate::ops::elementwise::Dropout;
 use crate::ops::{Inputs, Op};
@@ -74,6 +75,8 @@ pub struct Program {
     pub stored: Vec<Stored>,
     /// The steps.
     pub body: Block,
+    /// What several steps compute together, by the position of the last.
+    fused: BTreeMap<usize, Fused>,
 }
 
 /// What steps need to know besides their operands.
@@ -117,8 +120,18 @@ impl<B: Engine> Context<B> {
 /// The steps that lead from given slots to wanted ones, and what can be dropped after each.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    steps: Vec<(usize, Vec<Slot>)>,
+    steps: Vec<Planned>,
     wanted: Vec<Slot>,
+}
+
+#[derive(Clone, Debug)]
+struct Planned {
+    /// The position of the step.
+    step: usize,
+    /// Whether it is done together with steps in front of it.
+    fused: bool,
+    /// What can be dropped behind it.
+    dropped: Vec<Slot>,
 }
 
 impl Program {
@@ -127,11 +140,13 @@ impl Program {
     /// # Errors
     /// When the model has an operator that cannot be run; all of them are named.
     pub fn new(model: &Model) -> Result<Self> {
-        match model.source() {
+        let mut program = match model.source() {
             Source::Onnx(file, _) => crate::onnx::compile(file),
             Source::Torch(file, _) => crate::torch::compile(file),
             other => Err(Error::unsupported(format!("running a `{}` model", other.format()))),
-        }
+        }?;
+        program.fused = fuse::find(&program);
+        Ok(program)
     }
 
     /// The number of slots.
@@ -193,21 +208,24 @@ impl Program {
             if !step.outputs.iter().flatten().any(is_needed) {
                 continue;
             }
+            let is_free = |slot: &Slot| !needed[slot.index()] && !known[slot.index()];
+            let fused = self.fused.get(&index).is_some_and(|fused| fused.inner.iter().all(is_free));
+            let step = self.step(index, fused);
             step.inputs.iter().flatten().for_each(|slot| needed[slot.index()] = true);
-            chosen.push(index);
+            chosen.push((index, fused));
         }
         let mut kept = vec![false; self.slots()];
         wanted.iter().for_each(|slot| kept[slot.index()] = true);
         let mut steps = Vec::with_capacity(chosen.len());
-        for index in chosen {
-            let step = &self.body.steps[index];
+        for (index, fused) in chosen {
+            let step = self.step(index, fused);
             let mut dropped = Vec::new();
             for slot in step.inputs.iter().chain(&step.outputs).flatten() {
                 if !std::mem::replace(&mut kept[slot.index()], true) {
                     dropped.push(*slot);
                 }
             }
-            steps.push((index, dropped));
+            steps.push(Planned { step: index, fused, dropped });
         }
         steps.reverse();
         Schedule { steps, wanted: wanted.to_vec() }
@@ -229,8 +247,8 @@ impl Program {
     pub fn reads(&self, schedule: &Schedule) -> Vec<Slot> {
         let mut made = vec![false; self.slots()];
         let mut read = Vec::new();
-        for (index, _) in &schedule.steps {
-            let step = &self.body.steps[*index];
+        for planned in &schedule.steps {
+            let step = self.step(planned.step, planned.fused);
             let new = step.inputs.iter().flatten().filter(|slot| !made[slot.index()]);
             read.extend(new.copied());
             step.outputs.iter().flatten().for_each(|slot| made[slot.index()] = true);
@@ -254,7 +272,8 @@ impl Program {
         self.run_watched(schedule, memory, cx, &mut |_, value| value)
     }
 
-    /// As [`Program::run`]; every value that a step makes goes through `watch`.
+    /// As [`Program::run`]; every value that a step makes goes through `watch`. What is not wanted may not
+    /// be made.
     ///
     /// # Errors
     /// As [`Program::run`].
@@ -265,8 +284,8 @@ impl Program {
         cx: &mut Context<B>,
         watch: &mut dyn FnMut(Slot, Value<B>) -> Value<B>,
     ) -> Result<Vec<Value<B>>> {
-        for (index, dropped) in &schedule.steps {
-            execute(&self.body.steps[*index], memory, dropped, cx, watch)?;
+        for Planned { step, fused, dropped } in &schedule.steps {
+            execute(self.step(*step, *fused), memory, dropped, cx, watch)?;
         }
         let get = |slot: &Slot| memory.get(*slot).ok_or_else(|| self.unmade(*slot));
         schedule.wanted.iter().map(get).collect()
@@ -308,6 +327,12 @@ impl Program {
             memory.set(slot, value);
         }
         Ok(memory)
+    }
+
+    /// The step at a position, or what is done together with steps in front of it.
+    fn step(&self, index: usize, fused: bool) -> &Step {
+        let fused = self.fused.get(&index).filter(|_| fused);
+        fused.map_or_else(|| &self.body.steps[index], |fused| &fused.step)
     }
 
     fn unmade(&self, slot: Slot) -> Error {

@@ -12,7 +12,7 @@ use burn_backend::backend::AutodiffBackend;
 use burn_backend::ops::ConvOptions;
 use burn_backend::tensor::FloatTensor;
 
-use super::{Arithmetic, Engine, Normed, Windows, along};
+use super::{Arithmetic, Curve, Engine, Normed, Windows, along};
 use crate::real::Real;
 use crate::value::FLOAT;
 
@@ -199,11 +199,10 @@ impl<B: Engine, C: CheckpointStrategy> Engine for Autodiff<B, C> {
         })
     }
 
-    fn erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn curve(kind: Curve, x: FloatTensor<Self>) -> FloatTensor<Self> {
         let data = x.clone().into_primitive();
-        record::<B, C, _>([x.node()], B::erf(data.clone()), move |grad, _| {
-            let bell = Real::<B>(B::float_exp((-Real::<B>(data.clone()).square()).0));
-            [Some((Real::<B>(grad) * bell * std::f64::consts::FRAC_2_SQRT_PI).0)]
+        record::<B, C, _>([x.node()], B::curve(kind, data.clone()), move |grad, _| {
+            [Some(B::curve_backward(kind, data.clone(), grad))]
         })
     }
 }

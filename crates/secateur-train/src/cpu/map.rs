@@ -1,6 +1,6 @@
 //! Functions of single elements, and steps of optimizers.
 
-use std::f32::consts::FRAC_2_SQRT_PI;
+use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LOG2_E};
 use std::mem::MaybeUninit;
 
 use burn_backend::TensorMetadata;
@@ -9,6 +9,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::{BLOCK, floats, made, own, tensor};
+use crate::backend::{Curve, GELU_CUBE, GELU_SCALE};
 use crate::optimizer::{AdamStep, SgdStep};
 
 /// A function of every element.
@@ -27,15 +28,98 @@ fn map(x: &FlexTensor, f: impl Fn(f32) -> f32 + Sync + Copy) -> FlexTensor {
     tensor(result, x.shape().to_vec())
 }
 
-/// The error function, within 5e-7.
-pub(crate) fn erf(x: &FlexTensor) -> FlexTensor {
-    map(x, erf_of)
+/// A function of every element, with the error function within 5e-7.
+pub(crate) fn curve(kind: Curve, x: &FlexTensor) -> FlexTensor {
+    match kind {
+        Curve::Erf => map(x, erf),
+        Curve::Sigmoid => map(x, sigmoid),
+        Curve::Swish(alpha) => {
+            let alpha = alpha as f32;
+            map(x, move |x| x * sigmoid(alpha * x))
+        }
+        Curve::Gelu => map(x, |x| x * share(x)),
+        Curve::GeluTanh => map(x, |x| x * sigmoid(bent(x))),
+    }
+}
+
+/// Its gradient.
+pub(crate) fn curve_backward(kind: Curve, x: &FlexTensor, grad: FlexTensor) -> FlexTensor {
+    let gate_slope = |gate: f32| gate * (1.0 - gate);
+    match kind {
+        Curve::Erf => scale(x, grad, |x| FRAC_2_SQRT_PI * exp(-x * x)),
+        Curve::Sigmoid => scale(x, grad, move |x| gate_slope(sigmoid(x))),
+        Curve::Swish(alpha) => {
+            let alpha = alpha as f32;
+            scale(x, grad, move |x| {
+                let gate = sigmoid(alpha * x);
+                gate + alpha * x * gate_slope(gate)
+            })
+        }
+        Curve::Gelu => scale(x, grad, |x| {
+            share(x) + x * exp(-0.5 * x * x) * (FRAC_2_SQRT_PI * FRAC_1_SQRT_2 / 2.0)
+        }),
+        Curve::GeluTanh => scale(x, grad, move |x| {
+            let (gate, slope) = (sigmoid(bent(x)), SCALE + 3.0 * SCALE * CUBE * x * x);
+            gate + x * slope * gate_slope(gate)
+        }),
+    }
+}
+
+/// Every gradient times a function of its element.
+fn scale(x: &FlexTensor, grad: FlexTensor, f: impl Fn(f32) -> f32 + Sync + Copy) -> FlexTensor {
+    let (x, mut grad) = (x.to_contiguous(), grad.to_contiguous());
+    own(&mut grad).par_chunks_mut(BLOCK).zip(floats(&x).par_chunks(BLOCK)).for_each(|(grad, x)| {
+        Arch::new().dispatch(
+            #[inline(always)]
+            || grad.iter_mut().zip(x).for_each(|(grad, &x)| *grad *= f(x)),
+        );
+    });
+    grad
+}
+
+const SCALE: f32 = GELU_SCALE as f32;
+const CUBE: f32 = GELU_CUBE as f32;
+
+/// Twice what the hyperbolic tangent in GELU is taken of.
+#[inline(always)]
+fn bent(x: f32) -> f32 {
+    SCALE * (x + CUBE * x * x * x)
+}
+
+/// The standard normal distribution's share below `x`.
+#[inline(always)]
+fn share(x: f32) -> f32 {
+    0.5 + 0.5 * erf(x * FRAC_1_SQRT_2)
+}
+
+#[inline(always)]
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// The exponential function, within 2e-7 of its value, and of the nearest normal number where it has none.
+/// With `x = n·ln 2 + r`, it is `2ⁿ` times the Taylor series of `r`, where `|r| < 0.35`.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    // ln 2 as a sum, so that products of the first with small integers have no rounding.
+    const LN2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
+    const TERMS: [f32; 8] =
+        [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+    // Added, it leaves no place for fractions, and an integer in the last bits.
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.0, 88.0);
+    let rounded = x * LOG2_E + ROUND;
+    let n = rounded - ROUND;
+    let r = x - n * LN2.0 - n * LN2.1;
+    let series = TERMS.iter().skip(1).fold(TERMS[0], |sum, term| sum * r + term);
+    let power = f32::from_bits((rounded.to_bits() << 23).wrapping_add(1.0_f32.to_bits()));
+    series * power
 }
 
 /// The best rational function of `x²` times `x` for the relative error on `|x| < 3.92`, where the
 /// function reaches 1; found by weighted least squares.
 #[inline(always)]
-fn erf_of(x: f32) -> f32 {
+fn erf(x: f32) -> f32 {
     const END: f32 = 3.92;
     const ABOVE: [f32; 6] = [
         2.050_108_6e-6,
@@ -141,10 +225,11 @@ pub(crate) fn adam(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Cpu;
 
     #[test]
     fn the_error_function_is_near() {
-        let near = |x: f32| (f64::from(erf_of(x)) - libm(x)).abs() < 5e-7;
+        let near = |x: f32| (f64::from(erf(x)) - libm(x)).abs() < 5e-7;
         // The series of Abramowitz and Stegun, 7.1.6.
         fn libm(x: f32) -> f64 {
             let x = f64::from(x);
@@ -156,7 +241,37 @@ mod tests {
             sum * (-x * x).exp() * 2.0 / std::f64::consts::PI.sqrt()
         }
         assert!((-600..=600).all(|at| near(at as f32 / 100.0)));
-        assert_eq!(erf_of(f32::INFINITY), 1.0);
-        assert!(erf_of(f32::NAN).is_nan());
+        assert_eq!(erf(f32::INFINITY), 1.0);
+        assert!(erf(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn the_exponential_function_is_near() {
+        for at in -8700..=8800 {
+            let x = at as f32 / 100.0;
+            let (found, expected) = (f64::from(exp(x)), f64::from(x).exp());
+            assert!((found / expected - 1.0).abs() < 2e-7, "exp({x}) = {found}");
+        }
+        assert_eq!(exp(f32::NEG_INFINITY), exp(-87.0));
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn curves_and_their_slopes_are_those_of_primitives() {
+        let x: Vec<f32> = (-80..=80).map(|at| at as f32 / 10.0).collect();
+        let x = tensor(x, vec![161]);
+        let ones = tensor(vec![1.0; 161], vec![161]);
+        let kinds = [Curve::Erf, Curve::Sigmoid, Curve::Swish(1.702), Curve::Gelu, Curve::GeluTanh];
+        for kind in kinds {
+            let pairs = [
+                (curve(kind, &x), kind.plain::<Cpu>(x.clone())),
+                (curve_backward(kind, &x, ones.clone()), kind.slope::<Cpu>(x.clone())),
+            ];
+            for (found, expected) in pairs {
+                let apart =
+                    floats(&found).iter().zip(floats(&expected)).map(|(a, b)| (a - b).abs());
+                assert!(apart.fold(0.0, f32::max) < 2e-6, "{kind:?}");
+            }
+        }
     }
 }

@@ -8,7 +8,8 @@ use burn_std::Distribution;
 use secateur::onnx::proto;
 
 use super::{Decode, Inputs, Op, Operator};
-use crate::backend::Arithmetic;
+use crate::backend::{Arithmetic, Curve};
+use crate::fuse::QUICK_GELU;
 use crate::onnx::Node;
 use crate::real::Real;
 use crate::value::{FLOAT, bool_dtype};
@@ -110,7 +111,7 @@ impl Unary {
             Unary::Ceil => B::float_ceil(x),
             Unary::Cos => B::float_cos(x),
             Unary::Cosh => B::float_cosh(x),
-            Unary::Erf => B::erf(x),
+            Unary::Erf => B::curve(Curve::Erf, x),
             Unary::Exp => B::float_exp(x),
             Unary::Floor => B::float_floor(x),
             Unary::Expm1 => {
@@ -131,7 +132,7 @@ impl Unary {
             Unary::Tanh => B::float_tanh(x),
             Unary::Trunc => B::float_trunc(x),
             Unary::Relu => B::relu(x),
-            Unary::Sigmoid => B::sigmoid(x),
+            Unary::Sigmoid => B::curve(Curve::Sigmoid, x),
             Unary::Softplus => B::float_neg(B::log_sigmoid(B::float_neg(x))),
             Unary::Softsign => {
                 let below = B::float_add_scalar(B::float_abs(x.clone()), 1.0.into());
@@ -145,22 +146,9 @@ impl Unary {
                 let gate = B::hard_sigmoid(x.clone(), (1.0 / 6.0).into(), 0.5.into());
                 B::float_mul(x, gate)
             }
-            Unary::Gelu => B::gelu(x),
-            Unary::GeluTanh => {
-                let cube = B::float_mul(B::float_mul(x.clone(), x.clone()), x.clone());
-                let inner = B::float_add(x.clone(), B::float_mul_scalar(cube, 0.044715.into()));
-                let factor = (2.0 / std::f64::consts::PI).sqrt();
-                let gate = B::float_tanh(B::float_mul_scalar(inner, factor.into()));
-                let half = B::float_mul_scalar(B::float_add_scalar(gate, 1.0.into()), 0.5.into());
-                B::float_mul(x, half)
-            }
-            Unary::Swish(alpha) => {
-                let inner = match alpha == 1.0 {
-                    true => x.clone(),
-                    false => B::float_mul_scalar(x.clone(), alpha.into()),
-                };
-                B::float_mul(x, B::sigmoid(inner))
-            }
+            Unary::Gelu => B::curve(Curve::Gelu, x),
+            Unary::GeluTanh => B::curve(Curve::GeluTanh, x),
+            Unary::Swish(alpha) => B::curve(Curve::Swish(alpha), x),
             Unary::LeakyRelu(slope) => B::leaky_relu(x, slope.into()),
             Unary::Elu(alpha) => exponential::<B>(x, 1.0, alpha, 1.0),
             Unary::Celu(alpha) => exponential::<B>(x, 1.0, alpha, 1.0 / alpha),
@@ -723,7 +711,7 @@ fn width(node: &Node<'_>) -> Option<u32> {
 
 /// How ONNX Runtime spells others.
 pub(crate) const CONTRIB: &[(&str, Decode)] =
-    &[("QuickGelu", |node| Ok(Unary::Swish(node.float("alpha", 1.702)).into()))];
+    &[("QuickGelu", |node| Ok(Unary::Swish(node.float("alpha", QUICK_GELU)).into()))];
 
 /// The cast to an element type of ONNX.
 pub(crate) fn cast(to: i64) -> Result<Op> {
