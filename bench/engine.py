@@ -166,8 +166,10 @@ def compare(cases: list[Case]) -> Iterable[tuple[Case, float | str]]:
             yield case, max((distance(*pair) for pair in arrays), default=0.0)
 
 
-def feeds_for(path: Path, seed: int = 0) -> dict[str, np.ndarray]:
-    """Random inputs of a model: tokens are 0 or 1, masks are true."""
+def feeds_for(
+    path: Path, seed: int = 0, shapes: dict[str, list[int]] | None = None
+) -> dict[str, np.ndarray]:
+    """Random inputs of a model, of these shapes if given: tokens are 0 or 1, masks are true."""
     graph = onnx.load(path, load_external_data=False).graph
     stored = {tensor.name for tensor in graph.initializer}
     rng, feeds = np.random.default_rng(seed), {}
@@ -176,6 +178,7 @@ def feeds_for(path: Path, seed: int = 0) -> dict[str, np.ndarray]:
             continue
         dims = value.type.tensor_type.shape.dim
         shape = [d.dim_value or (2 if i == 0 else 16) for i, d in enumerate(dims)]
+        shape = (shapes or {}).get(value.name, shape)
         dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
         if dtype.kind == "b":
             feeds[value.name] = np.ones(shape, dtype)

@@ -6,6 +6,7 @@ pub(crate) mod map;
 pub(crate) mod matmul;
 pub(crate) mod norm;
 pub(crate) mod pool;
+mod thin;
 
 use std::mem::MaybeUninit;
 

@@ -148,7 +148,8 @@ mod tests {
 
     /// A program of one input, numbers, and steps on these: slots in this order.
     fn program(numbers: &[f32], steps: Vec<(Op, Vec<usize>)>) -> Program {
-        let mut program = Program { inputs: vec![Slot::new(0)], ..Program::default() };
+        let mut program = Program::default();
+        program.inputs = vec![Slot::new(0)];
         let count = 1 + numbers.len() + steps.len();
         program.names = (0..count).map(|slot| slot.to_string()).collect();
         for (at, number) in numbers.iter().enumerate() {

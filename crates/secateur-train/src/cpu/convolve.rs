@@ -1,6 +1,6 @@
 //! Convolution on the CPU, and its backward pass: columns and products of matrices, as in cuDNN's
 //! explicit GEMM (Chetlur et al., 2014), a tile of places at a time, so that its columns stay in the
-//! cache; channels that are convolved alone are summed row by row.
+//! cache.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -14,7 +14,7 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::matmul::{Matrix, gemm};
-use super::{floats, made, open, tensor};
+use super::{floats, made, open, tensor, thin};
 use crate::backend::Windows;
 
 /// Elements of the columns of a tile, about, and the least and the most places that it has.
@@ -32,16 +32,15 @@ thread_local! {
 
 /// The sizes of one convolution over two axes.
 pub(super) struct Sizes {
-    samples: usize,
-    groups: usize,
+    pub(super) samples: usize,
+    pub(super) groups: usize,
     /// Channels of the data, and of the result, in one group.
-    inner: usize,
-    outer: usize,
-    data: [usize; 2],
-    result: [usize; 2],
-    stride: [usize; 2],
+    pub(super) inner: usize,
+    pub(super) outer: usize,
+    pub(super) data: [usize; 2],
+    pub(super) windows: Windows,
     /// Places of the kernel.
-    taps: usize,
+    pub(super) taps: usize,
     /// Those that read any data, in order, with what they read: others stay in the borders.
     reaches: Vec<(usize, Reach)>,
 }
@@ -99,8 +98,7 @@ impl Sizes {
             inner: 1,
             outer: 1,
             data,
-            result: windows.result,
-            stride: windows.stride,
+            windows: *windows,
             taps,
             reaches: (0..taps).map(reach).filter(reads).collect(),
         }
@@ -115,16 +113,16 @@ impl Sizes {
         self.data[0] * self.data[1]
     }
 
-    fn places(&self) -> usize {
-        self.result[0] * self.result[1]
+    pub(super) fn places(&self) -> usize {
+        self.windows.result[0] * self.windows.result[1]
     }
 
     /// Whether every place of the result reads one place of the data, the same one.
     fn is_pointwise(&self) -> bool {
         let [(_, reach)] = &self.reaches[..] else { return false };
         let [height, width] = self.data;
-        self.stride == [1, 1]
-            && self.data == self.result
+        self.windows.stride == [1, 1]
+            && self.data == self.windows.result
             && reach.rows == (0, height, 0)
             && reach.columns == (0, width, 0)
     }
@@ -154,7 +152,7 @@ impl Sizes {
             true => (self.samples * self.places()).max(1),
             false => (elements / self.rows().max(1)).clamp(least, most),
         };
-        let [lines, width] = self.result;
+        let [lines, width] = self.windows.result;
         if self.places() > wanted {
             let parts = (self.places().div_ceil(wanted)).min(lines);
             let line = move |part: usize| part * lines / parts;
@@ -231,13 +229,11 @@ pub(crate) fn forward(x: &FlexTensor, weight: &FlexTensor, options: &ConvOptions
     let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
     let sizes = Sizes::new(x.shape().as_slice(), weight.shape().as_slice(), options);
     let (x, w) = (floats(&x), floats(&weight));
-    let shape = [vec![sizes.samples, sizes.groups * sizes.outer], sizes.result.to_vec()].concat();
+    let shape =
+        [vec![sizes.samples, sizes.groups * sizes.outer], sizes.windows.result.to_vec()].concat();
     let slab = sizes.groups * sizes.outer * sizes.places();
     if sizes.is_thin() || sizes.rows() == 0 {
-        let mut result = vec![0.0; sizes.samples * slab];
-        let planes = result.par_chunks_mut((sizes.outer * sizes.places()).max(1)).enumerate();
-        planes.for_each(|(at, result)| forward_thin(&sizes, x, w, at, result));
-        return tensor(result, shape);
+        return tensor(thin::forward(&sizes, x, w), shape);
     }
     let w = &sizes.compact(w)[..];
     let threads = rayon::current_num_threads().max(1);
@@ -299,24 +295,6 @@ fn forward_part(
     COLUMNS.set(buffer);
 }
 
-/// The results of one sample and group of few channels.
-fn forward_thin(sizes: &Sizes, x: &[f32], w: &[f32], at: usize, result: &mut [f32]) {
-    let (space, places, rows) = (sizes.space(), sizes.places(), sizes.inner * sizes.taps);
-    let x = &x[at * sizes.inner * space..(at + 1) * sizes.inner * space];
-    let group = at % sizes.groups;
-    for (inner, x) in x.chunks(space).enumerate() {
-        for (tap, reach) in &sizes.reaches {
-            for outer in 0..sizes.outer {
-                let w = w[(group * sizes.outer + outer) * rows + inner * sizes.taps + tap];
-                let result = &mut result[outer * places..(outer + 1) * places];
-                reach.each(sizes, |place, read, count, stride| {
-                    add_strided(&mut result[place..place + count], &x[read..], w, stride);
-                });
-            }
-        }
-    }
-}
-
 /// The gradients of data and kernel, as far as they are wanted.
 pub(crate) fn backward(
     x: &FlexTensor,
@@ -330,7 +308,7 @@ pub(crate) fn backward(
     let sizes = Sizes::new(&data, &kernel, options);
     let (x, w, g) = (floats(&x), floats(&weight), floats(&grad));
     let [dx, dw] = match sizes.is_thin() || sizes.rows() == 0 {
-        true => by_rows(&sizes, x, w, g, wanted),
+        true => thin::backward(&sizes, x, w, g, wanted),
         false => {
             let [dx, dw] = by_columns(&sizes, x, &sizes.compact(w), g, wanted);
             [dx, dw.map(|dw| sizes.expand(dw, w.len()))]
@@ -339,10 +317,16 @@ pub(crate) fn backward(
     [dx.map(|dx| tensor(dx, data)), dw.map(|dw| tensor(dw, kernel))]
 }
 
-type Gradients = [Option<Vec<f32>>; 2];
+pub(super) type Gradients = [Option<Vec<f32>>; 2];
 
-/// Products of matrices for the columns of every tile and group.
-fn by_columns(sizes: &Sizes, x: &[f32], w: &[f32], g: &[f32], wanted: [bool; 2]) -> Gradients {
+/// The gradient of the data, which `run` adds to, and the sum of what it returns: that of the kernel. It is
+/// given some samples at a time: the first, and where the gradients of their data are.
+pub(super) fn by_samples(
+    sizes: &Sizes,
+    x: &[f32],
+    wanted: [bool; 2],
+    run: impl Fn(usize, &mut [&mut [f32]]) -> Vec<f32> + Sync,
+) -> Gradients {
     let slab = (sizes.groups * sizes.inner * sizes.space()).max(1);
     let mut dx = if wanted[0] { vec![0.0; x.len()] } else { Vec::new() };
     let mut slabs: Vec<&mut [f32]> = match wanted[0] {
@@ -351,23 +335,25 @@ fn by_columns(sizes: &Sizes, x: &[f32], w: &[f32], g: &[f32], wanted: [bool; 2])
     };
     let threads = if sizes.is_shared() { 1 } else { rayon::current_num_threads().max(1) };
     let per_part = slabs.len().div_ceil(threads).max(1);
-    let sums: Vec<Vec<f32>> = slabs
-        .par_chunks_mut(per_part)
-        .enumerate()
-        .map(|(part, slabs)| {
-            let mut part = Part { sizes, first: part * per_part, slabs, columns: COLUMNS.take() };
-            let dw = part.run(x, w, g, wanted);
-            COLUMNS.set(part.columns);
-            dw
-        })
-        .collect();
-    let dw = wanted[1].then(|| {
-        let mut sums = sums.into_iter();
-        let mut all = sums.next().unwrap_or_else(|| vec![0.0; w.len()]);
-        sums.for_each(|sum| all.iter_mut().zip(sum).for_each(|(all, one)| *all += one));
+    let parts = slabs.par_chunks_mut(per_part).enumerate();
+    let sums: Vec<Vec<f32>> = parts.map(|(part, slabs)| run(part * per_part, slabs)).collect();
+    let sum = |mut all: Vec<f32>, one: Vec<f32>| {
+        all.iter_mut().zip(one).for_each(|(all, one)| *all += one);
         all
+    };
+    let dw = sums.into_iter().reduce(sum);
+    [wanted[0].then_some(dx), dw.filter(|_| wanted[1])]
+}
+
+/// Products of matrices for the columns of every tile and group.
+fn by_columns(sizes: &Sizes, x: &[f32], w: &[f32], g: &[f32], wanted: [bool; 2]) -> Gradients {
+    let [dx, dw] = by_samples(sizes, x, wanted, |first, slabs| {
+        let mut part = Part { sizes, first, slabs, columns: COLUMNS.take() };
+        let dw = part.run(x, w, g, wanted);
+        COLUMNS.set(part.columns);
+        dw
     });
-    [wanted[0].then_some(dx), dw]
+    [dx, dw.or_else(|| wanted[1].then(|| vec![0.0; w.len()]))]
 }
 
 /// Some samples of a backward pass.
@@ -428,7 +414,7 @@ impl Part<'_, '_> {
                         continue;
                     }
                     reach.each(sizes, |from, to, count, stride| {
-                        add_spread(&mut dx[to..], &columns[from - skip..][..count], 1.0, stride);
+                        add_spread(&mut dx[to..], &columns[from - skip..][..count], stride);
                     });
                 }
             }
@@ -544,7 +530,7 @@ impl Reach {
         if right == left || top == bottom {
             return;
         }
-        let (width, across) = (sizes.result[1], sizes.stride[1]);
+        let (width, across) = (sizes.windows.result[1], sizes.windows.stride[1]);
         if across == 1 && self.stride == 1 && right - left == width && width == sizes.data[1] {
             visit(top * width, first * width + start, (bottom - top) * width, 1);
             return;
@@ -578,89 +564,11 @@ impl Reach {
     }
 }
 
-/// Row by row, for groups of few channels: one task per group.
-fn by_rows(sizes: &Sizes, x: &[f32], w: &[f32], g: &[f32], wanted: [bool; 2]) -> Gradients {
-    let (space, places, taps) = (sizes.space(), sizes.places(), sizes.taps);
-    let weights = sizes.outer * sizes.inner * taps;
-    let done: Vec<(Vec<f32>, Vec<f32>)> = (0..sizes.groups)
-        .into_par_iter()
-        .map(|group| {
-            let mut dx = vec![0.0; if wanted[0] { sizes.samples * sizes.inner * space } else { 0 }];
-            let mut dw = vec![0.0; weights];
-            for sample in 0..sizes.samples {
-                let slab = sample * sizes.groups + group;
-                let x = &x[slab * sizes.inner * space..(slab + 1) * sizes.inner * space];
-                let g = &g[slab * sizes.outer * places..(slab + 1) * sizes.outer * places];
-                let w = &w[group * weights..(group + 1) * weights];
-                let from = sample * sizes.inner * space;
-                for (inner, x) in x.chunks(space).enumerate() {
-                    for (tap, reach) in &sizes.reaches {
-                        for outer in 0..sizes.outer {
-                            let g = &g[outer * places..(outer + 1) * places];
-                            let at = (outer * sizes.inner + inner) * taps + tap;
-                            let mut sum = 0.0;
-                            reach.each(sizes, |place, read, count, stride| {
-                                let g = &g[place..place + count];
-                                if wanted[1] {
-                                    sum += dot(g, &x[read..], stride);
-                                }
-                                if wanted[0] {
-                                    let read = from + inner * space + read;
-                                    add_spread(&mut dx[read..], g, w[at], stride);
-                                }
-                            });
-                            dw[at] += sum;
-                        }
-                    }
-                }
-            }
-            (dx, dw)
-        })
-        .collect();
-    let mut dx = vec![0.0; if wanted[0] { x.len() } else { 0 }];
-    for (group, (part, _)) in done.iter().enumerate().filter(|_| wanted[0]) {
-        for (sample, part) in part.chunks(sizes.inner * space).enumerate() {
-            let at = (sample * sizes.groups + group) * sizes.inner * space;
-            dx[at..at + part.len()].copy_from_slice(part);
-        }
-    }
-    let dw = wanted[1].then(|| done.into_iter().flat_map(|(_, dw)| dw).collect());
-    [wanted[0].then_some(dx), dw]
-}
-
-fn dot(a: &[f32], b: &[f32], stride: usize) -> f32 {
-    const LANES: usize = 8;
-    if stride != 1 {
-        return a.iter().zip(b.iter().step_by(stride)).map(|(a, b)| a * b).sum();
-    }
-    let b = &b[..a.len()];
-    let mut sums = [0.0_f32; LANES];
-    let (heads, tails) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = heads.remainder().iter().zip(tails.remainder()).map(|(a, b)| a * b).sum::<f32>();
-    for (a, b) in heads.zip(tails) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    rest + sums.iter().sum::<f32>()
-}
-
-/// Adds elements times a factor to those that are `stride` apart.
-fn add_spread(to: &mut [f32], from: &[f32], factor: f32, stride: usize) {
+/// Adds elements to those that are `stride` apart.
+fn add_spread(to: &mut [f32], from: &[f32], stride: usize) {
     match stride {
-        1 => to[..from.len()].iter_mut().zip(from).for_each(|(to, from)| *to += factor * from),
-        _ => to.iter_mut().step_by(stride).zip(from).for_each(|(to, from)| *to += factor * from),
-    }
-}
-
-/// Adds elements that are `stride` apart, times a factor.
-fn add_strided(to: &mut [f32], from: &[f32], factor: f32, stride: usize) {
-    match stride {
-        1 => to.iter_mut().zip(from).for_each(|(to, from)| *to += factor * from),
-        _ => to
-            .iter_mut()
-            .zip(from.iter().step_by(stride))
-            .for_each(|(to, from)| *to += factor * from),
+        1 => to[..from.len()].iter_mut().zip(from).for_each(|(to, from)| *to += from),
+        _ => to.iter_mut().step_by(stride).zip(from).for_each(|(to, from)| *to += from),
     }
 }
 
