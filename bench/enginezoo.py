@@ -1,7 +1,8 @@
 """Runs the zoo's ONNX files on the engine and on ONNX Runtime, and prints how far they are apart.
 
     cargo build --release --workspace --examples
-    python bench/enginezoo.py [--only yolo] [--exporter legacy]   # goes on where the last run stopped
+    python bench/enginezoo.py                   # goes on where the last run stopped
+    python bench/enginezoo.py --only yolo --exporter legacy
 
 Differences are shares of the largest output. Exports are shared with `bench/zoo.py`.
 """
@@ -51,7 +52,9 @@ def main() -> None:
     args = parser.parse_args()
     results = args.results or args.cache / "engine.jsonl"
     found, limits = journal.read(results), sandbox.Limits(args.seconds, args.memory)
-    sandbox.preload(["torch", "torchvision", "timm", "transformers.modeling_utils", "engine", "zoocase"])
+    sandbox.preload(
+        ["torch", "torchvision", "timm", "transformers.modeling_utils", "engine", "zoocase"]
+    )
     exporters = [args.exporter] if args.exporter else [str(exporter) for exporter in Exporter]
     counts: Counter[str] = Counter()
     for case in zoocase.cases():

@@ -2,6 +2,7 @@
 
     cargo build --release
     python bench/onthefly.py [--data FOLDER] [--epochs 4] [--left 0.5 0.25] [--plot curves.svg]
+    python bench/onthefly.py --left 0.25 --only ours torch-pruning --seed 1
 
 An untrained copy of the network behind `models/fashion-cnn.onnx`, Fashion-MNIST, AdamW, the same
 rates, batches and epochs for all:
@@ -9,8 +10,8 @@ rates, batches and epochs for all:
 dense          trained whole
 ours           cut meanwhile by `secateur train`, in five cuts over the first half of training
 scratch        what came of that, with new random weights, trained from the start
-torch-pruning  cut by torch-pruning in PyTorch, with the same criterion, at the same times, to the
-               same MACs; as new parameters need a new optimizer, its state starts anew
+torch-pruning  cut by torch-pruning in PyTorch, with the same criterion, at the same times, to about
+               the same MACs; as new parameters need a new optimizer, its state starts anew
 
 All but the last are trained by Secateur. Prints the accuracy on the test images after each epoch.
 """
@@ -34,15 +35,21 @@ sys.path.insert(0, str(tool.ROOT / "models"))
 import train as shipped
 
 BATCH, RATE, DECAY, CUTS = 128, 4e-3, 0.05, 5
+SIDES = ("dense", "ours", "scratch", "torch-pruning")
 
 
-def ours(binary: Path, model: Path, out: Path, args: argparse.Namespace, *more: str) -> list[float]:
-    """Accuracies after the epochs of one run of `secateur train`."""
+Curve = tuple[list[float], float]
+"""Accuracies after the epochs, and the share of the MACs that is left."""
+
+
+def ours(binary: Path, model: Path, out: Path, args: argparse.Namespace, *more: str) -> Curve:
+    """One run of `secateur train`."""
     command = ["train", model, "-o", out, "--data", args.data, "--eval-data", args.data]
     command += ["--epochs", str(args.epochs), "--batch-size", str(BATCH), "--lr", str(RATE)]
     command += ["--weight-decay", str(DECAY), "--warmup", "100", "--flip", *more]
-    found = tool.call_json(binary, *command)
-    return [epoch["evaluation"]["accuracy"] for epoch in found["epochs"]]
+    found = tool.call_json(binary, *command, "--seed", str(args.seed))
+    accuracies = [epoch["evaluation"]["accuracy"] for epoch in found["epochs"]]
+    return accuracies, found["after"]["macs"] / found["before"]["macs"]
 
 
 def cuts(args: argparse.Namespace, samples: int) -> int:
@@ -50,7 +57,7 @@ def cuts(args: argparse.Namespace, samples: int) -> int:
     return args.epochs * (samples // BATCH) // (2 * CUTS)
 
 
-def renewed(model: Path, out: Path, seed: int = 0) -> Path:
+def renewed(model: Path, out: Path, seed: int) -> Path:
     """A model with the random weights that PyTorch gives new layers of its shapes."""
     torch.manual_seed(seed)
     proto = onnx.load(str(model))
@@ -75,12 +82,12 @@ def renewed(model: Path, out: Path, seed: int = 0) -> Path:
     return out
 
 
-def theirs(args: argparse.Namespace, left: float) -> tuple[list[float], float]:
-    """Accuracies of torch-pruning's side, and the share of MACs that it left."""
+def theirs(args: argparse.Namespace, left: float) -> Curve:
+    """torch-pruning's side."""
     import torch_pruning as tp
 
     training, test = (shipped.load(args.data, part) for part in ("train", "t10k"))
-    torch.manual_seed(0)
+    torch.manual_seed(args.seed)
     model = smallnets.residual()
     example = torch.zeros(1, 1, 28, 28)
     macs, _ = tp.utils.count_ops_and_params(model, example)
@@ -106,7 +113,7 @@ def theirs(args: argparse.Namespace, left: float) -> tuple[list[float], float]:
     for _ in range(8):
         middle = (low + high) / 2
         low, high = (middle, high) if share(middle) > left else (low, middle)
-    cutter = pruner(low, model)
+    cutter = pruner(min(low, high, key=lambda ratio: abs(share(ratio) - left)), model)
     images, labels = training
     steps = args.epochs * (len(images) // BATCH)
     every = cuts(args, len(images))
@@ -158,6 +165,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=shipped.DATA)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--left", type=float, nargs="+", default=[0.5, 0.25], help="of the MACs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=SIDES, default=SIDES)
     parser.add_argument("--plot", type=Path, help="also draw the curves")
     parser.add_argument("--secateur", type=Path)
     args = parser.parse_args()
@@ -165,26 +174,35 @@ def main() -> None:
     tool.TIMEOUT = 24 * 3600
     rows: dict[str, list[float]] = {}
 
-    def show(name: str, accuracies: list[float], note: str = "") -> None:
+    def show(name: str, curve: Curve) -> None:
+        accuracies, left = curve
         rows[name] = accuracies
-        curve = " ".join(f"{accuracy:7.2%}" for accuracy in accuracies)
-        print(f"{name:22} {curve} {note}", flush=True)
+        print(f"{name:18}", *(f"{x:7.2%}" for x in accuracies), f"{left:7.1%}", flush=True)
 
+    heads = (f"epoch {epoch + 1}" for epoch in range(args.epochs))
+    print(f"{'':18}", *heads, "   MACs")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = folder / "residual.onnx"
-        smallnets.write("residual", model)
-        show("dense", ours(binary, model, folder / "dense.onnx", args))
+        smallnets.write("residual", model, args.seed)
+        if "dense" in args.only:
+            show("dense", ours(binary, model, folder / "dense.onnx", args))
         for left in args.left:
             small = folder / "small.onnx"
             every = str(cuts(args, 60000))
             target = ["--macs", f"{left:.0%}", "--prune-every", every, "--prune-times", str(CUTS)]
             target += ["--criterion", "l2"]
-            show(f"ours {left:.0%}", ours(binary, model, small, args, *target))
-            scratch = renewed(small, folder / "new.onnx")
-            show(f"scratch {left:.0%}", ours(binary, scratch, folder / "scratch.onnx", args))
-            accuracies, reached = theirs(args, left)
-            show(f"torch-pruning {left:.0%}", accuracies, f"({reached:.1%} of the MACs)")
+            reached = left
+            if "ours" in args.only or "scratch" in args.only:
+                curve = ours(binary, model, small, args, *target)
+                reached = curve[1]
+                show(f"ours {left:.0%}", curve)
+            if "scratch" in args.only:
+                new = renewed(small, folder / "new.onnx", args.seed)
+                accuracies, _ = ours(binary, new, folder / "scratch.onnx", args)
+                show(f"scratch {left:.0%}", (accuracies, reached))
+            if "torch-pruning" in args.only:
+                show(f"torch-pruning {left:.0%}", theirs(args, reached))
     if args.plot:
         plot(rows, args.plot)
 

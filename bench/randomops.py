@@ -405,12 +405,26 @@ def reduce(b: Builder) -> Tensor:
 
 @op(0.3)
 def argmax(b: Builder) -> Tensor:
-    x = b.pick(lambda t: t.rank > 1)
+    x = b.pick(lambda t: t.rank > 1 and not _has_ties(b, t.name))
     axis = b.rng.randrange(x.rank)
     y = b.node("ArgMax", [x.name], axis=axis, keepdims=1)
     kind = 11 if b.dtype == np.float64 else 1
     shape = [ONE if i == axis else d for i, d in enumerate(x.shape)]
     return b.add(b.node("Cast", [y], to=kind), shape)
+
+
+def _has_ties(b: Builder, name: str) -> bool:
+    """Whether steps made elements equal, so that rounding behind them decides on an order."""
+    makers = {output: node for node in b.nodes for output in node.output}
+    stack, seen = [name], set()
+    while stack:
+        node = makers.get(stack.pop())
+        if node is not None and node.name not in seen:
+            seen.add(node.name)
+            stack += node.input
+            if node.op_type in ("Sign", "Ceil"):
+                return True
+    return False
 
 
 @op(0.5)
