@@ -10,13 +10,14 @@ rates, batches and epochs for all:
 dense          trained whole
 ours           cut meanwhile by `secateur train`, in five cuts over the first half of training
 scratch        what came of that, with new random weights, trained from the start
-torch-pruning  cut by torch-pruning in PyTorch, with the same criterion, at the same times, to about
-               the same MACs; as new parameters need a new optimizer, its state starts anew
+torch-pruning  cut by torch-pruning in PyTorch, with the same criterion, at the same times, to the
+               same MACs; as new parameters need a new optimizer, its state starts anew
 
 All but the last are trained by Secateur. Prints the accuracy on the test images after each epoch.
 """
 
 import argparse
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -26,6 +27,7 @@ import onnx
 import smallnets
 import torch
 import torch.nn.functional as F
+import torch_pruning as tp
 from onnx import numpy_helper
 from torch import nn
 
@@ -35,6 +37,7 @@ sys.path.insert(0, str(tool.ROOT / "models"))
 import train as shipped
 
 BATCH, RATE, DECAY, CUTS = 128, 4e-3, 0.05, 5
+EXAMPLE = torch.zeros(1, 1, 28, 28)
 SIDES = ("dense", "ours", "scratch", "torch-pruning")
 
 
@@ -49,7 +52,7 @@ def ours(binary: Path, model: Path, out: Path, args: argparse.Namespace, *more: 
     command += ["--weight-decay", str(DECAY), "--warmup", "100", "--flip", *more]
     found = tool.call_json(binary, *command, "--seed", str(args.seed))
     accuracies = [epoch["evaluation"]["accuracy"] for epoch in found["epochs"]]
-    return accuracies, found["after"]["macs"] / found["before"]["macs"]
+    return accuracies, found["macs"]["after"] / found["macs"]["before"]
 
 
 def cuts(args: argparse.Namespace, samples: int) -> int:
@@ -82,38 +85,45 @@ def renewed(model: Path, out: Path, seed: int) -> Path:
     return out
 
 
-def theirs(args: argparse.Namespace, left: float) -> Curve:
-    """torch-pruning's side."""
-    import torch_pruning as tp
+def pruner(ratio: float, model: nn.Module) -> tp.pruner.BasePruner:
+    return tp.pruner.BasePruner(
+        model,
+        EXAMPLE,
+        importance=tp.importance.MagnitudeImportance(p=2),
+        pruning_ratio=ratio,
+        iterative_steps=CUTS,
+        ignored_layers=[model.head],
+    )
 
-    training, test = (shipped.load(args.data, part) for part in ("train", "t10k"))
-    torch.manual_seed(args.seed)
-    model = smallnets.residual()
-    example = torch.zeros(1, 1, 28, 28)
-    macs, _ = tp.utils.count_ops_and_params(model, example)
 
-    def pruner(ratio: float, model: nn.Module) -> tp.pruner.BasePruner:
-        return tp.pruner.BasePruner(
-            model,
-            example,
-            importance=tp.importance.MagnitudeImportance(p=2),
-            pruning_ratio=ratio,
-            iterative_steps=CUTS,
-            ignored_layers=[model.head],
-        )
+def macs(model: nn.Module) -> float:
+    return tp.utils.count_ops_and_params(model.eval(), EXAMPLE)[0]
+
+
+def fit(left: float) -> tuple[float, float]:
+    """torch-pruning's ratio that leaves about this share of the MACs, and what it leaves."""
+    whole = macs(smallnets.residual())
 
     def share(ratio: float) -> float:
-        copy = smallnets.residual()
-        steps = pruner(ratio, copy)
+        model = smallnets.residual()
+        steps = pruner(ratio, model)
         for _ in range(CUTS):
             steps.step()
-        return tp.utils.count_ops_and_params(copy, example)[0] / macs
+        return macs(model) / whole
 
     low, high = 0.0, 0.95
     for _ in range(8):
         middle = (low + high) / 2
         low, high = (middle, high) if share(middle) > left else (low, middle)
-    cutter = pruner(min(low, high, key=lambda ratio: abs(share(ratio) - left)), model)
+    return min(((ratio, share(ratio)) for ratio in (low, high)), key=lambda x: abs(x[1] - left))
+
+
+def theirs(args: argparse.Namespace, ratio: float) -> list[float]:
+    """Accuracies of torch-pruning's side."""
+    training, test = (shipped.load(args.data, part) for part in ("train", "t10k"))
+    torch.manual_seed(args.seed)
+    model = smallnets.residual()
+    cutter = pruner(ratio, model)
     images, labels = training
     steps = args.epochs * (len(images) // BATCH)
     every = cuts(args, len(images))
@@ -143,7 +153,7 @@ def theirs(args: argparse.Namespace, left: float) -> Curve:
                 moves = optimizer()
                 model.train()
         accuracies.append(shipped.accuracy(model, test))
-    return accuracies, tp.utils.count_ops_and_params(model.eval(), example)[0] / macs
+    return accuracies
 
 
 def plot(rows: dict[str, list[float]], path: Path) -> None:
@@ -188,21 +198,21 @@ def main() -> None:
         if "dense" in args.only:
             show("dense", ours(binary, model, folder / "dense.onnx", args))
         for left in args.left:
+            ratio, reached = fit(left)
             small = folder / "small.onnx"
             every = str(cuts(args, 60000))
-            target = ["--macs", f"{left:.0%}", "--prune-every", every, "--prune-times", str(CUTS)]
+            budget = f"{math.ceil(reached * 1000) / 10}%"
+            target = ["--macs", budget, "--prune-every", every, "--prune-times", str(CUTS)]
             target += ["--criterion", "l2"]
-            reached = left
             if "ours" in args.only or "scratch" in args.only:
                 curve = ours(binary, model, small, args, *target)
-                reached = curve[1]
                 show(f"ours {left:.0%}", curve)
-            if "scratch" in args.only:
-                new = renewed(small, folder / "new.onnx", args.seed)
-                accuracies, _ = ours(binary, new, folder / "scratch.onnx", args)
-                show(f"scratch {left:.0%}", (accuracies, reached))
+                if "scratch" in args.only:
+                    new = renewed(small, folder / "new.onnx", args.seed)
+                    accuracies, _ = ours(binary, new, folder / "scratch.onnx", args)
+                    show(f"scratch {left:.0%}", (accuracies, curve[1]))
             if "torch-pruning" in args.only:
-                show(f"torch-pruning {left:.0%}", theirs(args, reached))
+                show(f"torch-pruning {left:.0%}", (theirs(args, ratio), reached))
     if args.plot:
         plot(rows, args.plot)
 
