@@ -33,20 +33,13 @@ impl<'a> Plane<'a> {
             let (y, x) = (tap / windows.kernel[1], tap % windows.kernel[1]);
             y * windows.dilation[0] * width + x * windows.dilation[1]
         };
+        let last = |axis: usize| (windows.result[axis] - 1) * windows.stride[axis];
         Plane {
             sizes,
             pitch: width,
             count: height * width,
             steps: (0..sizes.taps).map(step).collect(),
-            windows: windows
-                .result
-                .iter()
-                .all(|&size| size > 0)
-                .then(|| {
-                    let last = |axis: usize| (windows.result[axis] - 1) * windows.stride[axis];
-                    last(0) * width + last(1) + 1
-                })
-                .unwrap_or(0),
+            windows: last(0) * width + last(1) + 1,
         }
     }
 
