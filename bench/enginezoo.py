@@ -24,7 +24,7 @@ TOLERANCE = 1e-4
 def apart(name: str, cache: Path, keep_below: float) -> float:
     """How far the outputs for one file of the zoo are apart."""
     engine.RUN = ROOT / "target" / "release" / "examples" / "run"
-    case = next(case for case in zoocase.cases() if case.name == name)
+    case = zoocase.named(name)
     path = case.file(cache)
     try:
         feeds = engine.feeds_for(path, shapes=case.shapes)

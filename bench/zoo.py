@@ -31,7 +31,7 @@ from exact import Result
 from journal import Record
 from sandbox import Failure, Limits
 from tool import ROOT, ToolError, find
-from zoocase import PROGRAM, Case, cases
+from zoocase import PROGRAM, Case, cases, named
 
 PRELOADED = (
     "torch",
@@ -87,19 +87,15 @@ def attempt(case: Case, setting: Setting) -> Record:
 
 
 def _export(name: str, cache: Path) -> None:
-    _case(name).file(cache)
+    named(name).file(cache)
 
 
 def _check(name: str, setting: Setting) -> Record:
-    case = _case(name)
+    case = named(name)
     path = case.file(setting.cache)
     if case.side == PROGRAM:
         return summary(torchexact.check(path, setting.binary, ratio=setting.ratio))
     return summary(exact.check(path, setting.binary, ratio=setting.ratio, shapes=case.shapes))
-
-
-def _case(name: str) -> Case:
-    return next(case for case in cases() if case.name == name)
 
 
 def summary(result: Result) -> Record:

@@ -97,6 +97,10 @@ def cases() -> Iterator[Case]:
     )
 
 
+def named(name: str) -> Case:
+    return next(case for case in cases() if case.name == name)
+
+
 def export_model(name: str, exporter: Exporter | None, path: Path) -> None:
     """Writes the model, as a program where no exporter is named.
 

@@ -323,7 +323,7 @@ pub(super) type Gradients = [Option<Vec<f32>>; 2];
 /// given some samples at a time: the first, and where the gradients of their data are.
 pub(super) fn by_samples(
     sizes: &Sizes,
-    x: &[f32],
+    (x, w): (&[f32], &[f32]),
     wanted: [bool; 2],
     run: impl Fn(usize, &mut [&mut [f32]]) -> Vec<f32> + Sync,
 ) -> Gradients {
@@ -341,19 +341,19 @@ pub(super) fn by_samples(
         all.iter_mut().zip(one).for_each(|(all, one)| *all += one);
         all
     };
-    let dw = sums.into_iter().reduce(sum);
-    [wanted[0].then_some(dx), dw.filter(|_| wanted[1])]
+    // Without samples, nothing moves the kernel.
+    let dw = wanted[1].then(|| sums.into_iter().reduce(sum).unwrap_or_else(|| vec![0.0; w.len()]));
+    [wanted[0].then_some(dx), dw]
 }
 
 /// Products of matrices for the columns of every tile and group.
 fn by_columns(sizes: &Sizes, x: &[f32], w: &[f32], g: &[f32], wanted: [bool; 2]) -> Gradients {
-    let [dx, dw] = by_samples(sizes, x, wanted, |first, slabs| {
+    by_samples(sizes, (x, w), wanted, |first, slabs| {
         let mut part = Part { sizes, first, slabs, columns: COLUMNS.take() };
         let dw = part.run(x, w, g, wanted);
         COLUMNS.set(part.columns);
         dw
-    });
-    [dx, dw.or_else(|| wanted[1].then(|| vec![0.0; w.len()]))]
+    })
 }
 
 /// Some samples of a backward pass.

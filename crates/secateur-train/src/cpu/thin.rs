@@ -176,7 +176,7 @@ pub(super) fn backward(
     wanted: [bool; 2],
 ) -> Gradients {
     let (plane, space, places) = (&Plane::new(sizes), sizes.space(), sizes.places());
-    by_samples(sizes, x, wanted, |first, slabs| {
+    by_samples(sizes, (x, w), wanted, |first, slabs| {
         let (mut dw, mut room) = (vec![0.0; if wanted[1] { w.len() } else { 0 }], Room::default());
         for (sample, slab) in (first..).zip(slabs) {
             for group in 0..sizes.groups {
