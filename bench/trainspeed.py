@@ -1,6 +1,6 @@
 """Times a training step and inference of the engine beside PyTorch, with as many threads.
 
-    cargo build --release -p secateur-train --example steps
+    cargo build --release --workspace --example steps
     python bench/trainspeed.py [--threads 2] [--only NAME]
 
 Each side runs in a process of its own, one after the other; the least of several steps counts.

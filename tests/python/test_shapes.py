@@ -10,6 +10,7 @@ from torch import Tensor
 
 META = torch.device("meta")
 aten = torch.ops.aten
+NEW = aten.empty.memory_format
 
 
 def tensors() -> Iterator[Tensor]:
@@ -17,14 +18,65 @@ def tensors() -> Iterator[Tensor]:
         whole = torch.empty(2, 8, 6, 4, dtype=dtype, device=META)
         yield from (whole, whole.to(memory_format=torch.channels_last), whole.transpose(2, 3))
         yield from (whole[:, ::2], whole[:1].expand(3, 8, 6, 4), whole[0, 0])
+        last = whole.permute(0, 2, 3, 1)
+        yield from (last[..., ::2], whole[:1, :, ::2].transpose(1, 2))
+        yield from (last, last[:1], last[:, :1], whole[:1].to(memory_format=torch.channels_last))
 
 
 def arguments(func: Any, data: Tensor) -> Iterator[tuple[Any, ...]]:
     channels = data.new_empty(data.shape[-3] if data.dim() > 2 else 1)
     match func.name():
-        case "aten::add.Tensor" | "aten::mul.Tensor":
-            yield from ((data, other) for other in (data, data.contiguous(), data[..., :1]))
-            yield from ((data, data.double()), (data, 2))
+        case "aten::add.Tensor" | "aten::div.Tensor" | "aten::mul.Tensor" | "aten::sub.Tensor":
+            others = (data, data.contiguous(), data[..., :1], data[..., :1].contiguous())
+            yield from ((data, other) for other in (*others, data[:, :1], data.mT.contiguous().mT))
+            yield from ((one, data) for one in (data[..., :1].contiguous(), data[0].contiguous()))
+            scale = data.new_empty(data.shape[1])
+            lines = (scale, scale[:, None], scale[:, None, None], scale[:, None, None, None])
+            yield from (pair for line in lines for pair in ((line, data), (data, line)))
+            yield from ((data, data.double()), (data, 2), (data, 0.5))
+        case "aten::add_.Tensor" | "aten::mul_.Tensor":
+            row = data[..., :1].contiguous()
+            yield from ((data.contiguous(), other) for other in (data, row, 2))
+            yield row, row.double()
+        case "aten::eq.Scalar" | "aten::gt.Scalar" | "aten::lt.Scalar" | "aten::ne.Scalar":
+            yield from ((data, number) for number in (0, 0.5))
+        case "aten::mul.Scalar" | "aten::pow.Tensor_Scalar":
+            yield from ((data, number) for number in (2, 0.5))
+        case "aten::masked_fill.Scalar":
+            yield from ((data, mask > 0, 0.0) for mask in (data, data[..., :1]))
+        case "aten::mean.dim" | "aten::sum.dim_IntList" if data.is_floating_point():
+            yield from ((data, axes, keep) for axes in ([-1], [0, 1]) for keep in (False, True))
+            yield data, [1]
+        case "aten::mean.dim" | "aten::sum.dim_IntList":
+            return
+        case "aten::cat":
+            thin = data[..., :1].contiguous()
+            for parts in ((data, data), (thin, thin, thin), (thin, data.contiguous()), (data,)):
+                yield parts, -1
+            yield from (((thin, thin),), ((thin[..., 0].contiguous(), thin[..., 0]), 1))
+        case "aten::mm":
+            flat = data.reshape(-1, data.shape[-1])
+            yield from ((flat, flat.t()), (flat.t(), flat))
+        case "aten::bmm":
+            deep = data.reshape(-1, *data.shape[-2:])
+            yield from ((deep, deep.mT), (deep.mT, deep))
+        case "aten::index.Tensor":
+            rows = torch.empty(3, 5, dtype=torch.int64, device=META)
+            yield from ((data, [one]) for one in (rows, rows[:, ::2], rows > 0))
+            yield data, [rows, rows]
+        case "aten::empty.memory_format":
+            yield (list(data.shape),)
+        case "aten::embedding":
+            table = data.new_empty(9, 5)
+            for indices in (data.to(torch.int64), data.to(torch.int64)[..., 0]):
+                yield from ((table, indices), (table, indices, 3))
+        case "aten::max_pool2d_with_indices" if data.dim() == 4 and data.is_floating_point():
+            yield from ((data, [2, 2]), (data, [3, 2], [2, 1], [1, 1]))
+            yield from ((data, [2, 2], [1, 1], [0, 0], [2, 2]), (data, [4, 3], [], [0, 0], [1, 1]))
+        case "aten::max_pool2d_with_indices":
+            return
+        case "aten::roll":
+            yield from ((data, [1], [0]), (data, [1, 2], [0, 1]), (data[..., :1], [1], [0]))
         case "aten::addmm":
             flat = data.reshape(-1, data.shape[-1])
             for width in (flat.shape[1], flat.shape[1] + 1):
@@ -33,7 +85,8 @@ def arguments(func: Any, data: Tensor) -> Iterator[tuple[Any, ...]]:
                 yield data.new_empty(flat.shape[0], 5), flat, weight.t()
         case "aten::convolution" if data.dim() == 4:
             channels = data.shape[1]
-            for groups, size in ((1, 3), (1, 1), (2, 3), (channels, 2)):
+            shared = 1 if channels % 2 else 2
+            for groups, size in ((1, 3), (1, 1), (shared, 3), (channels, 2)):
                 weight = data.new_empty(2 * channels, channels // groups, size, size)
                 for stride, padding, dilation in ((1, 0, 1), (2, 1, 1), (1, 2, 2)):
                     numbers = [stride] * 2, [padding] * 2, [dilation] * 2
@@ -66,12 +119,24 @@ def test_rules_say_what_pytorch_says(func: Any) -> None:
             if got is None:
                 continue
             said += 1
-            want = func(*given)
-            got, want = (got[0], want[0]) if norm else (got, want)
-            assert got.shape == want.shape
-            assert got.dtype == want.dtype
-            assert got.stride() == want.stride()
+            want = func(*given, device=META) if func is NEW else func(*given)
+            if not isinstance(got, tuple):
+                got, want = (got,), (want,)
+            for ours, theirs in zip(got[:1] if norm else got, want, strict=not norm):
+                assert described(ours) == described(theirs)
     assert said > 0
+
+
+def described(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.stride(), tensor.dtype
+
+
+def test_copies_lie_as_they_are_asked_to() -> None:
+    for data in tensors():
+        for how in (torch.contiguous_format, torch.preserve_format, torch.channels_last):
+            got = _shapes.made(aten.clone.default, (data,), {"memory_format": how})
+            if got is not None:
+                assert described(got) == described(data.clone(memory_format=how))
 
 
 def test_what_does_not_fit_is_left_to_pytorch() -> None:

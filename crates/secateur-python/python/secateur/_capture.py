@@ -1,7 +1,8 @@
 """Traces a module: the ATen calls of one run, as the program that the Rust core reads.
 
-The module runs once on meta tensors, so that nothing is computed and no memory is taken; where
-its code asks for numbers, it runs on real ones. Parameters, buffers, modes and the state of the
+The module runs once on meta tensors, so that nothing is computed and no memory is taken; but for
+small ones of integers, such as tokens and masks, of which code asks for numbers. Where it asks for
+others, it runs on real ones. Parameters, buffers, modes and the state of the
 random number generators are as they were. Knows nothing of groups.
 """
 
@@ -34,7 +35,10 @@ NONE = '{"as_none":true}'
 POSITIONAL = 1
 STRIDED = 7
 META = torch.device("meta")
+CPU = torch.device("cpu")
 CLONE = torch.ops.aten.clone.default
+EMPTY = torch.ops.aten.empty.memory_format
+MAX_NUMBERS = 1 << 16  # that a tensor of integers may have to be real
 COUNTING = frozenset(("aten::nonzero", "aten::masked_select", "torchvision::nms"))
 INNER = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 DTYPES = {
@@ -71,7 +75,7 @@ class Trace:
     text: str  # the program, in the JSON of a `.pt2` file
     calls: list[Call]
     dropouts: list[tuple[nn.Module, int]]  # and the elements that they are given
-    meta: bool = True  # whether it ran on tensors without memory
+    meta: bool = True  # whether it ran on tensors without memory, but for integers
 
 
 @dataclass
@@ -86,7 +90,8 @@ class _Recorder(TorchDispatchMode):
     calls: list[Call] = field(default_factory=list)
     values: dict[str, str] = field(default_factory=dict)
     constants: list[str] = field(default_factory=list)
-    copies: dict[int, Tensor] = field(default_factory=dict)
+    copies: dict[int, Tensor] = field(default_factory=dict)  # of real tensors, without memory
+    copied: dict[int, str | None] = field(default_factory=dict)  # what these were named then
     dropouts: list[tuple[nn.Module, int]] = field(default_factory=list)
     cloned: tuple[Tensor, Tensor] | None = None  # by the last call, and what it made
     counted: set[str] = field(default_factory=set)  # tensors whose sizes data decide
@@ -103,53 +108,60 @@ class _Recorder(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        kwargs = dict(kwargs or {})
-        if self.meta:
-            args, kwargs = self._on_meta(func, args, kwargs)
-        out = made(func, args, kwargs) if self.meta else None
-        out = func(*args, **kwargs) if out is None else out
+        args, kwargs, out = self._run(func, args, dict(kwargs or {}))
         self._note(func, args, kwargs, out)
         return out
 
-    def _on_meta(
+    def _run(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """New tensors, and constants that the code brings along, without memory."""
+    ) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+        """What an operator makes, and of what: integers meet tensors without memory as such."""
         tensors = [*_tensors(args), *_tensors(kwargs.values())]
-        if not tensors:
-            return args, {**kwargs, "device": META} if _makes(func) else kwargs
-        real = [tensor for tensor in tensors if not tensor.is_meta]
-        if not real or len(real) == len(tensors):
-            return args, kwargs
+        if self.meta and not tensors and _makes(func):
+            return args, kwargs, _new(func, args, kwargs)
+        unknown = [tensor.is_meta for tensor in tensors] if self.meta else []
+        if not any(unknown):
+            if kwargs.get("device") == META:  # where tensors without memory are
+                kwargs["device"] = CPU
+            return args, kwargs, func(*args, **kwargs)
+        if not all(unknown):
+            if func._schema.is_mutable and id(args[0]) in self.names and not args[0].is_meta:
+                raise SecateurError("unknown numbers are written into known ones")
+            args, kwargs = pytree.tree_map_only(Tensor, self._copy, (args, kwargs))
+        out = made(func, args, kwargs)
+        return args, kwargs, func(*args, **kwargs) if out is None else out
 
-        def moved(leaf: object) -> object:
-            if not isinstance(leaf, Tensor) or leaf.is_meta:
-                return leaf
-            if id(leaf) not in self.copies:
-                copy = torch.empty_strided(
-                    leaf.shape, leaf.stride(), dtype=leaf.dtype, device="meta"
-                )
-                self.copies[id(leaf)] = copy
-                self.kept += [leaf, copy]
-            return self.copies[id(leaf)]
+    def _copy(self, tensor: Tensor) -> Tensor:
+        """The same without memory, under the same name."""
+        if tensor.is_meta:
+            return tensor
+        key, name = id(tensor), self.names.get(id(tensor))
+        if key not in self.copies:
+            copy = torch.empty_strided(
+                tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
+            )
+            self.copies[key] = copy
+            self.kept += [tensor, copy]
+        if name is not None and self.copied.get(key) != name:
+            self.names[id(self.copies[key])] = self.copied[key] = name
+        return self.copies[key]
 
-        return pytree.tree_map(moved, (args, kwargs))
-
-    def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: object) -> None:
-        schema = getattr(func, "_schema", None)
-        if schema is None or not any(True for _ in _tensors((out,))):
+    def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        if not hasattr(func, "_schema") or not any(True for _ in _tensors((out,))):
+            return
+        if func is EMPTY and not out.numel():  # that layers make and leave
             return
         if func is torch.ops.aten._unsafe_view.default:
             func, args = self._reshape(func, args)
         given = [*zip(_names(func), args, strict=False), *kwargs.items()]
         inputs = [_input(name, self._argument(value)) for name, value in given]
         line = _line()
-        counted = not self.meta and self._is_counted(func, args, kwargs)
+        counted = self._is_counted(func, args, kwargs)
         made = [
             self._output(value, counted=counted)
             for value in (out if isinstance(out, tuple) else (out,))
         ]
-        self.nodes.append(_node(f"{func}", inputs, made, line, len(self.nodes)))
+        self.nodes.append(_node(func, inputs, made, line, len(self.nodes)))
         self.calls.append(Call(line, tuple(self.modules)))
         self.cloned = (args[0], out) if func is CLONE else None
 
@@ -257,18 +269,43 @@ def _input(name: str, argument: str) -> str:
     return f'{{"name":"{name}","arg":{argument},"kind":{POSITIONAL}}}'
 
 
-def _node(target: str, inputs: Sequence[str], outputs: Sequence[str], line: str, index: int) -> str:
+def _node(func: Any, inputs: Sequence[str], outputs: Sequence[str], line: str, index: int) -> str:
+    head, name = _head(func)
     return (
-        f'{{"target":"torch.ops.{target}","inputs":[{",".join(inputs)}],'
-        f'"outputs":[{",".join(outputs)}],"name":"{target.split(".")[-2]}_{index}",'
-        f'"metadata":{{"stack_trace":{json.dumps(f"File {line}")}}}}}'
+        f'{head}[{",".join(inputs)}],"outputs":[{",".join(outputs)}],"name":"{name}_{index}",'
+        f'"metadata":{{"stack_trace":{_quoted(f"File {line}")}}}}}'
     )
+
+
+@functools.cache
+def _head(func: Any) -> tuple[str, str]:
+    """How the node of an operator begins, and the operator's name."""
+    target = f"{func}"
+    return f'{{"target":"torch.ops.{target}","inputs":', target.split(".")[-2]
+
+
+_quoted = functools.lru_cache(maxsize=4096)(json.dumps)
 
 
 def _counts(func: Any, args: tuple[Any, ...]) -> bool:
     if func is torch.ops.aten.index.Tensor:
         return any(index is not None and index.dtype == torch.bool for index in args[1])
     return func._schema.name in COUNTING
+
+
+def _new(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A tensor that the code makes: integers are real."""
+    placed = {**kwargs, "device": META}
+    out = made(func, args, placed)
+    out = func(*args, **placed) if out is None else out
+    return func(*args, **{**kwargs, "device": CPU}) if _is_known(out) else out
+
+
+def _is_known(tensor: object) -> bool:
+    """Whether numbers are real where tensors are without memory."""
+    if not isinstance(tensor, Tensor) or tensor.is_floating_point() or tensor.is_complex():
+        return False
+    return tensor.numel() <= MAX_NUMBERS
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
@@ -435,6 +472,8 @@ def _stand_in(tensor: Tensor, *, meta: bool) -> Tensor:
     with torch.no_grad():
         if not meta:
             made = _sharded.whole(tensor).detach().clone()
+        elif _is_known(tensor):
+            made = _sharded.whole(tensor).detach().to(CPU, copy=True)
         elif tensor.layout == torch.strided:
             made = torch.empty_strided(
                 tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
