@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 import torch.utils._pytree as pytree
-from secateur._capture import tensors
+from secateur._capture import tensors, trace
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -682,3 +682,30 @@ def test_attributes_that_hold_a_size_by_chance_are_found_one_group_after_the_oth
     assert not pruner.left
     assert (model[0].width, model[0].first, model[0].second) == (8, 16, 16)
     assert (model[1].one, model[1].two, model[1].three) == (6, 10, 12)
+
+
+class Tokens(nn.Module):
+    """Code that asks for numbers of its tokens, and may write what it computed over them."""
+
+    def __init__(self, *, written: bool) -> None:
+        super().__init__()
+        self.table, self.outer = nn.Embedding(20, 8), nn.Linear(8, 4)
+        self.written = written
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.table(tokens)
+        tokens = tokens.clone()
+        if self.written:
+            tokens[x[..., 0] == x[..., 0]] = 1
+        return self.outer(x if bool((tokens > 0).all()) else x[:, 1:])
+
+
+@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_of_tokens_are_known_without_running_on_weights(
+    *, written: bool, first: int
+) -> None:
+    tokens = torch.tensor([[first, 3, 2, 5]])
+    found = trace(Tokens(written=written), (tokens,), {})
+    assert found.meta is not written
+    assert ("aten.slice" in found.text) == (not (first or written))
