@@ -5,7 +5,8 @@
     python bench/onthefly.py --left 0.25 --only ours torch-pruning --seed 1
 
 An untrained copy of the network behind `models/fashion-cnn.onnx`, Fashion-MNIST, AdamW, the same
-rates, batches and epochs for all:
+rates, batches and epochs for all, weights decay but norms and biases don't, and norms of weights
+and of the scales after them say what matters:
 
 dense          trained whole
 ours           cut meanwhile by `secateur train`, in five cuts over the first half of training
@@ -129,7 +130,10 @@ def theirs(args: argparse.Namespace, ratio: float) -> list[float]:
     every = cuts(args, len(images))
 
     def optimizer() -> torch.optim.Optimizer:
-        return torch.optim.AdamW(model.parameters(), RATE, weight_decay=DECAY)
+        weights = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+        others = [parameter for parameter in model.parameters() if parameter.dim() < 2]
+        groups = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, RATE, weight_decay=DECAY)
 
     moves, done, accuracies = optimizer(), 0, []
     for _ in range(args.epochs):
@@ -203,7 +207,7 @@ def main() -> None:
             every = str(cuts(args, 60000))
             budget = f"{math.ceil(reached * 1000) / 10}%"
             target = ["--macs", budget, "--prune-every", every, "--prune-times", str(CUTS)]
-            target += ["--criterion", "l2"]
+            target += ["--criterion", "l2", "--roles", "producer,consumer,affine"]
             if "ours" in args.only or "scratch" in args.only:
                 curve = ours(binary, model, small, args, *target)
                 show(f"ours {left:.0%}", curve)

@@ -26,6 +26,9 @@ struct Progress {
     model: String,
     /// What cuts have multiplied the rates of dropouts with.
     dropouts: Vec<f64>,
+    /// The step after which the optimizer's state was new.
+    #[serde(default)]
+    born: u64,
     state: State,
 }
 
@@ -51,6 +54,7 @@ pub fn write<B: Engine>(folder: &Path, trainer: &Trainer<B>, state: &State) -> R
         steps: trainer.steps(),
         model,
         dropouts: trainer.dropouts().to_vec(),
+        born: trainer.born(),
         state: state.clone(),
     };
     let text = serde_json::to_vec_pretty(&progress).map_err(Error::malformed)?;
@@ -184,7 +188,8 @@ impl Checkpoint {
             }
         }
         trainer.set_values(values)?;
-        trainer.restore(self.progress.steps, self.progress.dropouts.clone(), state);
+        let progress = &self.progress;
+        trainer.restore(progress.steps, progress.dropouts.clone(), progress.born, state);
         Ok(self.progress.state.clone())
     }
 }
