@@ -12,8 +12,7 @@ dense          trained whole
 ours           cut meanwhile by `secateur train`, in five cuts over the first half of training
 scratch        what came of that, with new random weights, trained from the start
 torch-pruning  cut by torch-pruning in PyTorch, with the same criterion, at the same times, to the
-               same MACs; as new parameters need a new optimizer, its state starts anew, which
-               `--reset-optimizer` does for ours
+               same MACs; as new parameters need a new optimizer, its state starts anew
 
 All but the last are trained by Secateur. Prints the accuracy on the test images after each epoch.
 """
@@ -182,7 +181,6 @@ def main() -> None:
     parser.add_argument("--left", type=float, nargs="+", default=[0.5, 0.25], help="of the MACs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=SIDES, default=SIDES)
-    parser.add_argument("--reset-optimizer", action="store_true", help="at our cuts, too")
     parser.add_argument("--plot", type=Path, help="also draw the curves")
     parser.add_argument("--secateur", type=Path)
     args = parser.parse_args()
@@ -210,7 +208,6 @@ def main() -> None:
             budget = f"{math.ceil(reached * 1000) / 10}%"
             target = ["--macs", budget, "--prune-every", every, "--prune-times", str(CUTS)]
             target += ["--criterion", "l2", "--roles", "producer,consumer,affine"]
-            target += ["--reset-optimizer"] * args.reset_optimizer
             if "ours" in args.only or "scratch" in args.only:
                 curve = ours(binary, model, small, args, *target)
                 show(f"ours {left:.0%}", curve)

@@ -156,9 +156,6 @@ struct Pruning {
     /// Lower the rates of dropouts by the part of their units that is cut.
     #[arg(long, help_heading = "Target")]
     scale_dropout: bool,
-    /// Let the optimizer forget at cuts what it remembers of gradients. Else that is cut along.
-    #[arg(long, help_heading = "Target")]
-    reset_optimizer: bool,
     #[command(flatten)]
     choice: Choice,
     #[command(flatten)]
@@ -325,7 +322,6 @@ impl Train {
             clip: training.clip,
             seed: self.seed(),
             scale_dropout: self.pruning.scale_dropout,
-            reset_optimizer: self.pruning.reset_optimizer,
             frozen: Arc::new(move |name| {
                 patterns.iter().any(|text| Pattern::new(text).is_ok_and(|p| p.matches(name)))
             }),

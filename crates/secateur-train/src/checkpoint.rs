@@ -26,9 +26,6 @@ struct Progress {
     model: String,
     /// What cuts have multiplied the rates of dropouts with.
     dropouts: Vec<f64>,
-    /// The step after which the optimizer's state was new.
-    #[serde(default)]
-    born: u64,
     state: State,
 }
 
@@ -54,7 +51,6 @@ pub fn write<B: Engine>(folder: &Path, trainer: &Trainer<B>, state: &State) -> R
         steps: trainer.steps(),
         model,
         dropouts: trainer.dropouts().to_vec(),
-        born: trainer.born(),
         state: state.clone(),
     };
     let text = serde_json::to_vec_pretty(&progress).map_err(Error::malformed)?;
@@ -188,8 +184,7 @@ impl Checkpoint {
             }
         }
         trainer.set_values(values)?;
-        let progress = &self.progress;
-        trainer.restore(progress.steps, progress.dropouts.clone(), progress.born, state);
+        trainer.restore(self.progress.steps, self.progress.dropouts.clone(), state);
         Ok(self.progress.state.clone())
     }
 }

@@ -39,18 +39,15 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Whether cuts lower the rates of dropouts, so that about as many units stay active as before.
     pub scale_dropout: bool,
-    /// Whether the optimizer forgets at cuts what it remembers. Else that is cut along.
-    pub reset_optimizer: bool,
     /// Parameters that stay as they are: whether one does, by name.
     pub frozen: Arc<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
 impl std::fmt::Debug for TrainOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { loss, optimizer, decay, clip, seed, scale_dropout, reset_optimizer, frozen: _ } =
-            self;
+        let Self { loss, optimizer, decay, clip, seed, scale_dropout, frozen: _ } = self;
         write!(f, "{loss:?} {optimizer:?} decay {decay} clip {clip:?} seed {seed}")?;
-        write!(f, " scale dropout {scale_dropout} reset {reset_optimizer}")
+        write!(f, " scale dropout {scale_dropout}")
     }
 }
 
@@ -63,7 +60,6 @@ impl Default for TrainOptions {
             clip: None,
             seed: 0,
             scale_dropout: false,
-            reset_optimizer: false,
             frozen: Arc::new(|_| false),
         }
     }
@@ -106,8 +102,6 @@ pub struct Trainer<B: Engine> {
     options: TrainOptions,
     teacher: Option<Teacher<B>>,
     steps: u64,
-    /// The step after which the optimizer's state was new.
-    born: u64,
     device: Device<B>,
 }
 
@@ -128,7 +122,6 @@ impl<B: Engine> Trainer<B> {
             device: device.clone(),
             _folder: None,
             steps: 0,
-            born: 0,
             model,
             program,
             values,
@@ -223,21 +216,15 @@ impl<B: Engine> Trainer<B> {
         &self.dropouts
     }
 
-    /// The step after which the optimizer's state was new.
-    pub fn born(&self) -> u64 {
-        self.born
-    }
-
     /// Goes on from the number of steps, the factors of dropouts and the optimizer's state of another
-    /// run: when that was new, and what it is by name of the parameter.
+    /// run, by name of the parameter.
     pub fn restore(
         &mut self,
         steps: u64,
         dropouts: Vec<f64>,
-        born: u64,
         mut state: BTreeMap<String, Vec<FloatTensor<B>>>,
     ) {
-        (self.steps, self.born) = (steps, born.min(steps));
+        self.steps = steps;
         self.program.scale_dropouts(&dropouts);
         self.dropouts = dropouts;
         let of = |parameter: &Parameter| {
@@ -323,8 +310,7 @@ impl<B: Engine> Trainer<B> {
             let decay = if value.shape().num_dims() < 2 { 0.0 } else { self.options.decay };
             let state = self.state.entry(parameter.stored).or_default();
             let rate = Rate { rate, decay };
-            let age = self.steps - self.born;
-            let new = self.options.optimizer.step::<B>(value, grad, state, rate, age);
+            let new = self.options.optimizer.step::<B>(value, grad, state, rate, self.steps);
             self.values[parameter.stored] = Value::Float(new);
         }
         Ok(outcome)
@@ -571,7 +557,7 @@ impl<B: Engine> Trainer<B> {
                 return Err(Error::malformed(text));
             }
             values[stored] = value;
-            if let Some(tensors) = self.state.get(&old).filter(|_| !self.options.reset_optimizer) {
+            if let Some(tensors) = self.state.get(&old) {
                 let tensors = tensors.iter().cloned();
                 let tensors =
                     tensors.map(|t| cut(Value::<B>::Float(t), keep, &self.device)?.float());
@@ -587,9 +573,6 @@ impl<B: Engine> Trainer<B> {
         (self.model, self.program, self.values, self.state) = (model, program, values, state);
         self._folder = Some(folder);
         self.parameters = self.find_parameters();
-        if self.options.reset_optimizer {
-            self.born = self.steps;
-        }
         Ok(())
     }
 

@@ -7,11 +7,9 @@ use std::sync::Arc;
 
 use secateur::group::{GroupId, Keeps};
 use secateur::{Error, Model, Result};
-use secateur_train::checkpoint::{self, Checkpoint};
 use secateur_train::data::{Batch, Dataset};
-use secateur_train::fit::{FitOptions, State, fit};
+use secateur_train::fit::{FitOptions, fit};
 use secateur_train::loss::Loss;
-use secateur_train::optimizer::Optimizer;
 use secateur_train::trainer::{TrainOptions, Trainer};
 use secateur_train::{Cpu, Value};
 
@@ -80,43 +78,6 @@ fn the_optimizer_goes_on_where_uses_of_one_tensor_are_cut_apart() {
     assert!(biases.contains(&&picked(&[0, 1, 5])), "{biases:?}");
     assert!(biases.contains(&&picked(&[2, 3, 4, 7])), "{biases:?}");
     step(&mut trainer);
-}
-
-#[test]
-fn a_reset_optimizer_starts_anew_after_a_cut_also_from_a_checkpoint() {
-    let options = TrainOptions {
-        loss: Loss::Mse,
-        optimizer: Optimizer::named("adam").unwrap(),
-        reset_optimizer: true,
-        ..TrainOptions::default()
-    };
-    let mut first = trainer(SHARED, options.clone());
-    (0..3).for_each(|_| step(&mut first));
-    let keeps = Keeps::from([(group(&first, "w"), vec![0, 1, 5])]);
-    first.cut(&keeps).unwrap();
-    assert_eq!(first.state().count(), 0);
-    let before = weights(&first);
-    step(&mut first);
-    // Adam's first step has the length of the rate, whatever the gradient.
-    let moved = before.iter().zip(weights(&first)).map(|(old, new)| (new - old).abs());
-    assert!(
-        moved.clone().all(|by| by < 1e-6 || (by - 0.1).abs() < 1e-4),
-        "{:?}",
-        moved.collect::<Vec<_>>()
-    );
-    let folder = tempfile::tempdir().unwrap();
-    checkpoint::write(folder.path(), &first, &State::default()).unwrap();
-    let saved = Checkpoint::last(folder.path()).unwrap().unwrap();
-    let model = Model::open(&saved.model(), &Default::default()).unwrap();
-    let mut second: Trainer<Cpu> = Trainer::new(model, options, &Default::default()).unwrap();
-    saved.restore(&mut second).unwrap();
-    step(&mut first);
-    step(&mut second);
-    assert_eq!(weights(&first), weights(&second));
-}
-
-fn weights(trainer: &Trainer<Cpu>) -> Vec<f32> {
-    trainer.values().iter().flat_map(|value| value.clone().to_floats().unwrap()).collect()
 }
 
 #[test]
