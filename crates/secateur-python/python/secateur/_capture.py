@@ -2,8 +2,8 @@
 
 The module runs once on meta tensors, so that nothing is computed and no memory is taken; but for
 small ones of integers, such as tokens and masks, of which code asks for numbers. Where it asks for
-others, it runs on real ones. Parameters, buffers, modes and the state of the
-random number generators are as they were. Knows nothing of groups.
+others, it runs on real ones. Parameters, buffers, modes and the state of the random number
+generators are as they were. Knows nothing of groups.
 """
 
 import contextlib
@@ -28,13 +28,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur import _sharded
 from secateur._secateur import SecateurError
-from secateur._shapes import made
+from secateur._shapes import META, like, made
 
 SCHEMA = {"major": 8, "minor": 0}
 NONE = '{"as_none":true}'
 POSITIONAL = 1
 STRIDED = 7
-META = torch.device("meta")
 CPU = torch.device("cpu")
 CLONE = torch.ops.aten.clone.default
 EMPTY = torch.ops.aten.empty.memory_format
@@ -91,7 +90,7 @@ class _Recorder(TorchDispatchMode):
     values: dict[str, str] = field(default_factory=dict)
     constants: list[str] = field(default_factory=list)
     copies: dict[int, Tensor] = field(default_factory=dict)  # of real tensors, without memory
-    copied: dict[int, str | None] = field(default_factory=dict)  # what these were named then
+    copied: dict[int, str] = field(default_factory=dict)  # what these were named then
     dropouts: list[tuple[nn.Module, int]] = field(default_factory=list)
     cloned: tuple[Tensor, Tensor] | None = None  # by the last call, and what it made
     counted: set[str] = field(default_factory=set)  # tensors whose sizes data decide
@@ -137,11 +136,8 @@ class _Recorder(TorchDispatchMode):
             return tensor
         key, name = id(tensor), self.names.get(id(tensor))
         if key not in self.copies:
-            copy = torch.empty_strided(
-                tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
-            )
-            self.copies[key] = copy
-            self.kept += [tensor, copy]
+            self.copies[key] = like(tensor)
+            self.kept += [tensor, self.copies[key]]
         if name is not None and self.copied.get(key) != name:
             self.names[id(self.copies[key])] = self.copied[key] = name
         return self.copies[key]
@@ -475,9 +471,7 @@ def _stand_in(tensor: Tensor, *, meta: bool) -> Tensor:
         elif _is_known(tensor):
             made = _sharded.whole(tensor).detach().to(CPU, copy=True)
         elif tensor.layout == torch.strided:
-            made = torch.empty_strided(
-                tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
-            )
+            made = like(tensor)
         else:
             made = tensor.detach().to("meta")
     return nn.Parameter(made, requires_grad=False) if isinstance(tensor, nn.Parameter) else made

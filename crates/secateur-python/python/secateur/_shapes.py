@@ -25,8 +25,8 @@ def _empty(sizes: Sequence[int], dtype: torch.dtype) -> Tensor:
     return torch.empty(sizes, dtype=dtype, device=META)
 
 
-def _like(data: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """`empty_like`, of data that are dense, takes ten times as long."""
+def like(data: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor with such sizes and strides. `empty_like` takes ten times as long."""
     kind = dtype or data.dtype
     return torch.empty_strided(data.shape, data.stride(), dtype=kind, device=META)
 
@@ -36,7 +36,7 @@ def _same(data: Tensor, *_: Any) -> Tensor | None:
     if not data.is_floating_point():
         return None
     if _dense(data):
-        return _like(data)
+        return like(data)
     if not _ordered(data):
         return None
     order = sorted(zip(data.stride(), range(data.dim()), strict=True))
@@ -78,12 +78,12 @@ def _into(one: Tensor, other: Any) -> Tensor | None:
 
 
 def _compare(data: Tensor, other: Any) -> Tensor | None:
-    return _like(data, torch.bool) if isinstance(other, (int, float)) and _dense(data) else None
+    return like(data, torch.bool) if isinstance(other, (int, float)) and _dense(data) else None
 
 
 def _masked(data: Tensor, mask: Tensor, _value: Any) -> Tensor | None:
     fits = mask.dtype == torch.bool and _spreads(mask, data)
-    return _like(data) if fits and _rows(data) and mask.is_contiguous() else None
+    return like(data) if fits and _rows(data) and mask.is_contiguous() else None
 
 
 def _broadcast(one: Sequence[int], other: Sequence[int]) -> list[int] | None:
@@ -106,7 +106,7 @@ def _is_line(data: Tensor) -> bool:
 
 
 def _softmax(data: Tensor, _axis: int, half_to_float: Any = None) -> Tensor | None:
-    return _like(data) if _rows(data) and not half_to_float else None
+    return like(data) if _rows(data) and not half_to_float else None
 
 
 def _reduced(data: Tensor, axes: Sequence[int] | None, keep: bool = False) -> Tensor | None:
@@ -237,13 +237,14 @@ def _max_pool(
     ceil_mode: bool = False,
 ) -> tuple[Tensor, Tensor] | None:
     numbers = kernel, stride or kernel, padding, dilation
-    fits = data.dim() == 4 and all(len(each) == 2 for each in numbers)
-    if (
-        not fits
-        or ceil_mode
-        or not _rows(data)
-        or any(p > k // 2 for p, k in zip(padding, kernel, strict=True))
-    ):
+    fits = (
+        data.dim() == 4
+        and all(len(each) == 2 for each in numbers)
+        and all(p <= k // 2 for p, k in zip(padding, kernel, strict=True))
+        and _rows(data)
+        and not ceil_mode
+    )
+    if not fits:
         return None
     sizes = _windows(data.shape[2:], *numbers)
     if min(sizes) < 1:
@@ -267,7 +268,7 @@ def _windows(
 def _norm(data: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor] | None:
     """Of the data's shape. The statistics beside it are read by no code that runs forward."""
     none = torch.empty(0, dtype=data.dtype, device=META)
-    return (_like(data) if _dense(data) else torch.empty_like(data)), none, none
+    return (like(data) if _dense(data) else torch.empty_like(data)), none, none
 
 
 def _plain(data: Tensor) -> bool:
