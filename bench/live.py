@@ -1,11 +1,13 @@
 """Prunes live modules in place and compares them with masked copies, in PyTorch alone.
 
     python bench/live.py resnet18 bert_tiny
+    python bench/live.py --device cuda resnet18
 
 Each module is pruned twice: over the exact groups, for the comparison with a copy of which the
 removed slices are zero, and over all groups.
 """
 
+import argparse
 import copy
 import sys
 import time
@@ -30,13 +32,15 @@ SIGNAL = 100  # a mask that changes this many times what pruning does wrong is n
 Keep = Sequence[Sequence[int] | None]
 
 
-def run(name: str, ratio: float) -> dict[str, Any]:
+def run(name: str, ratio: float, device: str = "cpu") -> dict[str, Any]:
     """The record of one model, as the zoo has them."""
     model = next(model for model in modelzoo.MODELS if model.name == name)
     torch.manual_seed(0)
     with quiet():
         module, example = model.build()
         randomize(module, example)
+        module.to(device)
+        example = pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), example)
         usual = outputs(module, example)
         found = check(module, example, usual, ratio)
     return {"ratio": ratio, **found}
@@ -115,7 +119,7 @@ def step(pruner: secateur.Pruner) -> Any:
 def outputs(module: nn.Module, example: Sequence[Tensor]) -> Arrays:
     with torch.no_grad():
         made = pytree.tree_leaves(module(*example))
-    return [leaf.numpy() for leaf in made if isinstance(leaf, Tensor)]
+    return [leaf.cpu().numpy() for leaf in made if isinstance(leaf, Tensor)]
 
 
 def mask(module: nn.Module, slices: Iterable[tuple[str, Keep]]) -> None:
@@ -126,7 +130,7 @@ def mask(module: nn.Module, slices: Iterable[tuple[str, Keep]]) -> None:
             tensor = stored[name]
             for axis, positions in enumerate(keep):
                 if positions is not None:
-                    kept = torch.zeros(tensor.shape[axis], dtype=tensor.dtype)
+                    kept = tensor.new_zeros(tensor.shape[axis])
                     kept[list(positions)] = 1
                     shape = [-1 if other == axis else 1 for other in range(tensor.dim())]
                     tensor.mul_(kept.view(shape))
@@ -134,9 +138,16 @@ def mask(module: nn.Module, slices: Iterable[tuple[str, Keep]]) -> None:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="a name in modelzoo")
+    parser.add_argument("--device", default="cpu", help="where modules lie (default cpu)")
+    args = parser.parse_args()
+    torch.backends.cudnn.allow_tf32 = False  # its ten bits are too few to compare
     failed = False
-    for name in sys.argv[1:]:
-        record = run(name, 0.5)
+    for name in args.models:
+        record = run(name, 0.5, args.device)
         failed |= record["status"] not in ("ok", "nothing pruned")
         print(name, record)
     return int(failed)

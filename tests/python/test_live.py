@@ -245,27 +245,39 @@ def test_of_groups_that_are_not_followed_together_some_are_left_alone() -> None:
 
 
 class Deriving(nn.Module):
-    """Code that keeps what it derives from a parameter until its tensors are moved."""
+    """Code that keeps what it derives from a parameter."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.second = nn.Linear(8, 12), nn.Linear(12, 4)
+        self.frozen = nn.Dropout().eval()
         self.scale = nn.Parameter(torch.randn(12))
         self.derived: dict[str, Tensor] = {}
-
-    def _apply(self, *args: Any, **kwargs: Any) -> nn.Module:
-        self.derived = {}
-        return super()._apply(*args, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
         scale = self.derived.setdefault(str(x.device), self.scale.exp())
         return self.second(self.first(x) * scale)
 
 
-def test_what_code_derives_from_tensors_is_derived_again() -> None:
-    model, x = Deriving(), torch.randn(2, 8)
+class UntilMoved(Deriving):
+    def _apply(self, *args: Any, **kwargs: Any) -> nn.Module:
+        self.derived = {}
+        return super()._apply(*args, **kwargs)
+
+
+class UntilModeIsSet(Deriving):
+    def train(self, mode: bool = True) -> nn.Module:
+        self.derived = {}
+        return super().train(mode)
+
+
+@pytest.mark.parametrize("kind", [UntilMoved, UntilModeIsSet])
+def test_what_code_derives_from_tensors_is_derived_again(kind: type[nn.Module]) -> None:
+    model, x = kind(), torch.randn(2, 8)
     model(x)
     sc.Pruner(model, x, ratio=0.5, strict=True).step()
+    assert model.training
+    assert not model.frozen.training
     assert torch.equal(model(x), model.second(model.first(x) * model.scale.exp()))
 
 

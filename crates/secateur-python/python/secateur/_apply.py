@@ -115,12 +115,20 @@ def _cut_state(
 
 
 def forget_derived(module: nn.Module) -> None:
-    """Lets modules drop what they derived from their tensors, as they do when these are moved."""
-    for _, layer in layers(module):
-        if type(layer)._apply is nn.Module._apply:
-            continue
-        if not any(map(_sharded.is_sharded, layer.parameters())):
+    """Lets modules drop what they derived from their tensors.
+
+    They do so when these are moved, or when the mode is set.
+    """
+    inside = [layer for _, layer in layers(module)]
+    modes = [layer.training for layer in inside]
+    for layer in inside:
+        if type(layer).train is not nn.Module.train:
+            layer.train(layer.training)
+        moves = type(layer)._apply is not nn.Module._apply and not isinstance(layer, nn.RNNBase)
+        if moves and not any(map(_sharded.is_sharded, layer.parameters())):
             layer._apply(lambda tensor: tensor)
+    for layer, mode in zip(inside, modes, strict=True):
+        layer.training = mode
 
 
 def follow(
@@ -166,6 +174,9 @@ def follow(
             if scale_dropout:
                 set_attributes(_dropout_rates(before, made), done)
             wrong.update(left)
+            for _, layer in layers(module):
+                if isinstance(layer, nn.RNNBase):
+                    layer.flatten_parameters()  # as cuDNN reads them
             return made, model
         raise first or SecateurError("the module's code cannot follow")
     except Exception:

@@ -27,6 +27,6 @@ def places(graph: Graph, group: GroupHandle) -> Places:
     if group.size < 2:
         return {}
     return {
-        (name, axis): torch.tensor([-1 if index is None else index for index in indices])
+        (name, axis): torch.tensor([-1 if at is None else at for at in indices], device="cpu")
         for name, axis, indices in graph._model.places(group.name)
     }

@@ -165,8 +165,10 @@ def _records(module: nn.Module) -> Iterator[Any]:
     """What FSDP notes of every parameter."""
     seen = set()
     for layer in _layers(module):
-        for group in layer._get_fsdp_state()._fsdp_param_groups:
-            if id(group) not in seen:
+        state = layer._get_fsdp_state()
+        several = hasattr(state, "_fsdp_param_groups")  # of newer versions
+        for group in state._fsdp_param_groups if several else (state._fsdp_param_group,):
+            if group is not None and id(group) not in seen:
                 seen.add(id(group))
                 yield from group.fsdp_params
 

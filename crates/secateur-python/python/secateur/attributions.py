@@ -216,7 +216,7 @@ def _random(task: _Task) -> Tensor:
     except SecateurError:
         batch, _ = next(task.batches())
         units = batch.values[0].shape[task.axis_of(batch.values[0])]
-    return torch.rand(units, generator=draw)
+    return torch.rand(units, generator=draw, device="cpu")
 
 
 def _weight_norm(task: _Task) -> Tensor:
@@ -289,7 +289,8 @@ def _shapley(task: _Task) -> Tensor:
             units = value.shape[axis]
             if not orders:
                 orders = [
-                    torch.randperm(units, generator=draw).tolist() for _ in range(task.samples)
+                    torch.randperm(units, generator=draw, device="cpu").tolist()
+                    for _ in range(task.samples)
                 ]
             whole = task.losses(batch.output, target)
             scores = torch.zeros(len(whole), units, device=whole.device, dtype=whole.dtype)
@@ -475,8 +476,8 @@ def _scored(
     layers: Mapping[str, tuple[nn.Module, Tensor]],
 ) -> list[float] | None:
     """The mean score of every index, or nothing where one has none."""
-    total = torch.zeros(size, dtype=torch.float64)
-    count = torch.zeros(size, dtype=torch.float64)
+    total = torch.zeros(size, dtype=torch.float64, device="cpu")
+    count = torch.zeros(size, dtype=torch.float64, device="cpu")
     for name, (layer, units) in layers.items():
         parameter, axis, _ = _weights(name, layer)
         index = found.get((parameter, axis))

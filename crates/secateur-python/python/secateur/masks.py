@@ -296,7 +296,7 @@ class _Units:
             return given.flatten() if self.dim is None else self._rows(given).sum(1)
         if method == "random":
             count = self.weight.numel() if self.dim is None else self.weight.shape[self.dim]
-            return torch.rand(count, generator=draw).to(self.weight.device)
+            return torch.rand(count, generator=draw, device="cpu").to(self.weight.device)
         norm = _norm(method)
         if self.dim is None:
             return self.weight.abs().flatten()

@@ -135,7 +135,7 @@ class _Regularizer:
                 total = torch.zeros(member.size, dtype=lines.dtype, device=lines.device)
             found = lines[own].to(total.device, total.dtype)
             total = total.index_add(0, part.index[own].to(total.device), found)
-        return torch.zeros(member.size) if total is None else total
+        return torch.zeros(member.size, device="cpu") if total is None else total
 
     def _weight(self, part: _Part) -> Tensor:
         weight = raw(place_of(self.graph.module, part.name))
@@ -188,7 +188,7 @@ class GroupLasso(_Regularizer):
 
     def penalty(self) -> Tensor:
         """The penalty at this step, for a loss of your own: autograd goes through it."""
-        total = torch.zeros(())
+        total = torch.zeros((), device="cpu")
         for member in self._members():
             squares = self._squares(member)
             rooted = torch.where(squares > 0, squares, 1).sqrt() * (squares > 0)
@@ -214,12 +214,12 @@ class GroupLasso(_Regularizer):
     def _weights(self, member: _Member) -> Tensor:
         """What the norms are multiplied with."""
         if not self.scaled:
-            return torch.ones(member.size)
-        counts = torch.zeros(member.size)
+            return torch.ones(member.size, device="cpu")
+        counts = torch.zeros(member.size, device="cpu")
         for part in member.parts:
             own = part.index[part.index >= 0].cpu()
             line = self._weight(part).numel() / len(part.index)
-            counts.index_add_(0, own, torch.full(own.shape, line))
+            counts.index_add_(0, own, torch.full(own.shape, line, device="cpu"))
         return counts.sqrt()
 
 
@@ -263,7 +263,7 @@ class GrowingRegularization(_Regularizer):
 
     def penalty(self) -> Tensor:
         """The penalty at this step, for a loss of your own: autograd goes through it."""
-        total = torch.zeros(())
+        total = torch.zeros((), device="cpu")
         for member in self._members():
             squares = self._squares(member)
             total = total.to(squares) + (squares * self._decay(member).to(squares)).sum() / 2
@@ -299,5 +299,6 @@ class GrowingRegularization(_Regularizer):
     def _decay(self, member: _Member) -> Tensor:
         decay = self.decays.get(member.name)
         if decay is None or len(decay) != member.size:
-            decay = self.decays[member.name] = torch.full((member.size,), float(self.strength))
+            decay = torch.full((member.size,), float(self.strength), device="cpu")
+            self.decays[member.name] = decay
         return decay

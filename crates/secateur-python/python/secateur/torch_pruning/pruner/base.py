@@ -300,8 +300,8 @@ class BasePruner:
         place = self.DG._place_of(group[0])
         lie = self.DG.positions.of(name)[place].indices
         size = len(lie)
-        at = torch.tensor([lie[index % size] for index in group[0].idxs])
-        total = torch.zeros(group.sizes[name], dtype=torch.float64)
+        at = torch.tensor([lie[index % size] for index in group[0].idxs], device="cpu")
+        total = torch.zeros(group.sizes[name], dtype=torch.float64, device="cpu")
         values = score.detach().to("cpu", torch.float64)
         return total.scatter_reduce(0, at, values, "mean", include_self=False).tolist()
 

@@ -166,7 +166,7 @@ class GrowingRegPruner(_SparsePruner):
         """Lists the groups as they are now, and begins with `reg` again."""
         super().update_regularizer()
         self.group_reg = {
-            name: torch.full((len(group[0].idxs),), float(self.base_reg))
+            name: torch.full((len(group[0].idxs),), float(self.base_reg), device="cpu")
             for name, group in self._regularized.items()
         }
 
