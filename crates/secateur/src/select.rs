@@ -2,8 +2,8 @@
 //!
 //! Groups are put into classes that are ranked together (one per group, one for all, or one per
 //! structure). The lowest scores of a class are removed until its ratio is met; a target in
-//! parameters, MACs or bytes is a search for the ratio. Knows nothing of files and of how scores
-//! come about.
+//! parameters, MACs or bytes is a search for the ratio, after which single groups keep one index more
+//! as long as the target allows. Knows nothing of files and of how scores come about.
 
 mod matching;
 mod options;
@@ -22,6 +22,7 @@ pub use matching::{Matcher, Pattern};
 pub use options::{Amount, Schedule, Scope, SelectOptions, Target};
 
 use rank::Ranking;
+use search::Found;
 
 /// What was selected.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,9 +73,10 @@ pub fn select(
         let ranking = Ranking::new(graph, groups, &scores, &verdicts, &keeps, options);
         ranking.check()?;
         let progress = options.schedule.progress(step, options.steps);
-        let ratio = search::ratio(&ranking, cost, options)?;
-        keeps = ranking.keeps(ratio, progress);
-        outcome = Some(ranking.entries(ratio, progress));
+        let Found { ratio, counts } = search::search(&ranking, cost, options)?;
+        let counts = if progress < 1.0 { ranking.counts(ratio, progress) } else { counts };
+        keeps = ranking.keeps(&counts);
+        outcome = Some(ranking.entries(&counts, ratio, progress));
     }
     let size = |group: GroupId| keeps.get(&group).map(Vec::len);
     let after = cost.with(&size);

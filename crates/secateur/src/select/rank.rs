@@ -155,7 +155,7 @@ impl<'a> Ranking<'a> {
     }
 
     /// How many indices every member keeps. `progress` scales all ratios.
-    fn counts(&self, ratio: f64, progress: f64) -> Vec<usize> {
+    pub(super) fn counts(&self, ratio: f64, progress: f64) -> Vec<usize> {
         let mut counts: Vec<usize> = self.members.iter().map(|member| member.size).collect();
         for class in &self.classes {
             let total = class.order.len();
@@ -176,26 +176,40 @@ impl<'a> Ranking<'a> {
         counts.into_iter().zip(&self.members).map(round).collect()
     }
 
+    /// Members that follow the common ratio and can keep more than `counts` says, and how many these
+    /// would be at the next multiple; the one first whose next index matters most.
+    pub(super) fn more(&self, counts: &[usize]) -> Vec<(usize, usize)> {
+        let follows = self.classes.iter().filter(|class| class.ratio.is_none());
+        let mut found: Vec<_> = follows
+            .flat_map(|class| &class.members)
+            .filter_map(|&at| {
+                let (member, count) = (&self.members[at], counts[at]);
+                let more = member.round(count + self.options.multiple_of, self.options.multiple_of);
+                (more > count).then(|| (Reverse(member.next(count)), at, more))
+            })
+            .collect();
+        found.sort_unstable();
+        found.into_iter().map(|(_, at, more)| (at, more)).collect()
+    }
+
+    /// The groups that lose something, and what is left of them.
+    fn cut<'c>(&'c self, counts: &'c [usize]) -> impl Iterator<Item = (&'c Member, usize)> {
+        let counts = self.members.iter().zip(counts.iter().copied());
+        counts.filter(|(member, count)| *count < member.size)
+    }
+
     /// The sizes of the groups that lose something.
-    pub(super) fn sizes(&self, ratio: f64, progress: f64) -> BTreeMap<GroupId, usize> {
-        let counts = self.counts(ratio, progress).into_iter().zip(&self.members);
-        let cut = counts.filter(|(count, member)| *count < member.size);
-        cut.map(|(count, member)| (member.group, count)).collect()
+    pub(super) fn sizes(&self, counts: &[usize]) -> BTreeMap<GroupId, usize> {
+        self.cut(counts).map(|(member, count)| (member.group, count)).collect()
     }
 
     /// The indices that stay, of the groups that lose something.
-    pub(super) fn keeps(&self, ratio: f64, progress: f64) -> Keeps {
-        let sizes = self.sizes(ratio, progress);
-        let keep = |member: &Member| {
-            let count = *sizes.get(&member.group)?;
-            Some((member.group, member.last(count)))
-        };
-        self.members.iter().filter_map(keep).collect()
+    pub(super) fn keeps(&self, counts: &[usize]) -> Keeps {
+        self.cut(counts).map(|(member, count)| (member.group, member.last(count))).collect()
     }
 
     /// One entry per group, in order.
-    pub(super) fn entries(&self, ratio: f64, progress: f64) -> Vec<Entry> {
-        let counts = self.counts(ratio, progress);
+    pub(super) fn entries(&self, counts: &[usize], ratio: f64, progress: f64) -> Vec<Entry> {
         let left = self.left.iter().map(|(&group, why)| Entry {
             group,
             asked: 0.0,
@@ -227,6 +241,13 @@ impl Member {
         let mut stays = vec![false; self.size];
         kept.iter().for_each(|&(_, Reverse(index))| stays[index as usize] = true);
         (0..self.size as u32).filter(|&index| stays[index as usize]).collect()
+    }
+
+    /// What sorts the index that would stay next where `count` do.
+    fn next(&self, count: usize) -> Option<(i64, Reverse<u32>)> {
+        let mut ranks = self.ranks.clone();
+        let last = (ranks.len() - count).checked_sub(1)?;
+        Some(*ranks.select_nth_unstable(last).1)
     }
 
     /// The nearest multiple within bounds; all, where that is nearer than any multiple.

@@ -1,4 +1,4 @@
-//! Finds the ratio that meets a target.
+//! Finds what meets a target.
 
 use super::rank::Ranking;
 use super::{Amount, SelectOptions, Target};
@@ -8,35 +8,49 @@ use crate::{Error, Result};
 /// Halvings of the ratio: below one index of any model.
 const HALVINGS: usize = 48;
 
-/// The ratio that the target asks for once the schedule is done: the smallest whose footprint is not
-/// above the target.
-pub(super) fn ratio(ranking: &Ranking<'_>, cost: &Cost, options: &SelectOptions) -> Result<f64> {
+/// What a target asks for once the schedule is done.
+pub(super) struct Found {
+    /// The ratio at which the footprint is not above the target.
+    pub ratio: f64,
+    /// How many indices every member keeps.
+    pub counts: Vec<usize>,
+}
+
+/// The smallest ratio whose footprint is not above the target, and what single groups can keep beside.
+pub(super) fn search(ranking: &Ranking<'_>, cost: &Cost, options: &SelectOptions) -> Result<Found> {
     let goal = match options.target {
-        Target::Ratio(ratio) => return Ok(ratio),
+        Target::Ratio(ratio) => return Ok(Found { ratio, counts: ranking.counts(ratio, 1.0) }),
         Target::Macs(amount) => Goal::new(MACS, amount, cost),
         Target::Parameters(amount) => Goal::new(PARAMETERS, amount, cost),
         Target::Size(amount) => Goal::new(BYTES, amount, cost),
     }?;
-    let footprint = |ratio: f64| {
-        let sizes = ranking.sizes(ratio, 1.0);
+    let footprint = |counts: &[usize]| {
+        let sizes = ranking.sizes(counts);
         (goal.unit.of)(cost.with(&|group| sizes.get(&group).copied()))
     };
     let (mut low, mut high) = (0.0, 1.0);
-    let least = footprint(high);
+    let least = footprint(&ranking.counts(high, 1.0));
     if least > goal.target {
         return Err(goal.unreachable(least));
     }
-    if footprint(low) <= goal.target {
-        return Ok(low);
+    if footprint(&ranking.counts(low, 1.0)) <= goal.target {
+        high = low;
     }
     for _ in 0..HALVINGS {
         let middle = (low + high) / 2.0;
-        match footprint(middle) <= goal.target {
+        match footprint(&ranking.counts(middle, 1.0)) <= goal.target {
             true => high = middle,
             false => low = middle,
         }
     }
-    Ok(high)
+    let mut counts = ranking.counts(high, 1.0);
+    for (member, more) in ranking.more(&counts) {
+        let count = std::mem::replace(&mut counts[member], more);
+        if footprint(&counts) > goal.target {
+            counts[member] = count;
+        }
+    }
+    Ok(Found { ratio: high, counts })
 }
 
 /// One of the numbers of a footprint.

@@ -246,6 +246,27 @@ fn select_meets_targets() {
 }
 
 #[test]
+fn select_fills_targets_with_single_indices() {
+    let model = chain();
+    for percent in 20..90_u32 {
+        let target = Target::Macs(Amount::Fraction(f64::from(percent) / 100.0));
+        let selection = selected(&model, &SelectOptions { target, ..Default::default() }).unwrap();
+        let sizes = |keeps: &Keeps, group| keeps.get(&group).map(Vec::len);
+        let plain = selected(&model, &ratio(selection.entries[0].asked)).unwrap().keeps;
+        for (group, kept) in &selection.keeps {
+            let more = kept.len().saturating_sub(sizes(&plain, *group).unwrap_or(kept.len()));
+            assert!(more <= 1, "{more} more");
+            let with = |id| match id == *group {
+                true => Some(kept.len() + 1),
+                false => sizes(&selection.keeps, id),
+            };
+            let macs = model.cost.with(&with).macs * 100;
+            assert!(more == 1 || macs > selection.before.macs * u64::from(percent), "{percent} %");
+        }
+    }
+}
+
+#[test]
 fn select_targets_leave_overridden_ratios_fixed() {
     let model = chain();
     let options = SelectOptions {
