@@ -148,6 +148,20 @@ def distance(got: np.ndarray, want: np.ndarray) -> float:
     return float(np.abs(got[~ends] - want[~ends]).max() / max(np.abs(want[~ends]).max(), 1e-9))
 
 
+def moved(case: Case, seed: int = 0) -> float:
+    """How far what is expected moves, by `distance`, where every real input is its next number."""
+    rng = np.random.default_rng(seed)
+
+    def near(array: np.ndarray) -> np.ndarray:
+        ends = np.where(rng.random(array.shape) < 0.5, -np.inf, np.inf).astype(array.dtype)
+        return np.nextafter(array, ends)
+
+    feeds = {name: near(x) if x.dtype.kind == "f" else x for name, x in case.feeds.items()}
+    pairs = zip(truth(case._replace(feeds=feeds)), truth(case), strict=True)
+    arrays = [pair for pair in pairs if isinstance(pair[1], np.ndarray)]
+    return max((distance(plain(got), want) for got, want in arrays), default=0.0)
+
+
 def compare(cases: list[Case]) -> Iterable[tuple[Case, float | str]]:
     """How far the engine is from what is expected, case by case, or what went wrong."""
     for start in range(0, len(cases), BATCH):

@@ -578,6 +578,9 @@ def topk(rng: Rng, name: str) -> Cases:
     for axis, largest in itertools.product((0, 1, -1), (0, 1)):
         yield node(name, [x, np.array([2])], outputs=2, axis=axis, largest=largest)
     yield node(name, [x.astype(np.int64), np.array([3])], outputs=2)
+    ties = rng.integers(0, 3, (2, 50))
+    for kind, largest in itertools.product((F, np.int64), (0, 1)):
+        yield node(name, [ties.astype(kind), np.array([30])], outputs=2, largest=largest)
 
 
 # Places

@@ -15,10 +15,10 @@ use burn_autodiff::Autodiff;
 use burn_backend::AutodiffBackend;
 use burn_backend::ops::FloatTensorOps;
 use burn_backend::tensor::FloatTensor;
-use common::{Outcome, arrays, bytes, program};
-use secateur_train::{Context, Cpu, Engine, Program, Value};
+use common::{Backend, Outcome, arrays, bytes, program};
+use secateur_train::{Context, Engine, Program, Value};
 
-type Tape = Autodiff<Cpu>;
+type Tape = Autodiff<Backend>;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -34,7 +34,7 @@ fn main() {
 
 fn check(model: &str, inputs: &Path, outputs: &Path) -> Outcome<String> {
     let program = program(model)?;
-    let mut operands: Vec<Value<Cpu>> = program.load(&Default::default())?;
+    let mut operands: Vec<Value<Backend>> = program.load(&Default::default())?;
     let stored = operands.len();
     operands.extend(arrays(inputs)?);
     let gradients = gradients(&program, operands.clone(), stored)?;
@@ -57,7 +57,7 @@ fn check(model: &str, inputs: &Path, outputs: &Path) -> Outcome<String> {
         let name = slots.map(|slot| &program.names[slot.index()]).nth(index).ok_or("no name")?;
         line += &format!("{name} {derivative} {nearest} {size} ");
         if let Some(input) = index.checked_sub(stored) {
-            let gradient = Value::<Cpu>::of_floats(gradient, shape, &Default::default());
+            let gradient = Value::<Backend>::of_floats(gradient, shape, &Default::default());
             fs::write(outputs.join(format!("{input}.npy")), bytes(gradient)?)?;
         }
     }
@@ -86,10 +86,10 @@ fn forward<B: Engine>(
 /// The gradient of every real operand.
 fn gradients(
     program: &Program,
-    operands: Vec<Value<Cpu>>,
+    operands: Vec<Value<Backend>>,
     stored: usize,
-) -> Outcome<Vec<Option<Value<Cpu>>>> {
-    let lift = |value: Value<Cpu>| match value {
+) -> Outcome<Vec<Option<Value<Backend>>>> {
+    let lift = |value: Value<Backend>| match value {
         Value::Float(t) => {
             Value::<Tape>::Float(Tape::float_set_require_grad(Tape::from_inner(t), true))
         }
@@ -133,12 +133,12 @@ fn gradients(
 /// The central difference in the direction of one operand.
 fn quotient(
     program: &Program,
-    operands: &[Value<Cpu>],
+    operands: &[Value<Backend>],
     stored: usize,
     index: usize,
     step: f64,
 ) -> Outcome<f64> {
-    let side = |step: f64| -> Outcome<Vec<Value<Cpu>>> {
+    let side = |step: f64| -> Outcome<Vec<Value<Backend>>> {
         let mut operands = operands.to_vec();
         let shape = operands[index].shape();
         let moved = operands[index].clone().to_floats()?.into_iter().enumerate();

@@ -8,8 +8,8 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{Outcome, arrays, bytes, program};
-use secateur_train::{Context, Cpu};
+use common::{Backend, Outcome, arrays, bytes, program};
+use secateur_train::Context;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -23,7 +23,7 @@ fn main() {
 
 fn run(model: &str, inputs: &Path, outputs: &Path) -> Outcome<()> {
     let program = program(model)?;
-    let mut cx = Context::<Cpu>::new(Default::default());
+    let mut cx = Context::<Backend>::new(Default::default());
     let stored = program.load(&cx.device)?;
     let results = program.forward(&stored, arrays(inputs)?, &mut cx)?;
     for (index, value) in results.into_iter().enumerate() {

@@ -23,7 +23,9 @@ pub type Gpu = burn_wgpu::Wgpu;
 pub type Gpu = burn_cuda::Cuda;
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-impl Engine for Gpu {}
+impl Engine for Gpu {
+    const ON_HOST: bool = false;
+}
 
 /// Arithmetic of two tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +147,9 @@ pub struct Normed<T> {
 /// What a program runs on: a backend, and what takes most of the time in models, which a backend may
 /// have a faster way for. Gradients come with it.
 pub trait Engine: Backend {
+    /// Whether tensors lie in the machine's own memory.
+    const ON_HOST: bool = true;
+
     /// Arithmetic of tensors of as many axes, either of which may be repeated along axes of the other.
     fn arithmetic(
         kind: Arithmetic,

@@ -1,4 +1,4 @@
-//! Arrays in numpy's files.
+//! Arrays in numpy's files, and what programs run on.
 
 use std::error::Error;
 use std::fs;
@@ -7,6 +7,13 @@ use std::path::Path;
 use secateur::Model;
 use secateur::onnx::Hints;
 use secateur_train::{Engine, Program, Value};
+
+/// A graphics card, where a feature adds one.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub type Backend = secateur_train::Gpu;
+/// The CPU.
+#[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+pub type Backend = secateur_train::Cpu;
 
 pub type Outcome<T> = Result<T, Box<dyn Error>>;
 

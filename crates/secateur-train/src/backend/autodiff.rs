@@ -65,6 +65,8 @@ fn record<B: Engine, C: CheckpointStrategy, const N: usize>(
 }
 
 impl<B: Engine, C: CheckpointStrategy> Engine for Autodiff<B, C> {
+    const ON_HOST: bool = B::ON_HOST;
+
     fn arithmetic(
         kind: Arithmetic,
         a: FloatTensor<Self>,

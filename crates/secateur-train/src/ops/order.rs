@@ -1,10 +1,11 @@
 //! Axes in another order along themselves.
 
+use std::cmp::Ordering;
+
 use burn_backend::TensorMetadata;
 
 use super::shape::{concat, segment};
 use super::{Inputs, Operator, axis};
-use crate::value::INT;
 use crate::{Context, Engine, Error, Result, Value};
 
 /// Axes backwards.
@@ -75,20 +76,53 @@ impl Operator for Sort {
     fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
         let x = inputs.take(0)?;
         let along = axis(self.axis, x.rank())?;
-        match x {
-            Value::Float(x) => {
-                let order = B::float_argsort(x.clone(), along, self.descending, INT);
-                let sorted = B::float_gather(along, x, order.clone());
-                Ok(vec![Value::Float(sorted), Value::Int(order)])
-            }
-            Value::Int(x) => {
-                let order = B::int_argsort(x.clone(), along, self.descending);
-                let sorted = B::int_gather(along, x, order.clone());
-                Ok(vec![Value::Int(sorted), Value::Int(order)])
-            }
-            Value::Bool(_) => Err(Error::unsupported("truth values in order")),
-        }
+        in_order(x, along, self.descending).map(Vec::from)
     }
+}
+
+/// The elements in order along an axis, and where they were; of equal ones that one first which was,
+/// as ONNX's TopK wants it. What is no number counts as the largest, as in PyTorch.
+pub(super) fn in_order<B: Engine>(
+    x: Value<B>,
+    along: usize,
+    descending: bool,
+) -> Result<[Value<B>; 2]> {
+    let (shape, device) = (x.shape(), x.device());
+    let by_float = |a: &f32, b: &f32| a.partial_cmp(b).unwrap_or(a.is_nan().cmp(&b.is_nan()));
+    let order = match &x {
+        Value::Float(_) => order(&x.clone().to_floats()?, (&shape, along), descending, by_float),
+        Value::Int(_) => order(&x.clone().to_ints()?, (&shape, along), descending, i64::cmp),
+        Value::Bool(_) => return Err(Error::unsupported("truth values in order")),
+    };
+    let places = Value::<B>::of_ints(order, shape, &device).int()?;
+    let sorted = match x {
+        Value::Int(x) => Value::Int(B::int_gather(along, x, places.clone())),
+        x => Value::Float(B::float_gather(along, x.float()?, places.clone())),
+    };
+    Ok([sorted, Value::Int(places)])
+}
+
+/// Where the elements in order along an axis were.
+fn order<T>(
+    values: &[T],
+    (shape, along): (&[usize], usize),
+    descending: bool,
+    compare: impl Fn(&T, &T) -> Ordering,
+) -> Vec<i64> {
+    let size = shape[along];
+    let inner: usize = shape[along + 1..].iter().product();
+    let outer: usize = shape[..along].iter().product();
+    let mut order = vec![0; values.len()];
+    for lane in 0..outer * inner {
+        let at = |place: usize| (lane / inner * size + place) * inner + lane % inner;
+        let mut places: Vec<usize> = (0..size).collect();
+        places.sort_by(|&a, &b| match descending {
+            true => compare(&values[at(b)], &values[at(a)]),
+            false => compare(&values[at(a)], &values[at(b)]),
+        });
+        places.iter().enumerate().for_each(|(rank, &place)| order[at(rank)] = place as i64);
+    }
+    order
 }
 
 /// Running products of real numbers.

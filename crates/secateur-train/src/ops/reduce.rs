@@ -5,6 +5,8 @@ pub(crate) mod aten;
 use burn_backend::TensorMetadata;
 use burn_backend::tensor::FloatTensor;
 
+use super::order::in_order;
+use super::shape::segment;
 use super::{Decode, Inputs, Op, Operator, axis};
 use crate::onnx::Node;
 use crate::value::INT;
@@ -241,27 +243,17 @@ pub struct TopK {
 impl Operator for TopK {
     fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
         let x = inputs.take(0)?;
-        let ints = matches!(x, Value::Int(_));
-        let x = x.to_float();
         let count = match self.count {
             Some(count) => vec![count],
             None => inputs.ints(1)?,
         };
-        let shape = x.shape().to_vec();
-        let axis = axis(self.axis, shape.len())?;
-        let count = count.first().copied().unwrap_or(0);
-        let count = usize::try_from(count).ok().filter(|&count| count <= shape[axis]);
-        let count = count.ok_or_else(|| {
-            Error::malformed(format!("the first {count:?} of {} elements", shape[axis]))
-        })?;
-        let order = B::float_argsort(x.clone(), axis, self.largest, INT);
-        let mut bounds: Vec<std::ops::Range<usize>> = shape.iter().map(|&size| 0..size).collect();
-        bounds[axis] = 0..count;
-        let slices: Vec<burn_std::Slice> = bounds.into_iter().map(Into::into).collect();
-        let order = B::int_slice(order, &slices);
-        let values = B::float_gather(axis, x, order.clone());
-        let values = Value::<B>::Float(values);
-        Ok(vec![if ints { Value::Int(values.to_int()) } else { values }, Value::Int(order)])
+        let axis = axis(self.axis, x.rank())?;
+        let (count, size) = (count.first().copied().unwrap_or(0), x.shape()[axis]);
+        let count = usize::try_from(count).ok().filter(|&count| count <= size);
+        let count = count
+            .ok_or_else(|| Error::malformed(format!("the first {count:?} of {size} elements")))?;
+        let sorted = in_order(x, axis, self.largest)?;
+        Ok(sorted.map(|all| segment(all, axis, 0, count)).into())
     }
 }
 
