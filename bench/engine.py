@@ -148,18 +148,30 @@ def distance(got: np.ndarray, want: np.ndarray) -> float:
     return float(np.abs(got[~ends] - want[~ends]).max() / max(np.abs(want[~ends]).max(), 1e-9))
 
 
-def moved(case: Case, seed: int = 0) -> float:
-    """How far what is expected moves, by `distance`, where every real input is its next number."""
-    rng = np.random.default_rng(seed)
+def moved(case: Case, draws: int = 3) -> float:
+    """How far what is expected moves, by `distance`, where every real input is its next number.
 
-    def near(array: np.ndarray) -> np.ndarray:
-        ends = np.where(rng.random(array.shape) < 0.5, -np.inf, np.inf).astype(array.dtype)
-        return np.nextafter(array, ends)
+    The most of several draws of which inputs grow.
+    """
 
-    feeds = {name: near(x) if x.dtype.kind == "f" else x for name, x in case.feeds.items()}
-    pairs = zip(truth(case._replace(feeds=feeds)), truth(case), strict=True)
-    arrays = [pair for pair in pairs if isinstance(pair[1], np.ndarray)]
-    return max((distance(plain(got), want) for got, want in arrays), default=0.0)
+    def apart(seed: int) -> float:
+        rng = np.random.default_rng(seed)
+        feeds = {
+            name: near(array, rng) if array.dtype.kind == "f" else array
+            for name, array in case.feeds.items()
+        }
+        pairs = zip(truth(case._replace(feeds=feeds)), usual, strict=True)
+        arrays = [pair for pair in pairs if isinstance(pair[1], np.ndarray)]
+        return max((distance(plain(got), want) for got, want in arrays), default=0.0)
+
+    usual = truth(case)
+    return max(map(apart, range(draws)))
+
+
+def near(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The next numbers, above or below."""
+    ends = np.where(rng.random(array.shape) < 0.5, -np.inf, np.inf).astype(array.dtype)
+    return np.nextafter(array, ends)
 
 
 def compare(cases: list[Case]) -> Iterable[tuple[Case, float | str]]:

@@ -578,9 +578,9 @@ def topk(rng: Rng, name: str) -> Cases:
     for axis, largest in itertools.product((0, 1, -1), (0, 1)):
         yield node(name, [x, np.array([2])], outputs=2, axis=axis, largest=largest)
     yield node(name, [x.astype(np.int64), np.array([3])], outputs=2)
-    ties = rng.integers(0, 3, (2, 50))
     for kind, largest in itertools.product((F, np.int64), (0, 1)):
-        yield node(name, [ties.astype(kind), np.array([30])], outputs=2, largest=largest)
+        x = rng.integers(0, 3, (2, 50)).astype(kind)
+        yield node(name, [x, np.array([30])], outputs=2, largest=largest, **TIES)
 
 
 # Places
@@ -1609,6 +1609,8 @@ def cases(names: list[str] | None = None, seed: int = 0) -> Iterator[Case]:
         yield from CASES[name](np.random.default_rng(seed))
 
 
+TIES = {"sorted": 1}
+"""Said where elements are equal, which a step to either side tells apart."""
 KINKS = {"Round", "Range", "OneHot", "Unique", "MelWeightMatrix", "Floor", "Ceil"}
 KINKS |= {"RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 """Operators with no gradients worth a name, or steps at the numbers of the cases."""
@@ -1626,7 +1628,7 @@ CONSTANTS = {
 def differentiable(case: Case) -> bool:
     """Whether difference quotients of a case tell its gradients."""
     kind = case.name.split("-", 1)[0]
-    words = ("clip=", "training_mode=1")
+    words = ("clip=", "training_mode=1", *(f"{key}={value}" for key, value in TIES.items()))
     return kind not in KINKS | ROUNDED and not any(word in case.name for word in words)
 
 
