@@ -18,7 +18,14 @@ from secateur._secateur import SecateurError
 HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 PACKAGE = "torch.distributed.fsdp"
 TENSORS = "torch.distributed.tensor"
-KNOWN = ("sharded_param", "fsdp_placement", "mesh_info", "mp_policy", "_orig_size")
+KNOWN = (
+    "sharded_param",
+    "fsdp_placement",
+    "mesh_info",
+    "mp_policy",
+    "_orig_size",
+    "_orig_param_uid",
+)
 HINT = "\nhint: prune before the module is sharded"
 
 
