@@ -148,6 +148,13 @@ def distance(got: np.ndarray, want: np.ndarray) -> float:
     return float(np.abs(got[~ends] - want[~ends]).max() / max(np.abs(want[~ends]).max(), 1e-9))
 
 
+def largest(got: list[np.ndarray], wanted: list[np.ndarray | None]) -> float:
+    """The largest distance of outputs, of those that are expected."""
+    pairs = zip(got, wanted, strict=False)
+    arrays = [pair for pair in pairs if isinstance(pair[1], np.ndarray)]
+    return max((distance(*pair) for pair in arrays), default=0.0)
+
+
 def moved(case: Case, draws: int = 3) -> float:
     """How far what is expected moves, by `distance`, where every real input is its next number.
 
@@ -160,9 +167,7 @@ def moved(case: Case, draws: int = 3) -> float:
             name: near(array, rng) if array.dtype.kind == "f" else array
             for name, array in case.feeds.items()
         }
-        pairs = zip(truth(case._replace(feeds=feeds)), usual, strict=True)
-        arrays = [pair for pair in pairs if isinstance(pair[1], np.ndarray)]
-        return max((distance(plain(got), want) for got, want in arrays), default=0.0)
+        return largest(truth(case._replace(feeds=feeds)), usual)
 
     usual = truth(case)
     return max(map(apart, range(draws)))
@@ -187,9 +192,7 @@ def compare(cases: list[Case]) -> Iterable[tuple[Case, float | str]]:
             if isinstance(got, str):
                 yield case, got
                 continue
-            pairs = [pair for pair in zip(got, wanted, strict=False) if pair[1] is not None]
-            arrays = [pair for pair in pairs if isinstance(pair[1], np.ndarray)]
-            yield case, max((distance(*pair) for pair in arrays), default=0.0)
+            yield case, largest(got, wanted)
 
 
 def feeds_for(

@@ -73,8 +73,7 @@ pub fn select(
         let ranking = Ranking::new(graph, groups, &scores, &verdicts, &keeps, options);
         ranking.check()?;
         let progress = options.schedule.progress(step, options.steps);
-        let Found { ratio, counts } = search::search(&ranking, cost, options)?;
-        let counts = if progress < 1.0 { ranking.counts(ratio, progress) } else { counts };
+        let Found { ratio, counts } = search::search(&ranking, cost, options, progress)?;
         keeps = ranking.keeps(&counts);
         outcome = Some(ranking.entries(&counts, ratio, progress));
     }

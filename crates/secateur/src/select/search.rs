@@ -5,21 +5,28 @@ use super::{Amount, SelectOptions, Target};
 use crate::cost::{Cost, Footprint};
 use crate::{Error, Result};
 
-/// Halvings of the ratio: below one index of any model.
-const HALVINGS: usize = 48;
+/// How near the ratio is found: below one index of any model.
+const NEAR: f64 = 1.0 / (1_u64 << 48) as f64;
 
-/// What a target asks for once the schedule is done.
+/// What a target asks for.
 pub(super) struct Found {
-    /// The ratio at which the footprint is not above the target.
+    /// The ratio once the schedule is done, at which the footprint is not above the target.
     pub ratio: f64,
     /// How many indices every member keeps.
     pub counts: Vec<usize>,
 }
 
-/// The smallest ratio whose footprint is not above the target, and what single groups can keep beside.
-pub(super) fn search(ranking: &Ranking<'_>, cost: &Cost, options: &SelectOptions) -> Result<Found> {
+/// The smallest ratio whose footprint is not above the target, and what is kept after this part of it;
+/// once all of it is reached, with what single groups can keep beside.
+pub(super) fn search(
+    ranking: &Ranking<'_>,
+    cost: &Cost,
+    options: &SelectOptions,
+    progress: f64,
+) -> Result<Found> {
+    let plain = |ratio| Found { ratio, counts: ranking.counts(ratio, progress) };
     let goal = match options.target {
-        Target::Ratio(ratio) => return Ok(Found { ratio, counts: ranking.counts(ratio, 1.0) }),
+        Target::Ratio(ratio) => return Ok(plain(ratio)),
         Target::Macs(amount) => Goal::new(MACS, amount, cost),
         Target::Parameters(amount) => Goal::new(PARAMETERS, amount, cost),
         Target::Size(amount) => Goal::new(BYTES, amount, cost),
@@ -36,12 +43,15 @@ pub(super) fn search(ranking: &Ranking<'_>, cost: &Cost, options: &SelectOptions
     if footprint(&ranking.counts(low, 1.0)) <= goal.target {
         high = low;
     }
-    for _ in 0..HALVINGS {
+    while high - low > NEAR {
         let middle = (low + high) / 2.0;
         match footprint(&ranking.counts(middle, 1.0)) <= goal.target {
             true => high = middle,
             false => low = middle,
         }
+    }
+    if progress < 1.0 {
+        return Ok(plain(high));
     }
     let mut counts = ranking.counts(high, 1.0);
     for (member, more) in ranking.more(&counts) {
