@@ -3,9 +3,9 @@
 Knows nothing of groups: it is told which arguments of which calls change.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ Number = tuple[Call, str, int, int]
 """An integer that a call is given: the call, the argument, what it is and what it becomes."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Attribute:
     """A number, or a number in a sequence, of a module or of an object that it holds."""
 
@@ -49,29 +49,30 @@ class Attribute:
         return f"{type(self.module).__name__}.{self.name}{place}"
 
 
-Rule = Callable[[Attribute, int], int | None]
+Found = list[tuple[Attribute, int]]
+"""Attributes, and what they are or become."""
 
 
-def numbers(module: Any) -> Iterator[tuple[Attribute, int]]:
-    """All integers that a module and its helpers hold, but for flags and PyTorch's own."""
+def _held(module: Any) -> Found:
+    """All integers that a module or a helper holds, but for flags and PyTorch's own."""
+    found = []
     for name, value in module.__dict__.items():
         if name.startswith("_") or name == "training":
             continue
-        if isinstance(value, int) and not isinstance(value, bool):
-            yield Attribute(module, name, None), value
+        if type(value) is int:
+            found.append((Attribute(module, name, None), value))
         elif isinstance(value, (tuple, list)) and 0 < len(value) < 16:
-            for index, one in enumerate(value):
-                if isinstance(one, int) and not isinstance(one, bool):
-                    yield Attribute(module, name, index), one
-    for _, helper in helpers(module):
-        yield from numbers(helper)
+            integers = ((index, one) for index, one in enumerate(value) if type(one) is int)
+            found += [(Attribute(module, name, index), one) for index, one in integers]
+    return found
 
 
 def helpers(module: Any) -> Iterator[tuple[str, Any]]:
     """Objects that a module holds by name and that are none: configurations, geometries."""
     for name, value in module.__dict__.items() if isinstance(module, nn.Module) else ():
-        other = hasattr(value, "__dict__") and not callable(value)
-        if other and not name.startswith("_") and not isinstance(value, Tensor):
+        if name.startswith("_") or not hasattr(value, "__dict__"):
+            continue
+        if not callable(value) and not isinstance(value, Tensor):
             yield name, value
 
 
@@ -84,43 +85,60 @@ def spelled(changed: Iterable[Number]) -> dict[Attribute, int]:
     is left out.
     """
     found: dict[Attribute, int] = {}
-    known: dict[int, list[tuple[Attribute, int]]] = {}
+    known: dict[int, _Own] = {}
+    shared: dict[int, Found] = {}
 
-    def own(module: nn.Module) -> list[tuple[Attribute, int]]:
+    def own(module: nn.Module) -> _Own:
         if id(module) not in known:
             layer = {attribute.name for attribute in described(module)} | OWN
-            known[id(module)] = [(at, n) for at, n in numbers(module) if at.name not in layer]
+            held = _held(module)
+            for _, helper in helpers(module):
+                if id(helper) not in shared:
+                    shared[id(helper)] = list(_held(helper))
+                held += shared[id(helper)]
+            known[id(module)] = _Own.of((at, n) for at, n in held if at.name not in layer)
         return known[id(module)]
 
-    def innermost(modules: Sequence[nn.Module], becomes: Rule) -> list[tuple[Attribute, int]]:
+    def innermost(modules: Sequence[nn.Module], was: int, becomes: int, *, heads: bool) -> Found:
         for module in reversed(modules):
-            becoming = ((at, becomes(at, value)) for at, value in own(module))
-            ruled = [(at, number) for at, number in becoming if number is not None]
+            mine = own(module)
+            ruled = mine.heads_of(was, becomes) if heads else mine.equal_to(was, becomes)
             if ruled or type(module).__module__.startswith("torch.nn."):
                 return ruled
         return []
 
     for modules, was, becomes in {(call.modules, was, now): None for call, _, was, now in changed}:
-        for rule in (_heads(was, becomes), _equal(was, becomes)):
-            for attribute, number in innermost(modules, rule):
+        for heads in (True, False):
+            for attribute, number in innermost(modules, was, becomes, heads=heads):
                 found.setdefault(attribute, number)
     return found
 
 
-def _equal(was: int, becomes: int) -> Rule:
-    return lambda _attribute, value: becomes if value == was else None
+class _Own(NamedTuple):
+    """The numbers that a module and its helpers hold of their own."""
 
+    by_value: dict[int, list[Attribute]]
+    heads: Found
 
-def _heads(was: int, becomes: int) -> Rule:
-    """Of a batch of heads, the heads."""
+    @classmethod
+    def of(cls, held: Iterable[tuple[Attribute, int]]) -> "_Own":
+        found = cls({}, [])
+        for attribute, value in held:
+            found.by_value.setdefault(value, []).append(attribute)
+            if "head" in attribute.name and not any(word in attribute.name for word in WIDTHS):
+                found.heads.append((attribute, value))
+        return found
 
-    def rule(attribute: Attribute, value: int) -> int | None:
-        counts = "head" in attribute.name and not any(word in attribute.name for word in WIDTHS)
-        if not counts or value < 2 or was % value or (value * becomes) % was:
-            return None
-        return value * becomes // was
+    def equal_to(self, was: int, becomes: int) -> Found:
+        return [(attribute, becomes) for attribute in self.by_value.get(was, ())]
 
-    return rule
+    def heads_of(self, was: int, becomes: int) -> Found:
+        """Of a batch of heads, the heads."""
+        return [
+            (attribute, value * becomes // was)
+            for attribute, value in self.heads
+            if value > 1 and was % value == 0 and (value * becomes) % was == 0
+        ]
 
 
 WIDTHS = ("dim", "size", "width", "channels", "features")

@@ -11,11 +11,11 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,8 @@ STRIDED = 7
 CPU = torch.device("cpu")
 CLONE = torch.ops.aten.clone.default
 EMPTY = torch.ops.aten.empty.memory_format
+INDEX = torch.ops.aten.index.Tensor
+UNSAFE_VIEW = torch.ops.aten._unsafe_view.default
 MAX_NUMBERS = 1 << 16  # that a tensor of integers may have to be real
 COUNTING = frozenset(("aten::nonzero", "aten::masked_select", "torchvision::nms"))
 INNER = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
@@ -59,8 +61,7 @@ DTYPES = {
 }
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One ATen call: where it stands in the model's code, and the modules that it is made in."""
 
     line: str
@@ -107,24 +108,28 @@ class _Recorder(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        args, kwargs, out = self._run(func, args, dict(kwargs or {}))
-        self._note(func, args, kwargs, out)
+        op = _operator(func)
+        args, kwargs, out = self._run(op, args, dict(kwargs) if kwargs else {})
+        self._note(op, args, kwargs, out)
         return out
 
     def _run(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, op: "_Operator", args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
         """What an operator makes, and of what: integers meet tensors without memory as such."""
-        tensors = [*_tensors(args), *_tensors(kwargs.values())]
-        if self.meta and not tensors and _makes(func):
+        func = op.func
+        tensors = _tensors(args)
+        if kwargs:
+            tensors += _tensors(kwargs.values())
+        if self.meta and not tensors and op.makes:
             return args, kwargs, _new(func, args, kwargs)
         unknown = [tensor.is_meta for tensor in tensors] if self.meta else []
-        if not any(unknown):
+        if True not in unknown:
             if kwargs.get("device") == META:  # where tensors without memory are
                 kwargs["device"] = CPU
             return args, kwargs, func(*args, **kwargs)
-        if not all(unknown):
-            if func._schema.is_mutable and id(args[0]) in self.names and not args[0].is_meta:
+        if False in unknown:
+            if op.mutable and id(args[0]) in self.names and not args[0].is_meta:
                 raise SecateurError("unknown numbers are written into known ones")
             args, kwargs = pytree.tree_map_only(Tensor, self._copy, (args, kwargs))
         out = made(func, args, kwargs)
@@ -142,39 +147,44 @@ class _Recorder(TorchDispatchMode):
             self.names[id(self.copies[key])] = self.copied[key] = name
         return self.copies[key]
 
-    def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        if not hasattr(func, "_schema") or not any(True for _ in _tensors((out,))):
+    def _note(
+        self, op: "_Operator", args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+    ) -> None:
+        results = out if isinstance(out, tuple) else (out,)
+        if not op.named or not _tensors(results):
             return
-        if func is EMPTY and not out.numel():  # that layers make and leave
+        if op.func is EMPTY and not out.numel():  # that layers make and leave
             return
-        if func is torch.ops.aten._unsafe_view.default:
-            func, args = self._reshape(func, args)
-        given = [*zip(_names(func), args, strict=False), *kwargs.items()]
-        inputs = [_input(name, self._argument(value)) for name, value in given]
-        line = _line()
-        counted = self._is_counted(func, args, kwargs)
-        made = [
-            self._output(value, counted=counted)
-            for value in (out if isinstance(out, tuple) else (out,))
+        cloned, self.cloned = self.cloned, None
+        if op.func is UNSAFE_VIEW and cloned is not None and args[0] is cloned[1]:
+            op, args = self._reshape(cloned[0], args)
+        inputs = [
+            _input(name, self._argument(value))
+            for name, value in zip(op.arguments, args, strict=False)
         ]
-        self.nodes.append(_node(func, inputs, made, line, len(self.nodes)))
+        inputs += [_input(name, self._argument(value)) for name, value in kwargs.items()]
+        line, quoted = _line()
+        counted = self._is_counted(op, args, kwargs)
+        made = [self._output(value, counted=counted) for value in results]
+        self.nodes.append(_node(op, inputs, made, quoted, len(self.nodes)))
         self.calls.append(Call(line, tuple(self.modules)))
-        self.cloned = (args[0], out) if func is CLONE else None
+        if op.func is CLONE:
+            self.cloned = args[0], out
 
-    def _reshape(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+    def _reshape(self, data: Tensor, args: tuple[Any, ...]) -> tuple["_Operator", tuple[Any, ...]]:
         """A reshape that has to copy, which sizes of 1 decide, is one call as any other is."""
-        if self.cloned is None or args[0] is not self.cloned[1]:
-            return func, args
         self.nodes.pop()
         self.calls.pop()
         self.counted.discard(self.values.popitem()[0])
         if self.counting[-1:] == [len(self.nodes)]:
             self.counting.pop()
-        return torch.ops.aten.view_copy.default, (self.cloned[0], *args[1:])
+        return _operator(torch.ops.aten.view_copy.default), (data, *args[1:])
 
-    def _is_counted(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    def _is_counted(
+        self, op: "_Operator", args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> bool:
         """Whether data decide on sizes in a call, or on the code that makes it."""
-        counts = _counts(func, args)
+        counts = op.counts or (op.func is INDEX and _has_mask(args[1]))
         if not counts and not self.counted:
             return False
         read = dict.fromkeys(map(self.name, (*_tensors(args), *_tensors(kwargs.values()))))
@@ -197,7 +207,8 @@ class _Recorder(TorchDispatchMode):
         inputs = [_input(name, _tensor(name)) for name in self.outside]
         self.nodes = [node for index, node in enumerate(self.nodes) if index not in joined]
         self.calls = [made for index, made in enumerate(self.calls) if index not in joined]
-        self.nodes.append(_node("secateur.counted.default", inputs, (), call.line, len(self.nodes)))
+        quoted = _quoted(call.line)
+        self.nodes.append(_node(COUNTED, inputs, (), quoted, len(self.nodes)))
         self.calls.append(call)
 
     def _output(self, value: object, *, counted: bool) -> str:
@@ -232,29 +243,87 @@ class _Recorder(TorchDispatchMode):
     def _argument(self, value: Any) -> str:
         if isinstance(value, Tensor):
             return _tensor(self.name(value))
-        if value is None:
-            return NONE
-        if isinstance(value, bool):
-            return f'{{"as_bool":{"true" if value else "false"}}}'
-        if isinstance(value, int):
-            return f'{{"as_int":{int(value)}}}'
-        if isinstance(value, float):
-            return f'{{"as_float":{_float(value)}}}'
-        if isinstance(value, str):
-            return f'{{"as_string":{json.dumps(value)}}}'
-        if isinstance(value, (list, tuple)):
-            return self._list(value)
-        return f'{{"as_device":{{"type":{json.dumps(str(value))}}}}}'
+        spell = SPELLED.get(type(value))
+        if spell is not None:
+            return spell(value)
+        return self._list(value) if isinstance(value, (list, tuple)) else _other(value)
 
     def _list(self, values: Sequence[Any]) -> str:
-        if any(isinstance(value, Tensor) for value in values):
+        kinds = set(map(type, values))
+        if kinds <= {int, bool}:
+            return f'{{"as_ints":[{",".join(str(int(value)) for value in values)}]}}'
+        if kinds <= {int, bool, float}:
+            return f'{{"as_floats":[{",".join(_float(float(value)) for value in values)}]}}'
+        if any(issubclass(kind, Tensor) for kind in kinds):
             optional = (NONE if value is None else _tensor(self.name(value)) for value in values)
             return f'{{"as_optional_tensors":[{",".join(optional)}]}}'
-        if all(isinstance(value, int) for value in values):
-            return f'{{"as_ints":[{",".join(str(int(value)) for value in values)}]}}'
-        if all(isinstance(value, (int, float)) for value in values):
-            return f'{{"as_floats":[{",".join(_float(float(value)) for value in values)}]}}'
-        return f'{{"as_device":{{"type":{json.dumps(str(values))}}}}}'
+        return _other(values)
+
+
+class _Operator(NamedTuple):
+    """What is known of an operator of PyTorch."""
+
+    func: Any
+    named: bool  # whether it has a schema, as all have that compute
+    arguments: tuple[str, ...]  # their names
+    makes: bool  # whether it can be told where its result lies
+    mutable: bool  # whether it writes into what it is given
+    counts: bool  # whether data decide on the size of its result
+    head: str  # how its nodes begin
+    name: str
+
+
+_operators: dict[int, _Operator] = {}
+"""By identity, as every hash of an operator is a call of Python code."""
+
+
+def _operator(func: Any) -> _Operator:
+    known = _operators.get(id(func))
+    return _learned(func) if known is None else known
+
+
+def _learned(func: Any) -> _Operator:
+    schema = getattr(func, "_schema", None)
+    arguments = tuple(argument.name for argument in schema.arguments) if schema else ()
+    target = f"{func}"
+    known = _Operator(
+        func,
+        schema is not None,
+        arguments,
+        "device" in arguments,
+        schema is not None and schema.is_mutable,
+        schema is not None and schema.name in COUNTING,
+        f'{{"target":"torch.ops.{target}","inputs":',
+        target.split(".")[-2] if "." in target else target,
+    )
+    _operators[id(func)] = known
+    return known
+
+
+COUNTED = _learned("secateur.counted.default")
+
+
+def _has_mask(indices: Sequence[Tensor | None]) -> bool:
+    return any(index is not None and index.dtype == torch.bool for index in indices)
+
+
+def _other(value: object) -> str:
+    return f'{{"as_device":{{"type":{json.dumps(str(value))}}}}}'
+
+
+def _float(value: float) -> str:
+    finite = value - value == 0
+    return repr(value) if finite else {"inf": '"inf"', "-inf": '"-inf"'}.get(str(value), '"nan"')
+
+
+SPELLED: dict[type, Callable[[Any], str]] = {
+    type(None): lambda _: NONE,
+    bool: lambda value: f'{{"as_bool":{"true" if value else "false"}}}',
+    int: lambda value: f'{{"as_int":{value}}}',
+    float: lambda value: f'{{"as_float":{_float(value)}}}',
+    str: lambda value: f'{{"as_string":{json.dumps(value)}}}',
+}
+"""How arguments are written."""
 
 
 def _tensor(name: str) -> str:
@@ -265,28 +334,13 @@ def _input(name: str, argument: str) -> str:
     return f'{{"name":"{name}","arg":{argument},"kind":{POSITIONAL}}}'
 
 
-def _node(func: Any, inputs: Sequence[str], outputs: Sequence[str], line: str, index: int) -> str:
-    head, name = _head(func)
+def _node(
+    op: _Operator, inputs: Sequence[str], outputs: Sequence[str], quoted: str, index: int
+) -> str:
     return (
-        f'{head}[{",".join(inputs)}],"outputs":[{",".join(outputs)}],"name":"{name}_{index}",'
-        f'"metadata":{{"stack_trace":{_quoted(f"File {line}")}}}}}'
+        f'{op.head}[{",".join(inputs)}],"outputs":[{",".join(outputs)}],"name":"{op.name}_{index}",'
+        f'"metadata":{{"stack_trace":{quoted}}}}}'
     )
-
-
-@functools.cache
-def _head(func: Any) -> tuple[str, str]:
-    """How the node of an operator begins, and the operator's name."""
-    target = f"{func}"
-    return f'{{"target":"torch.ops.{target}","inputs":', target.split(".")[-2]
-
-
-_quoted = functools.lru_cache(maxsize=4096)(json.dumps)
-
-
-def _counts(func: Any, args: tuple[Any, ...]) -> bool:
-    if func is torch.ops.aten.index.Tensor:
-        return any(index is not None and index.dtype == torch.bool for index in args[1])
-    return func._schema.name in COUNTING
 
 
 def _new(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -304,30 +358,15 @@ def _is_known(tensor: object) -> bool:
     return tensor.numel() <= MAX_NUMBERS
 
 
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
     """The tensors among the arguments or results of an operator, in lists as well."""
+    found = []
     for value in values:
         if isinstance(value, Tensor):
-            yield value
+            found.append(value)
         elif isinstance(value, (list, tuple)):
-            yield from _tensors(value)
-
-
-@functools.cache
-def _names(func: Any) -> tuple[str, ...]:
-    """The names of an operator's arguments."""
-    return tuple(argument.name for argument in func._schema.arguments)
-
-
-@functools.cache
-def _makes(func: Any) -> bool:
-    """Whether an operator can be told where its result lies."""
-    return "device" in _names(func)
-
-
-def _float(value: float) -> str:
-    finite = value - value == 0
-    return repr(value) if finite else {"inf": '"inf"', "-inf": '"-inf"'}.get(str(value), '"nan"')
+            found += _tensors(value)
+    return found
 
 
 def _sizes(sizes: Sequence[int]) -> str:
@@ -348,14 +387,24 @@ def _described(dtype: torch.dtype, sizes: Sequence[int], strides: Sequence[int] 
     )
 
 
-def _line() -> str:
-    """The innermost line of code that is neither PyTorch's nor ours."""
+def _line() -> tuple[str, str]:
+    """The innermost line of code that is neither PyTorch's nor ours, also as nodes have it."""
     frame: FrameType | None = sys._getframe(3)
     while frame and frame.f_code.co_filename.startswith(INNER):
         frame = frame.f_back
     if frame is None:
-        return ""
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
+        return "", _quoted("")
+    return _spelled_line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+
+
+@functools.lru_cache(maxsize=4096)
+def _spelled_line(file: str, number: int, function: str) -> tuple[str, str]:
+    line = f"{file}:{number}, in {function}"
+    return line, _quoted(line)
+
+
+def _quoted(line: str) -> str:
+    return json.dumps(f"File {line}")
 
 
 def trace(

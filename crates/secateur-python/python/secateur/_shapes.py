@@ -17,7 +17,7 @@ META = torch.device("meta")
 
 def made(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What `func` makes of arguments on the meta device; `None` where PyTorch has to say."""
-    rule = RULES.get(func)
+    rule = _BY_IDENTITY.get(id(func))
     return None if rule is None or (kwargs and rule not in KEYED) else rule(*args, **kwargs)
 
 
@@ -340,3 +340,6 @@ RULES: dict[Any, Callable[..., Any]] = {
 }
 KEYED = frozenset((_clone, _new))
 """Rules that take arguments by name."""
+
+_BY_IDENTITY = {id(func): rule for func, rule in RULES.items()}
+"""As every hash of an operator is a call of Python code."""

@@ -2,14 +2,14 @@
 //! them (`torch/_export/serde/schema.py`, major version 8), and where in its text stands what
 //! pruning may change. Knows nothing of archives and operators.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use serde::Deserialize;
+use serde::de::{Error as _, IgnoredAny, MapAccess};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::stream::{each, each_field, parse};
+use super::stream::{List, Union, Variant, each, each_field, parse};
 use crate::graph::Open;
 use crate::{DType, Error, Result};
 
@@ -233,8 +233,8 @@ impl Program {
         let graph = reader.graph(raw.graph_module.graph, 0)?;
         let nodes = reader.nodes;
         let signature = raw.graph_module.signature;
-        let inputs = listed(signature.input_specs, usize::MAX, input)?;
-        let outputs = listed(signature.output_specs, usize::MAX, output)?;
+        let inputs = signature.input_specs.0.into_iter().map(input).collect::<Result<_>>()?;
+        let outputs = signature.output_specs.0.into_iter().map(output).collect::<Result<_>>()?;
         Ok(Program { nodes, graph, inputs, outputs, torch_version, text })
     }
 
@@ -255,8 +255,7 @@ impl Payloads {
         let raw: RawPayloads<'_> = parse(&text)?;
         let reader = Reader { text: &text, nodes: Vec::new() };
         let mut entries = BTreeMap::new();
-        each_field(raw.config, |name, payload| {
-            let payload: RawPayload<'_> = parse(payload.get())?;
+        each_field(raw.config, |name, payload: RawPayload<'_>| {
             let meta = payload.tensor_meta.filter(|_| !payload.use_pickle);
             let meta = meta.map(|meta| reader.meta(meta)).transpose()?;
             entries.insert(name.into_owned(), Payload { path: payload.path_name, meta });
@@ -264,28 +263,6 @@ impl Payloads {
         })?;
         Ok(Payloads { text, entries })
     }
-}
-
-/// The parts of a list, of which there are at most so many.
-fn listed<'a, T>(
-    raw: &'a RawValue,
-    most: usize,
-    mut read: impl FnMut(&'a RawValue) -> Result<T>,
-) -> Result<Vec<T>> {
-    let mut list = Vec::new();
-    each(raw, |part| {
-        if list.len() == most {
-            return Err(Error::unsupported(format!("a list of more than {most} parts")));
-        }
-        list.push(read(part)?);
-        Ok(())
-    })?;
-    list.shrink_to_fit();
-    Ok(list)
-}
-
-fn read<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T> {
-    parse(raw.get())
 }
 
 struct Reader<'a> {
@@ -305,24 +282,23 @@ impl<'a> Reader<'a> {
             return Err(Error::unsupported("graphs are nested too deeply"));
         }
         let mut graph = Graph::default();
-        each(raw.nodes, |node| {
-            let at = |error: Error| error.at(format!("call {} of the program", self.nodes.len()));
-            let node = read(node).map_err(at).and_then(|node| self.node(node, depth))?;
+        let calls = each(raw.nodes, |node| {
+            let node = self.node(node, depth)?;
             graph.nodes.push(u32::try_from(self.nodes.len()).map_err(Error::malformed)?);
             self.nodes.push(node);
             Ok(())
-        })?;
-        graph.inputs = self.arguments(raw.inputs, usize::MAX, depth)?;
-        graph.outputs = self.arguments(raw.outputs, usize::MAX, depth)?;
+        });
+        calls.map_err(|error| error.at(format!("call {} of the program", self.nodes.len())))?;
+        graph.inputs = self.arguments(raw.inputs, depth)?;
+        graph.outputs = self.arguments(raw.outputs, depth)?;
         each_field(raw.tensor_values, |name, meta| {
-            let at = |error: Error| error.at(format!("the tensor `{name}`"));
-            let meta = read(meta).and_then(|meta| self.meta(meta)).map_err(at)?;
+            let meta = self.meta(meta).map_err(|error| error.at(format!("the tensor `{name}`")))?;
             graph.tensors.insert(name.into_owned(), meta);
             Ok(())
         })?;
         if let Some(numbers) = raw.sym_int_values {
-            each_field(numbers, |name, raw| {
-                let number = Number { size: size(raw)?, span: self.span(raw.get()) };
+            each_field(numbers, |name, raw: &RawValue| {
+                let number = Number { size: parse(raw.get())?, span: self.span(raw.get()) };
                 graph.numbers.insert(name.into_owned(), number);
                 Ok(())
             })?;
@@ -331,22 +307,26 @@ impl<'a> Reader<'a> {
     }
 
     fn node(&mut self, raw: RawNode<'a>, depth: usize) -> Result<Node> {
-        let target: Box<str> = read(raw.target)?;
+        let target: Box<str> = parse(raw.target.get())?;
         let at = format!("`{}`, a call of `{target}`", raw.name.as_deref().unwrap_or_default());
         self.call(raw, target, depth).map_err(|error| error.at(at))
     }
 
     fn call(&mut self, raw: RawNode<'a>, target: Box<str>, depth: usize) -> Result<Node> {
-        let arguments = listed(raw.inputs, MAX_LIST, |one| {
-            let one: RawNamed<'a> = read(one)?;
-            Ok(NamedArgument {
-                name: read(one.name)?,
+        let mut arguments = Vec::new();
+        each(raw.inputs, |one: RawNamed<'a>| {
+            if arguments.len() == MAX_LIST {
+                return Err(Error::unsupported(format!("more than {MAX_LIST} arguments")));
+            }
+            arguments.push(NamedArgument {
+                name: parse(one.name.get())?,
                 name_span: self.span(one.name.get()),
-                value: self.argument(one.arg, depth)?,
+                value: self.argument(parse(one.arg.get())?, depth)?,
                 span: self.span(one.arg.get()),
-            })
+            });
+            Ok(())
         })?;
-        let outputs = self.arguments(raw.outputs, MAX_LIST, depth)?;
+        let outputs = self.arguments(raw.outputs, depth)?;
         let first = outputs.iter().find_map(|output| match output {
             Argument::Tensor(name) | Argument::Int(Int::Name(name)) => Some(name.clone()),
             Argument::Tensors(names) => names.iter().flatten().next().cloned(),
@@ -364,44 +344,24 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn arguments(&mut self, raw: &'a RawValue, most: usize, depth: usize) -> Result<Vec<Argument>> {
-        listed(raw, most, |raw| self.argument(raw, depth))
+    fn arguments(&mut self, raw: Arguments<'a>, depth: usize) -> Result<Vec<Argument>> {
+        raw.0.into_iter().map(|one| self.argument(one, depth)).collect()
     }
 
-    fn argument(&mut self, raw: &'a RawValue, depth: usize) -> Result<Argument> {
-        let Some((kind, value)) = variant(raw)? else { return Ok(Argument::None) };
-        let number = |value| read(value).map(Int::Number);
-        Ok(match &*kind {
-            "as_none" => Argument::None,
-            "as_tensor" => Argument::Tensor(read::<RawName>(value)?.name),
-            "as_tensors" => Argument::Tensors(listed(value, MAX_LIST, |named| {
-                read::<RawName>(named).map(|named| Some(named.name))
-            })?),
-            "as_optional_tensors" => Argument::Tensors(listed(value, MAX_LIST, optional_tensor)?),
-            "as_optional_tensor" => match optional_tensor(value)? {
-                Some(name) => Argument::Tensor(name),
-                None => Argument::None,
-            },
-            "as_int" => Argument::Int(number(value)?),
-            "as_ints" => Argument::Ints(listed(value, MAX_LIST, number)?),
-            "as_sym_int" => Argument::Int(int(value)?),
-            "as_sym_ints" => Argument::Ints(listed(value, MAX_LIST, int)?),
-            "as_float" => Argument::Float(float(value)?),
-            "as_floats" => Argument::Floats(listed(value, MAX_LIST, float)?),
-            "as_bool" => Argument::Bool(read(value)?),
-            "as_string" => Argument::String(read(value)?),
-            "as_graph" => {
-                let raw: RawGraphArgument<'a> = read(value)?;
-                Argument::Graph(Box::new(self.graph(raw.graph, depth + 1)?))
-            }
-            _ => Argument::Other,
+    fn argument(&mut self, Union(given): Union<Given<'a>>, depth: usize) -> Result<Argument> {
+        Ok(match given {
+            None => Argument::None,
+            Some(Given::Whole(argument)) => argument,
+            Some(Given::Graph(raw)) => Argument::Graph(Box::new(self.graph(*raw, depth + 1)?)),
         })
     }
 
     fn meta(&self, raw: RawMeta<'a>) -> Result<Meta> {
         const STRIDED: i64 = 7;
-        let (strided, lists) = (raw.layout == STRIDED, [sizes(raw.sizes)?, sizes(raw.strides)?]);
-        let [sizes, strides] = lists;
+        let strided = raw.layout == STRIDED;
+        let [sizes, strides]: [List<Size, MAX_RANK>; 2] =
+            [parse(raw.sizes.get())?, parse(raw.strides.get())?];
+        let [sizes, strides] = [sizes.0, strides.0];
         if strided && sizes.len() != strides.len() {
             let text = format!("a tensor of {} sizes and {} strides", sizes.len(), strides.len());
             return Err(Error::malformed(text));
@@ -410,91 +370,176 @@ impl<'a> Reader<'a> {
             dtype: dtype(raw.dtype),
             sizes,
             strides,
-            offset: size(raw.storage_offset)?.value.unwrap_or(-1),
+            offset: parse::<Size>(raw.storage_offset.get())?.value.unwrap_or(-1),
             strided,
             spans: [raw.sizes, raw.strides, raw.storage_offset].map(|part| self.span(part.get())),
         })
     }
 }
 
-/// The one field of a union; `None` where all are null.
-fn variant(raw: &RawValue) -> Result<Option<(Cow<'_, str>, &RawValue)>> {
-    let mut found = None;
-    each_field(raw, |kind, value| {
-        if found.is_none() && value.get() != "null" {
-            found = Some((kind, value));
-        }
-        Ok(())
-    })?;
-    Ok(found)
+/// What an argument is, before the graphs in it are read.
+enum Given<'a> {
+    Whole(Argument),
+    Graph(Box<RawGraph<'a>>),
 }
 
-fn optional_tensor(raw: &RawValue) -> Result<Option<String>> {
-    match variant(raw)? {
-        Some((kind, value)) if kind == "as_tensor" => {
-            read::<RawName>(value).map(|named| Some(named.name))
-        }
-        _ => Ok(None),
+type Listed<T> = List<T, MAX_LIST>;
+
+impl<'de: 'a, 'a> Variant<'de> for Given<'a> {
+    fn read<A: MapAccess<'de>>(
+        kind: &str,
+        fields: &mut A,
+    ) -> std::result::Result<Option<Self>, A::Error> {
+        let whole = match kind {
+            "as_tensor" => {
+                fields.next_value::<Option<RawName>>()?.map(|n| Argument::Tensor(n.name))
+            }
+            "as_tensors" => fields.next_value::<Option<Listed<RawName>>>()?.map(|names| {
+                Argument::Tensors(names.0.into_iter().map(|named| Some(named.name)).collect())
+            }),
+            "as_optional_tensors" => {
+                let list = fields.next_value::<Option<Listed<Union<Omissible>>>>()?;
+                list.map(|list| {
+                    let names = list.0.into_iter().map(|name| name.0.and_then(|name| name.0));
+                    Argument::Tensors(names.collect())
+                })
+            }
+            "as_optional_tensor" => fields.next_value::<Option<Union<Omissible>>>()?.map(|name| {
+                name.0.and_then(|name| name.0).map_or(Argument::None, Argument::Tensor)
+            }),
+            "as_int" => fields.next_value::<Option<i64>>()?.map(|n| Argument::Int(Int::Number(n))),
+            "as_ints" => fields
+                .next_value::<Option<Listed<i64>>>()?
+                .map(|list| Argument::Ints(list.0.into_iter().map(Int::Number).collect())),
+            "as_sym_int" => fields.next_value::<Option<Int>>()?.map(Argument::Int),
+            "as_sym_ints" => {
+                fields.next_value::<Option<Listed<Int>>>()?.map(|list| Argument::Ints(list.0))
+            }
+            "as_float" => fields.next_value::<Option<Float>>()?.map(|n| Argument::Float(n.0)),
+            "as_floats" => fields
+                .next_value::<Option<Listed<Float>>>()?
+                .map(|list| Argument::Floats(list.0.into_iter().map(|number| number.0).collect())),
+            "as_bool" => fields.next_value::<Option<bool>>()?.map(Argument::Bool),
+            "as_string" => fields.next_value::<Option<String>>()?.map(Argument::String),
+            "as_none" => fields.next_value::<Option<IgnoredAny>>()?.map(|_| Argument::None),
+            "as_graph" => {
+                let graph = fields.next_value::<Option<RawGraphArgument<'a>>>()?;
+                return Ok(graph.map(|raw| Given::Graph(Box::new(raw.graph))));
+            }
+            _ => fields.next_value::<Option<IgnoredAny>>()?.map(|_| Argument::Other),
+        };
+        Ok(whole.map(Given::Whole))
     }
 }
 
-fn int(raw: &RawValue) -> Result<Int> {
-    match variant(raw)? {
-        Some((kind, value)) if kind == "as_name" => read(value).map(Int::Name),
-        Some((_, value)) => read(value).map(Int::Number),
-        None => Err(Error::malformed("an integer without a value")),
+/// A tensor that may be omitted.
+struct Omissible(Option<String>);
+
+impl<'a> Variant<'a> for Omissible {
+    fn read<A: MapAccess<'a>>(
+        kind: &str,
+        fields: &mut A,
+    ) -> std::result::Result<Option<Self>, A::Error> {
+        Ok(match kind {
+            "as_tensor" => {
+                fields.next_value::<Option<RawName>>()?.map(|named| Omissible(Some(named.name)))
+            }
+            _ => fields.next_value::<Option<IgnoredAny>>()?.map(|_| Omissible(None)),
+        })
     }
 }
 
-fn size(raw: &RawValue) -> Result<Size> {
-    match variant(raw)? {
-        Some((kind, value)) if kind == "as_expr" => {
-            let expression: RawExpression<'_> = read(value)?;
-            let hint = expression.hint.map(variant).transpose()?.flatten();
-            let value = hint.filter(|(kind, _)| kind == "as_int");
-            let value = value.map(|(_, value)| read(value)).transpose()?;
-            Ok(Size { value, expression: Some(expression.expr_str) })
+impl<'a> Variant<'a> for Int {
+    fn read<A: MapAccess<'a>>(
+        kind: &str,
+        fields: &mut A,
+    ) -> std::result::Result<Option<Self>, A::Error> {
+        Ok(match kind {
+            "as_name" => fields.next_value::<Option<String>>()?.map(Int::Name),
+            _ => fields.next_value::<Option<i64>>()?.map(Int::Number),
+        })
+    }
+}
+
+impl<'a> Deserialize<'a> for Int {
+    fn deserialize<D: Deserializer<'a>>(from: D) -> std::result::Result<Self, D::Error> {
+        let found = Union::deserialize(from)?;
+        found.0.ok_or_else(|| D::Error::custom("an integer without a value"))
+    }
+}
+
+impl<'a> Variant<'a> for Size {
+    fn read<A: MapAccess<'a>>(
+        kind: &str,
+        fields: &mut A,
+    ) -> std::result::Result<Option<Self>, A::Error> {
+        if kind != "as_expr" {
+            let number = fields.next_value::<Option<i64>>()?;
+            return Ok(number.map(|value| Size { value: Some(value), expression: None }));
         }
-        Some((_, value)) => Ok(Size { value: Some(read(value)?), expression: None }),
-        None => Err(Error::malformed("a size without a value")),
+        let symbolic = fields.next_value::<Option<RawExpression>>()?;
+        Ok(symbolic.map(|raw| {
+            let value = raw.hint.and_then(|hint| hint.0).and_then(|hint| hint.0);
+            Size { value, expression: Some(raw.expr_str) }
+        }))
     }
 }
 
-fn sizes(raw: &RawValue) -> Result<Vec<Size>> {
-    listed(raw, MAX_RANK, size)
+impl<'a> Deserialize<'a> for Size {
+    fn deserialize<D: Deserializer<'a>>(from: D) -> std::result::Result<Self, D::Error> {
+        let found = Union::deserialize(from)?;
+        found.0.ok_or_else(|| D::Error::custom("a size without a value"))
+    }
 }
 
-fn input(raw: &RawValue) -> Result<Input> {
-    let Some((kind, value)) = variant(raw)? else {
+/// What an expression is for the inputs that the program was made with, if that is an integer.
+struct Hint(Option<i64>);
+
+impl<'a> Variant<'a> for Hint {
+    fn read<A: MapAccess<'a>>(
+        kind: &str,
+        fields: &mut A,
+    ) -> std::result::Result<Option<Self>, A::Error> {
+        Ok(match kind {
+            "as_int" => fields.next_value::<Option<i64>>()?.map(|value| Hint(Some(value))),
+            _ => fields.next_value::<Option<IgnoredAny>>()?.map(|_| Hint(None)),
+        })
+    }
+}
+
+/// An input or output, and its kind.
+struct Spec(String, RawInput);
+
+impl<'a> Variant<'a> for Spec {
+    fn read<A: MapAccess<'a>>(
+        kind: &str,
+        fields: &mut A,
+    ) -> std::result::Result<Option<Self>, A::Error> {
+        Ok(fields.next_value::<Option<RawInput>>()?.map(|spec| Spec(kind.to_string(), spec)))
+    }
+}
+
+fn input(Union(spec): Union<Spec>) -> Result<Input> {
+    let Some(Spec(kind, spec)) = spec else {
         return Err(Error::malformed("an input without a kind"));
     };
-    let spec: RawInput<'_> = read(value)?;
-    let name = spec.arg.map(argument_name).transpose()?.flatten();
+    let name = spec.arg.and_then(RawArgument::name).unwrap_or_default();
     let stored = spec.parameter_name.or(spec.buffer_name).or(spec.tensor_constant_name);
     let from = match (&*kind, stored) {
         ("user_input", _) => Source::User,
         (_, Some(stored)) => Source::Stored(stored),
         _ => Source::Other,
     };
-    Ok(Input { name: name.unwrap_or_default(), from })
+    Ok(Input { name, from })
 }
 
-fn output(raw: &RawValue) -> Result<Output> {
-    let Some((kind, value)) = variant(raw)? else {
+fn output(Union(spec): Union<Spec>) -> Result<Output> {
+    let Some(Spec(kind, spec)) = spec else {
         return Err(Error::malformed("an output without a kind"));
     };
-    let spec: RawInput<'_> = read(value)?;
-    let name = spec.arg.map(argument_name).transpose()?.flatten().unwrap_or_default();
+    let name = spec.arg.and_then(RawArgument::name).unwrap_or_default();
     let into = spec.buffer_name.or(spec.parameter_name);
     Ok(Output { name, into: into.filter(|_| kind.ends_with("_mutation")) })
-}
-
-/// The name in an argument, which may be spelled as a union or as a name alone.
-fn argument_name(raw: &RawValue) -> Result<Option<String>> {
-    let argument: RawArgument = read(raw)?;
-    let tensor = argument.as_tensor.map(|named| named.name);
-    let number = argument.as_sym_int.and_then(|named| named.as_name);
-    Ok(argument.name.or(tensor).or(number))
 }
 
 /// The last line of a stack trace that names a file, and the code under it.
@@ -506,18 +551,22 @@ fn last_line(trace: &str) -> Option<String> {
 }
 
 /// A number, or one of the words that JSON has no numbers for.
+struct Float(f64);
+
+impl<'a> Deserialize<'a> for Float {
+    fn deserialize<D: Deserializer<'a>>(from: D) -> std::result::Result<Self, D::Error> {
+        match RawFloat::deserialize(from)? {
+            RawFloat::Number(value) => Ok(Float(value)),
+            RawFloat::Word(word) => word.parse().map(Float).map_err(D::Error::custom),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum RawFloat {
     Number(f64),
     Word(String),
-}
-
-fn float(raw: &RawValue) -> Result<f64> {
-    match read(raw)? {
-        RawFloat::Number(value) => Ok(value),
-        RawFloat::Word(word) => word.parse().map_err(Error::malformed),
-    }
 }
 
 #[derive(Deserialize)]
@@ -539,25 +588,24 @@ struct RawVersion {
 struct RawModule<'a> {
     #[serde(borrow)]
     graph: RawGraph<'a>,
-    #[serde(borrow)]
-    signature: RawSignature<'a>,
+    signature: RawSignature,
 }
 
 #[derive(Deserialize)]
-struct RawSignature<'a> {
-    #[serde(borrow)]
-    input_specs: &'a RawValue,
-    #[serde(borrow)]
-    output_specs: &'a RawValue,
+struct RawSignature {
+    input_specs: Specs,
+    output_specs: Specs,
 }
+
+type Specs = List<Union<Spec>, { usize::MAX }>;
 
 #[derive(Deserialize)]
 #[serde(expecting = "a graph")]
 struct RawGraph<'a> {
     #[serde(borrow)]
-    inputs: &'a RawValue,
+    inputs: Arguments<'a>,
     #[serde(borrow)]
-    outputs: &'a RawValue,
+    outputs: Arguments<'a>,
     #[serde(borrow)]
     nodes: &'a RawValue,
     #[serde(borrow)]
@@ -574,12 +622,14 @@ struct RawNode<'a> {
     #[serde(borrow)]
     inputs: &'a RawValue,
     #[serde(borrow)]
-    outputs: &'a RawValue,
+    outputs: Arguments<'a>,
     #[serde(default)]
     metadata: Option<RawMetadata>,
     #[serde(default)]
     name: Option<String>,
 }
+
+type Arguments<'a> = Listed<Union<Given<'a>>>;
 
 #[derive(Deserialize)]
 struct RawMetadata {
@@ -610,10 +660,10 @@ struct RawGraphArgument<'a> {
 
 #[derive(Deserialize)]
 #[serde(expecting = "an expression")]
-struct RawExpression<'a> {
+struct RawExpression {
     expr_str: String,
-    #[serde(borrow, default)]
-    hint: Option<&'a RawValue>,
+    #[serde(default)]
+    hint: Option<Union<Hint>>,
 }
 
 #[derive(Deserialize)]
@@ -631,9 +681,9 @@ struct RawMeta<'a> {
 
 #[derive(Deserialize)]
 #[serde(expecting = "an input or output")]
-struct RawInput<'a> {
-    #[serde(borrow, default)]
-    arg: Option<&'a RawValue>,
+struct RawInput {
+    #[serde(default)]
+    arg: Option<RawArgument>,
     #[serde(default)]
     parameter_name: Option<String>,
     #[serde(default)]
@@ -648,6 +698,14 @@ struct RawArgument {
     name: Option<String>,
     as_tensor: Option<RawName>,
     as_sym_int: Option<RawInt>,
+}
+
+impl RawArgument {
+    /// The name, which may be spelled as a union or alone.
+    fn name(self) -> Option<String> {
+        let tensor = self.as_tensor.map(|named| named.name);
+        self.name.or(tensor).or(self.as_sym_int.and_then(|named| named.as_name))
+    }
 }
 
 #[derive(Deserialize)]
