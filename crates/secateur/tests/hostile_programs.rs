@@ -498,13 +498,17 @@ fn a_million_arguments_are_refused() {
     let ints = inside(format!("{{\"as_ints\":[{}]}}", ints.trim_end_matches(',')));
     check(
         &replaced("\"nodes\":[", &call(&ints)),
-        expect!["refused: `in.pt2`: ``, a call of `t`: a list of more than 65536 parts"],
+        expect![
+            "refused: `in.pt2`: ``, a call of `t`: a list of more than 65536 parts at line 1 column 131086"
+        ],
     );
     let names = "{\"name\":\"x\"},".repeat(1_000_000);
     let names = inside(format!("{{\"as_tensors\":[{}]}}", names.trim_end_matches(',')));
     check(
         &replaced("\"nodes\":[", &call(&names)),
-        expect!["refused: `in.pt2`: ``, a call of `t`: a list of more than 65536 parts"],
+        expect![
+            "refused: `in.pt2`: ``, a call of `t`: a list of more than 65536 parts at line 1 column 851996"
+        ],
     );
 }
 
@@ -514,7 +518,9 @@ fn a_tensor_of_many_axes_is_refused() {
     let sizes = "{\"as_int\":1},".repeat(1_000_000);
     check(
         &replaced("\"sizes\":[", &format!("\"sizes\":[{sizes}")),
-        expect!["refused: `in.pt2`: the tensor `v`: a list of more than 64 parts"],
+        expect![
+            "refused: `in.pt2`: the tensor `v`: a list of more than 64 parts at line 1 column 846"
+        ],
     );
 }
 

@@ -282,13 +282,12 @@ impl<'a> Reader<'a> {
             return Err(Error::unsupported("graphs are nested too deeply"));
         }
         let mut graph = Graph::default();
-        let calls = each(raw.nodes, |node| {
+        each(raw.nodes, "call", |node| {
             let node = self.node(node, depth)?;
             graph.nodes.push(u32::try_from(self.nodes.len()).map_err(Error::malformed)?);
             self.nodes.push(node);
             Ok(())
-        });
-        calls.map_err(|error| error.at(format!("call {} of the program", self.nodes.len())))?;
+        })?;
         graph.inputs = self.arguments(raw.inputs, depth)?;
         graph.outputs = self.arguments(raw.outputs, depth)?;
         each_field(raw.tensor_values, |name, meta| {
@@ -314,9 +313,9 @@ impl<'a> Reader<'a> {
 
     fn call(&mut self, raw: RawNode<'a>, target: Box<str>, depth: usize) -> Result<Node> {
         let mut arguments = Vec::new();
-        each(raw.inputs, |one: RawNamed<'a>| {
+        each(raw.inputs, "argument", |one: RawNamed<'a>| {
             if arguments.len() == MAX_LIST {
-                return Err(Error::unsupported(format!("more than {MAX_LIST} arguments")));
+                return Err(Error::unsupported(format!("a list of more than {MAX_LIST} parts")));
             }
             arguments.push(NamedArgument {
                 name: parse(one.name.get())?,

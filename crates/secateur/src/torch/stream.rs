@@ -13,13 +13,15 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T> {
     serde_json::from_str(text).map_err(Error::malformed)
 }
 
-/// Takes the elements of an array, one after the other.
+/// Takes the elements of an array, one after the other; `what` they are is said where one cannot be
+/// read.
 pub(super) fn each<'a, T: Deserialize<'a>>(
     raw: &'a RawValue,
+    what: &str,
     take: impl FnMut(T) -> Result<()>,
 ) -> Result<()> {
     let mut failed = None;
-    let read = raw.deserialize_seq(Elements { take, failed: &mut failed, of: PhantomData });
+    let read = raw.deserialize_seq(Elements { take, what, failed: &mut failed, of: PhantomData });
     failed.map_or(read.map_err(Error::malformed), Err)
 }
 
@@ -110,9 +112,10 @@ impl<'a, T: Variant<'a>> Visitor<'a> for United<T> {
     }
 }
 
-/// Stops at the first error, which it keeps.
+/// Stops at the first error, which it keeps; where an element is not as it should be, it counts.
 struct Elements<'f, F, T> {
     take: F,
+    what: &'f str,
     failed: &'f mut Option<Error>,
     of: PhantomData<T>,
 }
@@ -125,8 +128,13 @@ impl<'a, T: Deserialize<'a>, F: FnMut(T) -> Result<()>> Visitor<'a> for Elements
     }
 
     fn visit_seq<A: SeqAccess<'a>>(mut self, mut elements: A) -> std::result::Result<(), A::Error> {
-        while let Some(element) = elements.next_element()? {
-            if let Err(error) = (self.take)(element) {
+        for count in 0.. {
+            let taken = match elements.next_element() {
+                Ok(None) => break,
+                Ok(Some(element)) => (self.take)(element),
+                Err(error) => Err(Error::malformed(error).at(format!("{} {count}", self.what))),
+            };
+            if let Err(error) = taken {
                 *self.failed = Some(error);
                 return Err(A::Error::custom("stopped"));
             }
