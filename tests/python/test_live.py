@@ -721,3 +721,37 @@ def test_numbers_of_tokens_are_known_without_running_on_weights(
     found = trace(Tokens(written=written), (tokens,), {})
     assert found.meta is not written
     assert ("aten.slice" in found.text) == (not (first or written))
+
+
+class Attention(nn.Module):
+    """Attention whose scale may follow the width of its heads."""
+
+    def __init__(self, *, scale: float | None) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(8, 8) for _ in range(3))
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        mixed = functional.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        mapped = torch.vmap(functional.linear, (0, None))(mixed, self.value.weight)
+        return mapped @ x.transpose(1, 2)
+
+
+def test_what_pytorch_takes_apart_is_one_call() -> None:
+    found = trace(Attention(scale=None), (torch.rand(2, 5, 8),), {})
+    targets = [line.split('"')[0] for line in found.text.split('"target":"torch.ops.aten.')[1:]]
+    whole = ["linear.default"] * 3 + ["scaled_dot_product_attention.default"]
+    assert targets[:4] == whole
+    assert targets[-1] == "matmul.default"
+    assert "linear.default" not in targets[4:]  # but where functions are mapped
+
+
+def test_a_scale_that_would_follow_the_width_of_heads_is_refused() -> None:
+    x = torch.rand(2, 5, 8)
+    keeps = {"query.weight:0": [0, 1, 2, 5]}
+    fixed, following = Attention(scale=0.5), Attention(scale=None)
+    sc.graph(fixed, (x,)).apply(keeps)
+    assert fixed.query.out_features == fixed.key.out_features == 4
+    with pytest.raises(sc.SecateurError, match="`scale`"):
+        sc.graph(following, (x,)).apply(keeps)

@@ -144,3 +144,37 @@ def test_what_does_not_fit_is_left_to_pytorch() -> None:
     assert _shapes.made(aten.addmm.default, (one[0], one, other), {}) is None
     assert _shapes.made(aten.add.Tensor, (one, other), {}) is None
     assert _shapes.made(aten.add.Tensor, (one, one), {"alpha": 2}) is None
+
+
+def operands(func: Any, data: Tensor) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    width = data.shape[-1]
+    if func is torch.nn.functional.linear:
+        for weight in (data.new_empty(5, width), data.new_empty(width, 5).t()):
+            yield from (((data, weight, bias), {}) for bias in (None, data.new_empty(5)))
+            yield (data,), {"weight": weight, "bias": data.new_empty(5)}
+        yield (data, data.new_empty(5, width + 1)), {}
+        return
+    if func is torch.nn.functional.scaled_dot_product_attention:
+        key = data.new_empty(*data.shape[:-2], 3, width)
+        mask = data.new_empty(data.shape[-2], 3)
+        for more in ({}, {"attn_mask": mask}, {"is_causal": True}, {"attn_mask": mask > 0}):
+            yield (data, key, key[..., :2]), {**more, "scale": 0.5}
+        yield (data, key[:1], key), {}
+        return
+    yield from (((data, data.mT), {}), ((data.mT, data), {}), ((data, data), {}))
+    yield from (((data, data[0].mT), {}), ((data[:1], data.mT), {}), ((data, data[..., 0]), {}))
+    yield (data, data.new_empty(width, 5).t().contiguous().t()), {}
+
+
+@pytest.mark.parametrize("func", _shapes.WHOLE, ids=str)
+def test_functions_that_are_noted_whole_make_what_pytorch_makes(func: Any) -> None:
+    said = 0
+    for data in tensors():
+        if data.dim() < 3 or not data.is_floating_point():
+            continue
+        for args, kwargs in operands(func, data):
+            got = _shapes.WHOLE[func][1](*args, **kwargs)
+            if got is not None:
+                said += 1
+                assert described(got) == described(func(*args, **kwargs))
+    assert said > 10

@@ -351,7 +351,7 @@ fn arguments_of_another_type_are_refused_or_make_the_call_opaque() {
             "{\"as_int\":{\"name\":\"x\"}},\"kind\"",
         ),
         expect![
-            "refused: `in.pt2`: `y`, a call of `torch.ops.aten.linear.default`: invalid type: map, expected i64 at line 1 column 0"
+            "refused: `in.pt2`: `y`, a call of `torch.ops.aten.linear.default`: invalid type: map, expected i64 at line 1 column 10"
         ],
     );
     check(

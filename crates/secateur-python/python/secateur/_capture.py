@@ -23,18 +23,21 @@ from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur import _sharded
 from secateur._secateur import SecateurError
-from secateur._shapes import META, like, made
+from secateur._shapes import META, WHOLE, like, made
 
 SCHEMA = {"major": 8, "minor": 0}
 NONE = '{"as_none":true}'
 POSITIONAL = 1
 STRIDED = 7
 CPU = torch.device("cpu")
+PLAIN = (Tensor, nn.Parameter)
 CLONE = torch.ops.aten.clone.default
 EMPTY = torch.ops.aten.empty.memory_format
 INDEX = torch.ops.aten.index.Tensor
@@ -147,6 +150,29 @@ class _Recorder(TorchDispatchMode):
             self.names[id(self.copies[key])] = self.copied[key] = name
         return self.copies[key]
 
+    def whole(
+        self,
+        func: Any,
+        rule: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Tensor | None:
+        """What a function makes of values of the run, noted as one call, where that is known."""
+        tensors = _tensors((*args, *kwargs.values()))
+        known = all(id(tensor) in self.names and type(tensor) in PLAIN for tensor in tensors)
+        op = _operator(func)
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        if not self.meta or not known or not given.keys() <= set(op.arguments):
+            return None
+        if not any(tensor.is_meta for tensor in tensors):
+            return None
+        with no_dispatch():
+            out = rule(*args, **given)
+        if out is not None:
+            args, given = pytree.tree_map_only(Tensor, self._copy, (args, given))
+            self._note(op, args, given, out)
+        return out
+
     def _note(
         self, op: "_Operator", args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
     ) -> None:
@@ -258,6 +284,28 @@ class _Recorder(TorchDispatchMode):
             optional = (NONE if value is None else _tensor(self.name(value)) for value in values)
             return f'{{"as_optional_tensors":[{",".join(optional)}]}}'
         return _other(values)
+
+
+class _Whole(TorchFunctionMode):
+    """Notes functions that PyTorch takes apart into many calls as the operators that they are."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = kwargs or {}
+        if func in WHOLE:
+            out = self.recorder.whole(*WHOLE[func], args, given)
+            if out is not None:
+                return out
+        return func(*args, **given)
 
 
 class _Operator(NamedTuple):
@@ -502,6 +550,7 @@ def _trace(
         _entered(modules, recorder),
         torch.no_grad(),
         recorder,
+        _Whole(recorder),
     ):
         places = {name: stored[keys[id(tensor)]] for name, tensor in _places(module).items()}
         out = torch.func.functional_call(

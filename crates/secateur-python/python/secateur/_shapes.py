@@ -186,6 +186,58 @@ def _bmm(one: Tensor, other: Tensor) -> Tensor | None:
     return _empty((*one.shape[:2], other.shape[2]), one.dtype) if fits else None
 
 
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    fits = (
+        input.dim() > 1
+        and weight.dim() == 2
+        and input.shape[-1] == weight.shape[1]
+        and input.dtype == weight.dtype
+        and (bias is None or (bias.shape == weight.shape[:1] and bias.dtype == weight.dtype))
+        and input.is_floating_point()
+    )
+    return _empty((*input.shape[:-1], weight.shape[0]), input.dtype) if fits else None
+
+
+def _matmul(one: Tensor, other: Tensor) -> Tensor | None:
+    fits = (
+        one.dim() >= other.dim() > 1
+        and one.shape[-1] == other.shape[-2]
+        and one.dtype == other.dtype
+        and one.is_floating_point()
+    )
+    sizes = _broadcast(one.shape[:-2], other.shape[:-2]) if fits else None
+    return None if sizes is None else _empty((*sizes, one.shape[-2], other.shape[-1]), one.dtype)
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor | None:
+    rank = query.dim()
+    fits = (
+        rank == key.dim() == value.dim() > 2
+        and query.shape[:-2] == key.shape[:-2] == value.shape[:-2]
+        and query.shape[-1] == key.shape[-1]
+        and key.shape[-2] == value.shape[-2]
+        and query.dtype == key.dtype == value.dtype
+        and query.is_floating_point()
+        and not (attn_mask is not None and is_causal)
+    )
+    if not fits:
+        return None
+    if attn_mask is not None:
+        weights = [*query.shape[:-1], key.shape[-2]]
+        if _broadcast(attn_mask.shape, weights) != weights:
+            return None
+    return _empty((*query.shape[:-1], value.shape[-1]), query.dtype)
+
+
 def _embedding(table: Tensor, indices: Tensor, *_: Any) -> Tensor | None:
     fits = table.dim() == 2 and indices.is_contiguous()
     return _empty((*indices.shape, table.shape[1]), table.dtype) if fits else None
@@ -343,3 +395,15 @@ KEYED = frozenset((_clone, _new))
 
 _BY_IDENTITY = {id(func): rule for func, rule in RULES.items()}
 """As every hash of an operator is a call of Python code."""
+
+WHOLE: dict[Any, tuple[Any, Callable[..., Any]]] = {
+    torch.nn.functional.linear: (aten.linear.default, _linear),
+    torch.matmul: (aten.matmul.default, _matmul),
+    Tensor.matmul: (aten.matmul.default, _matmul),
+    Tensor.__matmul__: (aten.matmul.default, _matmul),
+    torch.nn.functional.scaled_dot_product_attention: (
+        aten.scaled_dot_product_attention.default,
+        _attention,
+    ),
+}
+"""Functions that PyTorch takes apart into many calls, which are one operator, too."""

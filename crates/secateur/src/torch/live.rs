@@ -158,7 +158,8 @@ fn numbers(
         |name: &str| Err(format!("the argument `{name}` of `{}` does not follow", node.target));
     for edit in edits {
         let counts = exact || !matches!(edit.argument(&Argument::None), Argument::Float(_));
-        if counts && got.argument(edit.name).is_none() {
+        let given = got.argument(edit.name).map(|argument| &argument.value);
+        if counts && matches!(given, None | Some(Argument::None)) {
             return follows(edit.name);
         }
     }
