@@ -723,7 +723,7 @@ def test_numbers_of_tokens_are_known_without_running_on_weights(
     assert ("aten.slice" in found.text) == (not (first or written))
 
 
-class Attention(nn.Module):
+class Scaled(nn.Module):
     """Attention whose scale may follow the width of its heads."""
 
     def __init__(self, *, scale: float | None) -> None:
@@ -739,7 +739,7 @@ class Attention(nn.Module):
 
 
 def test_what_pytorch_takes_apart_is_one_call() -> None:
-    found = trace(Attention(scale=None), (torch.rand(2, 5, 8),), {})
+    found = trace(Scaled(scale=None), (torch.rand(2, 5, 8),), {})
     targets = [line.split('"')[0] for line in found.text.split('"target":"torch.ops.aten.')[1:]]
     whole = ["linear.default"] * 3 + ["scaled_dot_product_attention.default"]
     assert targets[:4] == whole
@@ -750,7 +750,7 @@ def test_what_pytorch_takes_apart_is_one_call() -> None:
 def test_a_scale_that_would_follow_the_width_of_heads_is_refused() -> None:
     x = torch.rand(2, 5, 8)
     keeps = {"query.weight:0": [0, 1, 2, 5]}
-    fixed, following = Attention(scale=0.5), Attention(scale=None)
+    fixed, following = Scaled(scale=0.5), Scaled(scale=None)
     sc.graph(fixed, (x,)).apply(keeps)
     assert fixed.query.out_features == fixed.key.out_features == 4
     with pytest.raises(sc.SecateurError, match="`scale`"):
