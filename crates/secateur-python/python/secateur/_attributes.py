@@ -94,7 +94,7 @@ def spelled(changed: Iterable[Number]) -> dict[Attribute, int]:
             held = _held(module)
             for _, helper in helpers(module):
                 if id(helper) not in shared:
-                    shared[id(helper)] = list(_held(helper))
+                    shared[id(helper)] = _held(helper)
                 held += shared[id(helper)]
             known[id(module)] = _Own.of((at, n) for at, n in held if at.name not in layer)
         return known[id(module)]
