@@ -747,6 +747,16 @@ def test_what_pytorch_takes_apart_is_one_call() -> None:
     assert "linear.default" not in targets[4:]  # but where functions are mapped
 
 
+def test_attention_layers_are_followed_as_they_are_written() -> None:
+    layer = nn.MultiheadAttention(8, 2, batch_first=True)
+    x = torch.rand(2, 5, 8)
+    found = trace(layer, (x, x, x), {"need_weights": False})
+    assert found.text.count("aten.linear.default") == 2
+    assert found.text.count("aten.scaled_dot_product_attention.default") == 1
+    found = trace(layer, (x, x, x), {})
+    assert found.text.count("aten.linear.default") == 2
+
+
 def test_a_scale_that_would_follow_the_width_of_heads_is_refused() -> None:
     x = torch.rand(2, 5, 8)
     keeps = {"query.weight:0": [0, 1, 2, 5]}

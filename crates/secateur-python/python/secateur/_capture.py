@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any, NamedTuple
 
 import torch
@@ -38,6 +38,7 @@ POSITIONAL = 1
 STRIDED = 7
 CPU = torch.device("cpu")
 PLAIN = (Tensor, nn.Parameter)
+ATTENTION_LAYER = nn.functional.multi_head_attention_forward
 CLONE = torch.ops.aten.clone.default
 EMPTY = torch.ops.aten.empty.memory_format
 INDEX = torch.ops.aten.index.Tensor
@@ -292,6 +293,7 @@ class _Whole(TorchFunctionMode):
     def __init__(self, recorder: _Recorder) -> None:
         super().__init__()
         self.recorder = recorder
+        self.inside = False  # whether an attention layer is running
 
     def __torch_function__(
         self,
@@ -305,7 +307,22 @@ class _Whole(TorchFunctionMode):
             out = self.recorder.whole(*WHOLE[func], args, given)
             if out is not None:
                 return out
+        if func is ATTENTION_LAYER and not self.inside:
+            self.inside = True
+            try:
+                with self:
+                    return _unasking(func)(*args, **given)
+            finally:
+                self.inside = False
         return func(*args, **given)
+
+
+def _unasking(func: FunctionType) -> FunctionType:
+    """A function that does not ask whether a mode takes its place, and so runs under one."""
+    names = {**func.__globals__, "has_torch_function": lambda _: False}
+    made = FunctionType(func.__code__, names, func.__name__, func.__defaults__)
+    made.__kwdefaults__ = func.__kwdefaults__
+    return made
 
 
 class _Operator(NamedTuple):
