@@ -547,7 +547,9 @@ def _trace(
     originals = tensors(module)
     keys = {id(tensor): name for name, tensor in originals.items()}
     stored = {name: _stand_in(tensor, meta=meta) for name, tensor in originals.items()}
-    given = pytree.tree_map_only(Tensor, lambda t: _stand_in(t, meta=meta), (tuple(args), kwargs))
+    # What is given twice is one tensor, as code may ask whether it is.
+    once = functools.cache(lambda tensor: _stand_in(tensor, meta=meta))
+    given = pytree.tree_map_only(Tensor, once, (tuple(args), kwargs))
     modules: list[nn.Module] = []
     recorder = _Recorder({}, [], modules, meta)
     parameters = {name: recorder.define(tensor) for name, tensor in stored.items()}
