@@ -160,17 +160,20 @@ class _Recorder(TorchDispatchMode):
     ) -> Tensor | None:
         """What a function makes of values of the run, noted as one call, where that is known."""
         tensors = _tensors((*args, *kwargs.values()))
-        known = all(id(tensor) in self.names and type(tensor) in PLAIN for tensor in tensors)
         op = _operator(func)
         given = {name: value for name, value in kwargs.items() if value is not None}
-        if not self.meta or not known or not given.keys() <= set(op.arguments):
+        if not self.meta or not given.keys() <= set(op.arguments):
             return None
-        if not any(tensor.is_meta for tensor in tensors):
+        if not all(id(tensor) in self.names and type(tensor) in PLAIN for tensor in tensors):
+            return None
+        unknown = [tensor.is_meta for tensor in tensors]
+        if True not in unknown:
             return None
         with no_dispatch():
             out = rule(*args, **given)
         if out is not None:
-            args, given = pytree.tree_map_only(Tensor, self._copy, (args, given))
+            if False in unknown:
+                args, given = pytree.tree_map_only(Tensor, self._copy, (args, given))
             self._note(op, args, given, out)
         return out
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from secateur._attributes import Attribute, helpers
+from secateur._capture import layers
 
 Keep = Sequence[Sequence[int] | None]
 
@@ -27,11 +28,13 @@ class History:
 
     def note(self, module: nn.Module, changed: Iterable[tuple[Attribute, int]]) -> None:
         """Attributes are told apart by the place of their module, or of one that holds them."""
-        places: dict[int, str] = {}
-        for name, layer in module.named_modules():
-            places[id(layer)] = name
-            for helper, value in helpers(layer):
-                places.setdefault(id(value), f"{name}{HELPER}{helper}")
+        inside = layers(module)
+        places = {id(layer): name for name, layer in inside}
+        changed = list(changed)
+        if any(id(attribute.module) not in places for attribute, _ in changed):
+            for name, layer in inside:
+                for helper, value in helpers(layer):
+                    places.setdefault(id(value), f"{name}{HELPER}{helper}")
         for attribute, number in changed:
             place = places.get(id(attribute.module))
             if place is not None:
