@@ -357,7 +357,7 @@ fn arguments_of_another_type_are_refused_or_make_the_call_opaque() {
     check(
         &replaced("{\"as_tensor\":{\"name\":\"x\"}},\"kind\"", "{\"as_tensor\":\"x\"},\"kind\""),
         expect![[
-            r#"refused: `in.pt2`: `y`, a call of `torch.ops.aten.linear.default`: invalid type: string "x", expected a name at line 1 column 3"#
+            r#"refused: `in.pt2`: `y`, a call of `torch.ops.aten.linear.default`: invalid type: string "x", expected a name at line 1 column 16"#
         ]],
     );
     check(
@@ -369,13 +369,13 @@ fn arguments_of_another_type_are_refused_or_make_the_call_opaque() {
     check(
         &replaced("\"as_int\":6", "\"as_int\":6.5"),
         expect![
-            "refused: `in.pt2`: the tensor `v`: invalid type: floating point `6.5`, expected i64 at line 1 column 3"
+            "refused: `in.pt2`: the tensor `v`: invalid type: floating point `6.5`, expected i64 at line 1 column 27"
         ],
     );
     check(
         &replaced("\"as_int\":6", "\"as_int\":99999999999999999999"),
         expect![
-            "refused: `in.pt2`: the tensor `v`: invalid type: floating point `1e+20`, expected i64 at line 1 column 20"
+            "refused: `in.pt2`: the tensor `v`: invalid type: floating point `1e+20`, expected i64 at line 1 column 44"
         ],
     );
     check(

@@ -288,8 +288,8 @@ impl<'a> Reader<'a> {
             self.nodes.push(node);
             Ok(())
         })?;
-        graph.inputs = self.arguments(raw.inputs, depth)?;
-        graph.outputs = self.arguments(raw.outputs, depth)?;
+        graph.inputs = self.arguments(raw.inputs.0, depth)?;
+        graph.outputs = self.arguments(raw.outputs.0, depth)?;
         each_field(raw.tensor_values, |name, meta| {
             let meta = self.meta(meta).map_err(|error| error.at(format!("the tensor `{name}`")))?;
             graph.tensors.insert(name.into_owned(), meta);
@@ -325,7 +325,7 @@ impl<'a> Reader<'a> {
             });
             Ok(())
         })?;
-        let outputs = self.arguments(raw.outputs, depth)?;
+        let outputs = self.arguments(raw.outputs.0, depth)?;
         let first = outputs.iter().find_map(|output| match output {
             Argument::Tensor(name) | Argument::Int(Int::Name(name)) => Some(name.clone()),
             Argument::Tensors(names) => names.iter().flatten().next().cloned(),
@@ -343,11 +343,11 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn arguments(&mut self, raw: Arguments<'a>, depth: usize) -> Result<Vec<Argument>> {
-        raw.0.into_iter().map(|one| self.argument(one, depth)).collect()
+    fn arguments(&mut self, raw: Vec<RawUnion<'a>>, depth: usize) -> Result<Vec<Argument>> {
+        raw.into_iter().map(|one| self.argument(one, depth)).collect()
     }
 
-    fn argument(&mut self, Union(given): Union<Given<'a>>, depth: usize) -> Result<Argument> {
+    fn argument(&mut self, Union(given): RawUnion<'a>, depth: usize) -> Result<Argument> {
         Ok(match given {
             None => Argument::None,
             Some(Given::Whole(argument)) => argument,
@@ -383,6 +383,7 @@ enum Given<'a> {
 }
 
 type Listed<T> = List<T, MAX_LIST>;
+type Unlimited<T> = List<T, { usize::MAX }>;
 
 impl<'de: 'a, 'a> Variant<'de> for Given<'a> {
     fn read<A: MapAccess<'de>>(
@@ -592,19 +593,17 @@ struct RawModule<'a> {
 
 #[derive(Deserialize)]
 struct RawSignature {
-    input_specs: Specs,
-    output_specs: Specs,
+    input_specs: Unlimited<Union<Spec>>,
+    output_specs: Unlimited<Union<Spec>>,
 }
-
-type Specs = List<Union<Spec>, { usize::MAX }>;
 
 #[derive(Deserialize)]
 #[serde(expecting = "a graph")]
 struct RawGraph<'a> {
     #[serde(borrow)]
-    inputs: Arguments<'a>,
+    inputs: Unlimited<RawUnion<'a>>,
     #[serde(borrow)]
-    outputs: Arguments<'a>,
+    outputs: Unlimited<RawUnion<'a>>,
     #[serde(borrow)]
     nodes: &'a RawValue,
     #[serde(borrow)]
@@ -621,14 +620,14 @@ struct RawNode<'a> {
     #[serde(borrow)]
     inputs: &'a RawValue,
     #[serde(borrow)]
-    outputs: Arguments<'a>,
+    outputs: Listed<RawUnion<'a>>,
     #[serde(default)]
     metadata: Option<RawMetadata>,
     #[serde(default)]
     name: Option<String>,
 }
 
-type Arguments<'a> = Listed<Union<Given<'a>>>;
+type RawUnion<'a> = Union<Given<'a>>;
 
 #[derive(Deserialize)]
 struct RawMetadata {

@@ -93,7 +93,7 @@ impl<'a, T: Variant<'a>> Visitor<'a> for United<T> {
     type Value = Union<T>;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("an object of one field")
+        out.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'a>>(
