@@ -166,7 +166,7 @@ def operands(func: Any, data: Tensor) -> Iterator[tuple[tuple[Any, ...], dict[st
     yield (data, data.new_empty(width, 5).t().contiguous().t()), {}
 
 
-@pytest.mark.parametrize("func", _shapes.WHOLE, ids=str)
+@pytest.mark.parametrize("func", _shapes.WHOLE, ids=lambda func: func.__qualname__)
 def test_functions_that_are_noted_whole_make_what_pytorch_makes(func: Any) -> None:
     said = 0
     for data in tensors():
