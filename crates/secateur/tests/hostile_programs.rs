@@ -525,6 +525,18 @@ fn a_tensor_of_many_axes_is_refused() {
 }
 
 #[test]
+fn a_stored_tensor_of_computed_sizes_is_not_cut() {
+    let _alone = alone();
+    check(
+        &replaced(
+            "\"sizes\":[{\"as_int\":6}",
+            "\"sizes\":[{\"as_expr\":{\"expr_str\":\"s0\",\"hint\":{\"as_int\":6}}}",
+        ),
+        expect!["groups: "],
+    );
+}
+
+#[test]
 fn a_size_that_doubles_is_computed_once() {
     let _alone = alone();
     for operator in [

@@ -174,7 +174,7 @@ pub(super) struct Payloads {
 #[derive(Clone, Debug)]
 pub(super) struct Payload {
     pub(super) path: String,
-    /// `None` where it is no plain tensor.
+    /// `None` where it is no plain tensor of fixed sizes.
     pub(super) meta: Option<Meta>,
 }
 
@@ -258,6 +258,9 @@ impl Payloads {
         each_field(raw.config, |name, payload: RawPayload<'_>| {
             let meta = payload.tensor_meta.filter(|_| !payload.use_pickle);
             let meta = meta.map(|meta| reader.meta(meta)).transpose()?;
+            let meta = meta.filter(|meta| {
+                meta.sizes.iter().chain(&meta.strides).all(|size| size.expression.is_none())
+            });
             entries.insert(name.into_owned(), Payload { path: payload.path_name, meta });
             Ok(())
         })?;
