@@ -6,7 +6,7 @@
 
 Each side runs in a process of its own, from the call to the pruned module: `Pruner(…, ratio=0.5)`
 and `step()` here, `MagnitudePruner(…)` and `step()` there; the least of three runs on fresh models,
-or of twenty where these take less than a second.
+or of more, twenty at most, until they have taken a second.
 `core` is what is left of ours without the two traces and without cutting tensors: analysis,
 scoring, selection, and the sizes that follow. `rest` is what is left of theirs without the forward
 pass that it traces. Where theirs needs more than 300 s for its runs, one counts as a third of that.

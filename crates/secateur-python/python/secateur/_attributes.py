@@ -3,7 +3,7 @@
 Knows nothing of groups: it is told which arguments of which calls change.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -99,17 +99,16 @@ def spelled(changed: Iterable[Number]) -> dict[Attribute, int]:
             known[id(module)] = _Own.of((at, n) for at, n in held if at.name not in layer)
         return known[id(module)]
 
-    def innermost(modules: Sequence[nn.Module], was: int, becomes: int, *, heads: bool) -> Found:
+    def innermost(modules: Sequence[nn.Module], rule: Rule, was: int, becomes: int) -> Found:
         for module in reversed(modules):
-            mine = own(module)
-            ruled = mine.heads_of(was, becomes) if heads else mine.equal_to(was, becomes)
+            ruled = rule(own(module), was, becomes)
             if ruled or type(module).__module__.startswith("torch.nn."):
                 return ruled
         return []
 
     for modules, was, becomes in {(call.modules, was, now): None for call, _, was, now in changed}:
-        for heads in (True, False):
-            for attribute, number in innermost(modules, was, becomes, heads=heads):
+        for rule in (_Own.heads_of, _Own.equal_to):
+            for attribute, number in innermost(modules, rule, was, becomes):
                 found.setdefault(attribute, number)
     return found
 
@@ -140,6 +139,9 @@ class _Own(NamedTuple):
             if value > 1 and was % value == 0 and (value * becomes) % was == 0
         ]
 
+
+Rule = Callable[[_Own, int, int], Found]
+"""The attributes that spell a number that changes, and what they become."""
 
 WIDTHS = ("dim", "size", "width", "channels", "features")
 """What the name of a width has."""

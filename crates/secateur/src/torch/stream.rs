@@ -40,13 +40,13 @@ pub(super) struct List<T, const MOST: usize>(pub Vec<T>);
 
 impl<'a, T: Deserialize<'a>, const MOST: usize> Deserialize<'a> for List<T, MOST> {
     fn deserialize<D: Deserializer<'a>>(from: D) -> std::result::Result<Self, D::Error> {
-        from.deserialize_seq(Listed(PhantomData))
+        from.deserialize_seq(Parts(PhantomData))
     }
 }
 
-struct Listed<T, const MOST: usize>(PhantomData<T>);
+struct Parts<T, const MOST: usize>(PhantomData<T>);
 
-impl<'a, T: Deserialize<'a>, const MOST: usize> Visitor<'a> for Listed<T, MOST> {
+impl<'a, T: Deserialize<'a>, const MOST: usize> Visitor<'a> for Parts<T, MOST> {
     type Value = List<T, MOST>;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
