@@ -45,6 +45,14 @@ unsafe fn made(count: usize, set: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f
     values
 }
 
+/// Zeros in memory that was not set. Zeros of the system would be paged in twice: to be read, and to be
+/// written.
+fn zeroed(values: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    values.fill(MaybeUninit::new(0.0));
+    // SAFETY: all of them were just set, and both have one layout.
+    unsafe { &mut *(std::ptr::from_mut(values) as *mut [f32]) }
+}
+
 /// Elements as places to set, for what sets them to nothing but numbers.
 fn open(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
     // SAFETY: both have one layout, and only this module's functions write to it: numbers.

@@ -14,13 +14,13 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::matmul::{Matrix, gemm};
-use super::{floats, made, open, tensor, thin};
+use super::{floats, made, open, tensor, thin, zeroed};
 use crate::backend::Windows;
 
 /// Elements of the columns of a tile, about, and the least and the most places that it has.
 const TILE: (usize, usize, usize) = (1 << 18, 256, 2048);
 /// Elements of columns that are few enough for one tile, in which threads share the work.
-const FEW: usize = 1 << 21;
+const FEW: usize = 1 << 20;
 
 /// Places of a sample so few that they are listed one by one.
 const LISTED: usize = 32;
@@ -328,15 +328,22 @@ pub(super) fn by_samples(
     run: impl Fn(usize, &mut [&mut [f32]]) -> Vec<f32> + Sync,
 ) -> Gradients {
     let slab = (sizes.groups * sizes.inner * sizes.space()).max(1);
-    let mut dx = if wanted[0] { vec![0.0; x.len()] } else { Vec::new() };
-    let mut slabs: Vec<&mut [f32]> = match wanted[0] {
-        true => dx.chunks_mut(slab).collect(),
-        false => (0..sizes.samples).map(|_| &mut [][..]).collect(),
+    let mut sums: Vec<Vec<f32>> = Vec::new();
+    let set = |dx: &mut [MaybeUninit<f32>]| {
+        let mut slabs: Vec<&mut [MaybeUninit<f32>]> = match wanted[0] {
+            true => dx.chunks_mut(slab).collect(),
+            false => (0..sizes.samples).map(|_| &mut [][..]).collect(),
+        };
+        let threads = if sizes.is_shared() { 1 } else { rayon::current_num_threads().max(1) };
+        let per_part = slabs.len().div_ceil(threads).max(1);
+        let part = |(part, slabs): (usize, &mut [&mut [MaybeUninit<f32>]])| {
+            let mut slabs: Vec<_> = slabs.iter_mut().map(|slab| zeroed(slab)).collect();
+            run(part * per_part, &mut slabs)
+        };
+        sums = slabs.par_chunks_mut(per_part).enumerate().map(part).collect();
     };
-    let threads = if sizes.is_shared() { 1 } else { rayon::current_num_threads().max(1) };
-    let per_part = slabs.len().div_ceil(threads).max(1);
-    let parts = slabs.par_chunks_mut(per_part).enumerate();
-    let sums: Vec<Vec<f32>> = parts.map(|(part, slabs)| run(part * per_part, slabs)).collect();
+    // SAFETY: the slabs, of which every part sets its own to zeros, are all of it.
+    let dx = unsafe { made(if wanted[0] { x.len() } else { 0 }, set) };
     let sum = |mut all: Vec<f32>, one: Vec<f32>| {
         all.iter_mut().zip(one).for_each(|(all, one)| *all += one);
         all

@@ -1,11 +1,13 @@
 //! The largest element of windows over two axes.
 
+use std::mem::MaybeUninit;
+
 use burn_backend::TensorMetadata;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::convolve::Sizes;
-use super::{floats, tensor};
+use super::{floats, made, tensor, zeroed};
 use crate::backend::Windows;
 
 /// How windows slide over one plane of `[n, c, h, w]`.
@@ -41,10 +43,10 @@ pub(crate) fn largest_backward(x: &FlexTensor, grad: &FlexTensor, windows: &Wind
     let shape = x.shape().to_vec();
     let sizes = sizes(&shape, windows);
     let places = windows.result[0] * windows.result[1];
-    let mut dx = vec![0.0; shape.iter().product()];
     let planes =
         floats(&x).par_chunks(sizes.space().max(1)).zip(floats(&grad).par_chunks(places.max(1)));
-    dx.par_chunks_mut(sizes.space().max(1)).zip(planes).for_each(|(dx, (x, grad))| {
+    let set = |(dx, (x, grad)): (&mut [MaybeUninit<f32>], (&[f32], &[f32]))| {
+        let dx = zeroed(dx);
         let (mut best, mut held) = (vec![f32::NEG_INFINITY; places], vec![usize::MAX; places]);
         sizes.reaches().for_each(|reach| {
             reach.each(&sizes, |place, read, count, stride| {
@@ -61,6 +63,10 @@ pub(crate) fn largest_backward(x: &FlexTensor, grad: &FlexTensor, windows: &Wind
                 *dx += grad;
             }
         }
-    });
-    tensor(dx, shape)
+    };
+    let set = |dx: &mut [MaybeUninit<f32>]| {
+        dx.par_chunks_mut(sizes.space().max(1)).zip(planes).for_each(set);
+    };
+    // SAFETY: every plane is set, to zeros first.
+    tensor(unsafe { made(shape.iter().product(), set) }, shape)
 }
