@@ -42,11 +42,11 @@ pub(crate) fn largest_backward(x: &FlexTensor, grad: &FlexTensor, windows: &Wind
     let (x, grad) = (x.to_contiguous(), grad.to_contiguous());
     let shape = x.shape().to_vec();
     let sizes = sizes(&shape, windows);
-    let places = windows.result[0] * windows.result[1];
-    let planes =
-        floats(&x).par_chunks(sizes.space().max(1)).zip(floats(&grad).par_chunks(places.max(1)));
-    let set = |(dx, (x, grad)): (&mut [MaybeUninit<f32>], (&[f32], &[f32]))| {
+    let (space, places) = (sizes.space(), sizes.places());
+    let (x, grad) = (floats(&x), floats(&grad));
+    let fill = |(plane, dx): (usize, &mut [MaybeUninit<f32>])| {
         let dx = zeroed(dx);
+        let (x, grad) = (&x[plane * space..][..space], &grad[plane * places..][..places]);
         let (mut best, mut held) = (vec![f32::NEG_INFINITY; places], vec![usize::MAX; places]);
         sizes.reaches().for_each(|reach| {
             reach.each(&sizes, |place, read, count, stride| {
@@ -65,7 +65,7 @@ pub(crate) fn largest_backward(x: &FlexTensor, grad: &FlexTensor, windows: &Wind
         }
     };
     let set = |dx: &mut [MaybeUninit<f32>]| {
-        dx.par_chunks_mut(sizes.space().max(1)).zip(planes).for_each(set);
+        dx.par_chunks_mut(space.max(1)).enumerate().for_each(fill);
     };
     // SAFETY: every plane is set, to zeros first.
     tensor(unsafe { made(shape.iter().product(), set) }, shape)
