@@ -288,6 +288,7 @@ class Attention(nn.Module):
         super().__init__()
         self.num_heads, self.head_dim = heads, 8
         self.width = 8 * heads
+        self.layer_idx = heads  # by chance
         self.tied = tied
         self.qkv, self.proj = nn.Linear(8 * heads, 24 * heads), nn.Linear(8 * heads, 8 * heads)
 
@@ -314,6 +315,7 @@ def test_heads_and_the_embedding_are_cut_apart(heads: int) -> None:
     assert not pruner.left
     assert model[0].out_features == 4 * heads
     assert (model[1].num_heads, model[1].head_dim, model[1].width) == (left, 8, 8 * left)
+    assert model[1].layer_idx == heads
 
 
 def test_heads_and_the_embedding_are_cut_together_where_code_wants_it() -> None:

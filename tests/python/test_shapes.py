@@ -160,6 +160,10 @@ def operands(func: Any, data: Tensor) -> Iterator[tuple[tuple[Any, ...], dict[st
         for more in ({}, {"attn_mask": mask}, {"is_causal": True}, {"attn_mask": mask > 0}):
             yield (data, key, key[..., :2]), {**more, "scale": 0.5}
         yield (data, key[:1], key), {}
+        few = key[..., :1, :, :]
+        yield (data, few, few[..., :2]), {"enable_gqa": True}
+        yield (data, few, few), {}
+        yield (few, data, data), {"enable_gqa": True}
         return
     yield from (((data, data.mT), {}), ((data.mT, data), {}), ((data, data), {}))
     yield from (((data, data[0].mT), {}), ((data[:1], data.mT), {}), ((data, data[..., 0]), {}))

@@ -54,10 +54,10 @@ Found = list[tuple[Attribute, int]]
 
 
 def _held(module: Any) -> Found:
-    """All integers that a module or a helper holds, but for flags and PyTorch's own."""
+    """All integers that a module or a helper holds, but for flags, places and PyTorch's own."""
     found = []
     for name, value in module.__dict__.items():
-        if name.startswith("_") or name == "training":
+        if name.startswith("_") or name == "training" or name.endswith(PLACES):
             continue
         if type(value) is int:
             found.append((Attribute(module, name, None), value))
@@ -145,6 +145,9 @@ Rule = Callable[[_Own, int, int], Found]
 
 WIDTHS = ("dim", "size", "width", "channels", "features")
 """What the name of a width has."""
+
+PLACES = ("_id", "_idx", "_index")
+"""How the name of a place ends, such as that of a layer or of a token, which no size is."""
 
 OWN = frozenset(
     ("kernel_size", "stride", "padding", "dilation", "output_padding", "groups", "num_groups")

@@ -222,7 +222,8 @@ def _attention(
     rank = query.dim()
     fits = (
         rank == key.dim() == value.dim() > 2
-        and query.shape[:-2] == key.shape[:-2] == value.shape[:-2]
+        and key.shape[:-2] == value.shape[:-2]
+        and (_is_grouped(query, key) if enable_gqa else query.shape[:-2] == key.shape[:-2])
         and query.shape[-1] == key.shape[-1]
         and key.shape[-2] == value.shape[-2]
         and query.dtype == key.dtype == value.dtype
@@ -236,6 +237,12 @@ def _attention(
         if _broadcast(attn_mask.shape, weights) != weights:
             return None
     return _empty((*query.shape[:-1], value.shape[-1]), query.dtype)
+
+
+def _is_grouped(query: Tensor, key: Tensor) -> bool:
+    """Whether every head of the keys has as many of the queries."""
+    same = query.shape[:-3] == key.shape[:-3]
+    return same and key.shape[-3] > 0 and query.shape[-3] % key.shape[-3] == 0
 
 
 def _embedding(table: Tensor, indices: Tensor, *_: Any) -> Tensor | None:
