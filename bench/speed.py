@@ -32,6 +32,7 @@ import table
 from tool import ROOT, ToolError, find, find_example
 
 HERE = Path(__file__).parent
+RELEASE = ROOT / "target" / "release" / "secateur"
 LIMIT = 300
 RUNS = 3
 LARGE = 500e6
@@ -210,14 +211,14 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="keep what is in the JSON file")
     parser.add_argument("--limit", type=int, default=LIMIT, help="CPU seconds for the peer")
     parser.add_argument("--cache", type=Path, default=ROOT / "target" / "speed")
-    parser.add_argument("--secateur", type=Path, help="the binary (default: the one in target)")
+    parser.add_argument("--secateur", type=Path, help="the binary (default: the release build)")
     arguments = parser.parse_args()
     results = measured(arguments.json, arguments.resume)
     known = {result["model"] for result in results}
     try:
         models = run([sys.executable, HERE / "speedmodels.py"]).split()
         names = [name for name in models if arguments.only in name]
-        binary, example = find(arguments.secateur), find_example("speed")
+        binary, example = find(arguments.secateur or RELEASE), find_example("speed")
         for name in names:
             if name in known:
                 continue
