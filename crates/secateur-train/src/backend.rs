@@ -304,6 +304,16 @@ pub trait Engine: Backend {
         grad.part(2, near[0], near[0] + height).part(3, near[1], near[1] + width).0
     }
 
+    /// The positive part of every element.
+    fn rectify(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::relu(x)
+    }
+
+    /// The gradient of the data, from the result.
+    fn rectify_backward(output: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::relu_backward(output, grad)
+    }
+
     /// A function of every element.
     fn curve(kind: Curve, x: FloatTensor<Self>) -> FloatTensor<Self> {
         kind.plain::<Self>(x)
@@ -452,6 +462,14 @@ impl Engine for Cpu {
         windows: &Windows,
     ) -> FloatTensor<Self> {
         pool::largest_backward(&x, &grad, windows)
+    }
+
+    fn rectify(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        map::rectify(x)
+    }
+
+    fn rectify_backward(output: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        map::rectify_backward(&output, grad)
     }
 
     fn curve(kind: Curve, x: FloatTensor<Self>) -> FloatTensor<Self> {

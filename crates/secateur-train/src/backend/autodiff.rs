@@ -201,6 +201,16 @@ impl<B: Engine, C: CheckpointStrategy> Engine for Autodiff<B, C> {
         })
     }
 
+    /// Keeps the result, which what comes next mostly keeps as well, and not the data.
+    fn rectify(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let node = x.node();
+        let result = B::rectify(x.into_primitive());
+        let output = result.clone();
+        record::<B, C, _>([node], result, move |grad, _| {
+            [Some(B::rectify_backward(output.clone(), grad))]
+        })
+    }
+
     fn curve(kind: Curve, x: FloatTensor<Self>) -> FloatTensor<Self> {
         let data = x.clone().into_primitive();
         record::<B, C, _>([x.node()], B::curve(kind, data.clone()), move |grad, _| {

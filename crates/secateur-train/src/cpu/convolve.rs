@@ -19,8 +19,11 @@ use crate::backend::Windows;
 
 /// Elements of the columns of a tile, about, and the least and the most places that it has.
 const TILE: (usize, usize, usize) = (1 << 18, 256, 2048);
-/// Elements of columns that are few enough for one tile, in which threads share the work.
-const FEW: usize = 1 << 20;
+/// Elements of columns that are few enough for one tile.
+const FEW: usize = 1 << 21;
+/// How many times the kernel they are at most, where threads share the work on one tile: with more,
+/// every thread has tiles of its own, and a gradient of the kernel to add to.
+const SHARED: usize = 4;
 
 /// Places of a sample so few that they are listed one by one.
 const LISTED: usize = 32;
@@ -137,18 +140,22 @@ impl Sizes {
         self.inner * self.outer <= 4 && self.groups > 1
     }
 
+    /// Elements of all columns of one group.
+    fn columns(&self) -> usize {
+        self.samples * self.places() * self.rows()
+    }
+
     /// Whether threads share the work on one tile.
     fn is_shared(&self) -> bool {
         let threads = rayon::current_num_threads();
-        let columns = self.samples * self.places() * self.rows();
-        threads > 1 && (self.samples < threads || self.groups == 1 && columns <= FEW)
+        let few = FEW.min(SHARED * self.outer * self.rows());
+        threads > 1 && (self.samples < threads || self.groups == 1 && self.columns() <= few)
     }
 
     /// The tiles of some samples, in order. None is a part of two samples.
     fn tiles(&self, samples: Range<usize>) -> Vec<Tile> {
         let (elements, least, most) = TILE;
-        let columns = self.samples * self.places() * self.rows();
-        let wanted = match self.is_shared() && columns <= FEW {
+        let wanted = match self.is_shared() && self.columns() <= FEW {
             true => (self.samples * self.places()).max(1),
             false => (elements / self.rows().max(1)).clamp(least, most),
         };

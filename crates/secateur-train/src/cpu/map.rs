@@ -67,14 +67,35 @@ pub(crate) fn curve_backward(kind: Curve, x: &FlexTensor, grad: FlexTensor) -> F
 
 /// Every gradient times a function of its element.
 fn scale(x: &FlexTensor, grad: FlexTensor, f: impl Fn(f32) -> f32 + Sync + Copy) -> FlexTensor {
+    pass(x, grad, move |x, grad| grad * f(x))
+}
+
+/// What becomes of every gradient at its element.
+fn pass(x: &FlexTensor, grad: FlexTensor, f: impl Fn(f32, f32) -> f32 + Sync + Copy) -> FlexTensor {
     let (x, mut grad) = (x.to_contiguous(), grad.to_contiguous());
     own(&mut grad).par_chunks_mut(BLOCK).zip(floats(&x).par_chunks(BLOCK)).for_each(|(grad, x)| {
         Arch::new().dispatch(
             #[inline(always)]
-            || grad.iter_mut().zip(x).for_each(|(grad, &x)| *grad *= f(x)),
+            || grad.iter_mut().zip(x).for_each(|(grad, &x)| *grad = f(x, *grad)),
         );
     });
     grad
+}
+
+/// The positive part of every element; what is no number stays none.
+pub(crate) fn rectify(mut x: FlexTensor) -> FlexTensor {
+    // Assigned, so that no second tensor shares the elements, which would be copied then.
+    x = x.to_contiguous();
+    let rectified = |x: f32| if x <= 0.0 { 0.0 } else { x };
+    own(&mut x)
+        .par_chunks_mut(BLOCK)
+        .for_each(|values| values.iter_mut().for_each(|x| *x = rectified(*x)));
+    x
+}
+
+/// Its gradient, from the result.
+pub(crate) fn rectify_backward(output: &FlexTensor, grad: FlexTensor) -> FlexTensor {
+    pass(output, grad, |output, grad| if output <= 0.0 { 0.0 } else { grad })
 }
 
 const SCALE: f32 = GELU_SCALE as f32;
@@ -224,6 +245,8 @@ pub(crate) fn adam(
 
 #[cfg(test)]
 mod tests {
+    use burn_backend::ops::ActivationOps;
+
     use super::*;
     use crate::Cpu;
 
@@ -254,6 +277,18 @@ mod tests {
         }
         assert_eq!(exp(f32::NEG_INFINITY), exp(-87.0));
         assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn rectified_elements_and_gradients_are_those_of_the_backend() {
+        let x = [-2.0, -0.0, 0.0, 0.5, f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+        let x = tensor(x.to_vec(), vec![7]);
+        let grad = tensor(vec![1.0, 2.0, 3.0, f32::INFINITY, 5.0, f32::NAN, f32::NAN], vec![7]);
+        let (found, expected) = (rectify(x.clone()), Cpu::relu(x));
+        let bits = |x: &FlexTensor| floats(x).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&found), bits(&expected));
+        let expected = Cpu::relu_backward(expected, grad.clone());
+        assert_eq!(bits(&rectify_backward(&found, grad)), bits(&expected));
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl Unary {
             Unary::Tan => B::float_tan(x),
             Unary::Tanh => B::float_tanh(x),
             Unary::Trunc => B::float_trunc(x),
-            Unary::Relu => B::relu(x),
+            Unary::Relu => B::rectify(x),
             Unary::Sigmoid => B::curve(Curve::Sigmoid, x),
             Unary::Softplus => B::float_neg(B::log_sigmoid(B::float_neg(x))),
             Unary::Softsign => {
