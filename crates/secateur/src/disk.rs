@@ -48,14 +48,18 @@ impl Mapped {
         &self.bytes
     }
 
-    /// Tells the system that the pages of `part` are not needed soon, so that memory stays low.
+    /// Tells the system that the pages of `part` are not needed soon, so that memory stays low: also
+    /// what huge pages brought beside it, which is brought again where it is read.
     /// Does nothing when `part` is not of this file.
     pub(crate) fn release(&self, part: &[u8]) {
+        const HUGE: usize = 2 << 20;
         let Some(map) = &self.map else { return };
         let offset = (part.as_ptr() as usize).wrapping_sub(map.as_ptr() as usize);
-        if offset.checked_add(part.len()).is_some_and(|end| end <= map.len()) {
-            advise_unneeded(map, offset, part.len());
-        }
+        let Some(end) = offset.checked_add(part.len()).filter(|&end| end <= map.len()) else {
+            return;
+        };
+        let (first, last) = (offset / HUGE * HUGE, end.next_multiple_of(HUGE).min(map.len()));
+        advise_unneeded(map, first, last - first);
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use prost::Message;
 
 use super::bodies::{Bodies, BodyId};
@@ -46,7 +46,7 @@ impl OnnxFile {
     }
 
     fn from_mapped(source: Mapped, path: &Path) -> Result<Self> {
-        let proto = parse_model(source.bytes()).map_err(|error| {
+        let proto = parse_model(&source).map_err(|error| {
             let place = format!("`{}`", path.display());
             match other_format(source.bytes()) {
                 Some((name, hint)) => {
@@ -228,9 +228,55 @@ impl OnnxFile {
     }
 }
 
-fn parse_model(bytes: &Bytes) -> Result<ModelProto> {
+/// The rest of a file that is being parsed. What was passed is released: of tensors only the heads are
+/// read, but the system brings what lies around them, too.
+struct Passing<'a> {
+    rest: Bytes,
+    source: &'a Mapped,
+    /// Bytes that were passed and not released.
+    passed: usize,
+}
+
+impl Passing<'_> {
+    fn pass(&mut self, count: usize) {
+        const MANY: usize = 16 << 20;
+        self.passed += count;
+        if self.passed >= MANY {
+            let bytes = self.source.bytes();
+            let end = bytes.len() - self.rest.len();
+            self.source.release(&bytes[end - self.passed..end]);
+            self.passed = 0;
+        }
+    }
+}
+
+impl Buf for Passing<'_> {
+    fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.rest
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.rest.advance(count);
+        self.pass(count);
+    }
+
+    /// Shares the bytes.
+    fn copy_to_bytes(&mut self, count: usize) -> Bytes {
+        let bytes = self.rest.copy_to_bytes(count);
+        self.pass(count);
+        bytes
+    }
+}
+
+fn parse_model(source: &Mapped) -> Result<ModelProto> {
     const TRUNCATED: &str = "the file may be truncated: compare its size, or fetch it again";
-    let model = ModelProto::decode(bytes.clone()).map_err(|error| {
+    let bytes = source.bytes();
+    let all = Passing { rest: bytes.clone(), source, passed: 0 };
+    let model = ModelProto::decode(all).map_err(|error| {
         let text = error.to_string();
         if text.ends_with("recursion limit reached") {
             return Error::unsupported("its subgraphs are nested too deeply");

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use crate::Result;
 use crate::onnx::bodies::{self, BodyId};
-use crate::onnx::{OnnxFile, TensorRef, wire};
+use crate::onnx::wire::{self, Wire};
+use crate::onnx::{OnnxFile, TensorRef};
 
 /// Where the messages of all bodies are.
 #[derive(Default)]
@@ -25,9 +26,14 @@ impl Places {
         for body in file.bodies().ids() {
             let nodes = if file.body_graph(body).is_some() { 1 } else { 7 };
             for message in places.messages(file, &functions, body)? {
-                places.nodes.extend(wire::all(bytes, message.clone(), nodes)?);
-                if nodes == 1 {
-                    places.initializers.extend(wire::all(bytes, message, 5)?);
+                for field in wire::fields(bytes, message) {
+                    let field = field?;
+                    if field.wire == Wire::Length && field.number == nodes {
+                        places.nodes.push(field.payload);
+                    } else if field.wire == Wire::Length && field.number == 5 && nodes == 1 {
+                        super::release_large(file, &field.payload);
+                        places.initializers.push(field.payload);
+                    }
                 }
             }
         }
