@@ -189,6 +189,37 @@ def test_what_code_notes_while_it_is_traced_is_forgotten() -> None:
     assert model.first.out_features == 6
 
 
+class Recording(nn.Module):
+    """Reads what its layers make through hooks that its first run installs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 8), nn.Linear(8, 8)])
+        self.out = nn.ModuleList([nn.Linear(8, 2), nn.Linear(8, 2)])
+        self.hooked = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.hooked:
+            self.hooked = True
+            for layer in self.layers:
+                layer.register_forward_hook(lambda _, __, made: self.seen.append(made))
+        self.seen: list[Tensor] = []
+        for layer in self.layers:
+            x = layer(x).relu()
+        read = [out(made) for out, made in zip(self.out, self.seen, strict=True)]
+        return torch.cat(read, -1)
+
+
+def test_hooks_that_code_installs_while_it_is_traced_are_taken_back() -> None:
+    model, x = Recording(), torch.rand(3, 4)
+    pruner = sc.Pruner(model, x, ratio=0.5)
+    assert not any(layer._forward_hooks for layer in model.layers)
+    pruner.step()
+    assert not pruner.left
+    assert [layer.out_features for layer in model.layers] == [4, 4]
+    assert model(x).shape == model(x).shape == (3, 4)
+
+
 def test_gradients_are_cut_with_their_parameters() -> None:
     model = Net().train()
     x = torch.randn(4, 3, 8, 8)
@@ -747,6 +778,28 @@ def test_what_pytorch_takes_apart_is_one_call() -> None:
     assert targets[:4] == whole
     assert targets[-1] == "matmul.default"
     assert "linear.default" not in targets[4:]  # but where functions are mapped
+
+
+class Turned(nn.Module):
+    """Asks for a copy of its heads in order, which one head is as it lies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inner(x).unflatten(-1, (-1, 4)).transpose(1, 2).contiguous()
+        return self.outer(x.transpose(1, 2).flatten(2))
+
+
+def test_a_copy_that_sizes_of_one_spare_is_one_call() -> None:
+    model, x = Turned(), torch.rand(2, 5, 8)
+    found = trace(model, (x,), {})
+    assert found.text.count("aten.contiguous.default") == 1
+    pruner = sc.Pruner(model, x, ratio=0.5)
+    pruner.step()
+    assert not pruner.left
+    assert model.inner.out_features == model.outer.in_features == 4
 
 
 def test_attention_layers_are_followed_as_they_are_written() -> None:

@@ -154,6 +154,11 @@ def operands(func: Any, data: Tensor) -> Iterator[tuple[tuple[Any, ...], dict[st
             yield (data,), {"weight": weight, "bias": data.new_empty(5)}
         yield (data, data.new_empty(5, width + 1)), {}
         return
+    if func is Tensor.contiguous:
+        for one in (data, data.transpose(0, 1), data[:1].transpose(0, 1)):
+            yield (one,), {}
+        yield (data,), {"memory_format": torch.preserve_format}
+        return
     if func is torch.nn.functional.scaled_dot_product_attention:
         key = data.new_empty(*data.shape[:-2], 3, width)
         mask = data.new_empty(data.shape[-2], 3)

@@ -44,7 +44,10 @@ EMPTY = torch.ops.aten.empty.memory_format
 INDEX = torch.ops.aten.index.Tensor
 UNSAFE_VIEW = torch.ops.aten._unsafe_view.default
 MAX_NUMBERS = 1 << 16  # that a tensor of integers may have to be real
+HOOKED = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called")
 COUNTING = frozenset(("aten::nonzero", "aten::masked_select", "torchvision::nms"))
+HOOKS = frozenset(name for name in vars(nn.Identity()) if name.endswith(HOOKED))
+"""Where modules have their hooks."""
 INNER = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 DTYPES = {
     torch.uint8: 1,
@@ -643,13 +646,16 @@ def _entered(modules: list[nn.Module], recorder: _Recorder) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _kept(module: nn.Module) -> Iterator[None]:
-    """Takes back what the modules' code notes in them, such as positions for sizes met last."""
+    """Takes back what the modules' code notes in them, such as positions for sizes met last.
+
+    Also hooks that it installs, as it does so again where it cannot see that it did.
+    """
     before = [(layer.__dict__, dict(layer.__dict__)) for _, layer in layers(module)]
     caches = [
         (value, dict(value))
         for _, attributes in before
         for name, value in attributes.items()
-        if type(value) is dict and not name.startswith("_")
+        if name in HOOKS or (type(value) is dict and not name.startswith("_"))
     ]
     try:
         yield

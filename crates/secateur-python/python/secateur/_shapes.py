@@ -239,6 +239,19 @@ def _attention(
     return _empty((*query.shape[:-1], value.shape[-1]), query.dtype)
 
 
+def _contiguous(
+    input: Tensor, *, memory_format: torch.memory_format = torch.contiguous_format
+) -> Tensor | None:
+    """Noted also where sizes of 1 leave nothing to do, as another run may have other sizes."""
+    steps, step = [], 1
+    for size in reversed(input.shape):
+        steps.append(step)
+        step *= size
+    if memory_format is not torch.contiguous_format or input.stride() == tuple(reversed(steps)):
+        return None
+    return input if input.is_contiguous() else _empty(input.shape, input.dtype)
+
+
 def _is_grouped(query: Tensor, key: Tensor) -> bool:
     """Whether every head of the keys has as many of the queries."""
     same = query.shape[:-3] == key.shape[:-3]
@@ -408,6 +421,7 @@ WHOLE: dict[Any, tuple[Any, Callable[..., Any]]] = {
     torch.matmul: (aten.matmul.default, _matmul),
     Tensor.matmul: (aten.matmul.default, _matmul),
     Tensor.__matmul__: (aten.matmul.default, _matmul),
+    Tensor.contiguous: (aten.contiguous.default, _contiguous),
     torch.nn.functional.scaled_dot_product_attention: (
         aten.scaled_dot_product_attention.default,
         _attention,
