@@ -44,8 +44,8 @@ EMPTY = torch.ops.aten.empty.memory_format
 INDEX = torch.ops.aten.index.Tensor
 UNSAFE_VIEW = torch.ops.aten._unsafe_view.default
 MAX_NUMBERS = 1 << 16  # that a tensor of integers may have to be real
-HOOKED = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called")
 COUNTING = frozenset(("aten::nonzero", "aten::masked_select", "torchvision::nms"))
+HOOKED = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called")
 HOOKS = frozenset(name for name in vars(nn.Identity()) if name.endswith(HOOKED))
 """Where modules have their hooks."""
 INNER = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")

@@ -174,8 +174,8 @@ impl Unary {
 
 /// `upper·max(x, 0) + lower·(exp(rate·min(x, 0)) − 1)`
 fn exponential<B: Engine>(x: FloatTensor<B>, upper: f64, lower: f64, rate: f64) -> FloatTensor<B> {
-    let positive = B::float_mul_scalar(B::relu(x.clone()), upper.into());
-    let negative = B::float_neg(B::relu(B::float_neg(x)));
+    let positive = B::float_mul_scalar(B::rectify(x.clone()), upper.into());
+    let negative = B::float_neg(B::rectify(B::float_neg(x)));
     let curve = B::float_exp(B::float_mul_scalar(negative, rate.into()));
     let curve = B::float_mul_scalar(B::float_sub_scalar(curve, 1.0.into()), lower.into());
     B::float_add(positive, curve)
@@ -292,8 +292,8 @@ impl Binary {
                 B::float_sub(a, B::float_mul(times, b))
             }
             Binary::PRelu => {
-                let negative = B::float_neg(B::relu(B::float_neg(a.clone())));
-                B::float_add(B::relu(a), B::float_mul(negative, b))
+                let negative = B::float_neg(B::rectify(B::float_neg(a.clone())));
+                B::float_add(B::rectify(a), B::float_mul(negative, b))
             }
             Binary::Equal => return Ok(Value::Bool(B::float_equal(a, b, dtype))),
             Binary::Greater => return Ok(Value::Bool(B::float_greater(a, b, dtype))),

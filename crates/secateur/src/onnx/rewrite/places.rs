@@ -28,11 +28,15 @@ impl Places {
             for message in places.messages(file, &functions, body)? {
                 for field in wire::fields(bytes, message) {
                     let field = field?;
-                    if field.wire == Wire::Length && field.number == nodes {
-                        places.nodes.push(field.payload);
-                    } else if field.wire == Wire::Length && field.number == 5 && nodes == 1 {
-                        super::release_large(file, &field.payload);
-                        places.initializers.push(field.payload);
+                    match (field.number, field.wire) {
+                        (number, Wire::Length) if number == nodes => {
+                            places.nodes.push(field.payload);
+                        }
+                        (5, Wire::Length) if nodes == 1 => {
+                            super::release_large(file, &field.payload);
+                            places.initializers.push(field.payload);
+                        }
+                        _ => {}
                     }
                 }
             }
