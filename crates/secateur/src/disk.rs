@@ -2,8 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use memmap2::Mmap;
@@ -16,6 +17,7 @@ use crate::{Error, Result};
 pub(crate) struct Mapped {
     map: Option<Arc<Mmap>>,
     bytes: Bytes,
+    unneeded: Arc<Mutex<Vec<Range<usize>>>>,
 }
 
 struct Owner(Arc<Mmap>);
@@ -37,29 +39,38 @@ impl Mapped {
         // files by renaming), so the map changes only if another program edits the file in place.
         let map = unsafe { Mmap::map(&file) }.map_err(|source| read_error(path, source))?;
         let map = Arc::new(map);
-        Ok(Self { bytes: Bytes::from_owner(Owner(Arc::clone(&map))), map: Some(map) })
+        let bytes = Bytes::from_owner(Owner(Arc::clone(&map)));
+        Ok(Self { map: Some(map), ..Self::from_bytes(bytes) })
     }
 
     pub(crate) fn from_bytes(bytes: Bytes) -> Self {
-        Self { map: None, bytes }
+        Self { map: None, bytes, unneeded: Arc::default() }
     }
 
     pub(crate) fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// Tells the system that the pages of `part` are not needed soon, so that memory stays low: also
-    /// what huge pages brought beside it, which is brought again where it is read.
+    /// Notes that `part` is not needed soon. The pages of such parts leave memory once they are
+    /// many, and those around them, as the system brings up to a huge page for a byte.
     /// Does nothing when `part` is not of this file.
     pub(crate) fn release(&self, part: &[u8]) {
+        const MANY: usize = 16 << 20;
         const HUGE: usize = 2 << 20;
         let Some(map) = &self.map else { return };
-        let offset = (part.as_ptr() as usize).wrapping_sub(map.as_ptr() as usize);
-        let Some(end) = offset.checked_add(part.len()).filter(|&end| end <= map.len()) else {
+        let start = (part.as_ptr() as usize).wrapping_sub(map.as_ptr() as usize);
+        let Some(end) = start.checked_add(part.len()).filter(|&end| end <= map.len()) else {
             return;
         };
-        let (first, last) = (offset / HUGE * HUGE, end.next_multiple_of(HUGE).min(map.len()));
-        advise_unneeded(map, first, last - first);
+        let (start, end) = (start / HUGE * HUGE, end.next_multiple_of(HUGE).min(map.len()));
+        let mut unneeded = self.unneeded.lock().unwrap_or_else(PoisonError::into_inner);
+        match unneeded.last_mut() {
+            Some(last) if (last.start..=last.end).contains(&start) => last.end = last.end.max(end),
+            _ => unneeded.push(start..end),
+        }
+        if unneeded.iter().map(Range::len).sum::<usize>() >= MANY {
+            unneeded.drain(..).for_each(|part| advise_unneeded(map, part.start, part.len()));
+        }
     }
 }
 

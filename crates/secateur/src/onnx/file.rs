@@ -228,26 +228,11 @@ impl OnnxFile {
     }
 }
 
-/// The rest of a file that is being parsed. What was passed is released: of tensors only the heads are
-/// read, but the system brings what lies around them, too.
+/// The rest of a file that is being parsed. Of tensors that it passes only the heads are read, but
+/// the system brings what lies around them, too.
 struct Passing<'a> {
     rest: Bytes,
     source: &'a Mapped,
-    /// Bytes that were passed and not released.
-    passed: usize,
-}
-
-impl Passing<'_> {
-    fn pass(&mut self, count: usize) {
-        const MANY: usize = 16 << 20;
-        self.passed += count;
-        if self.passed >= MANY {
-            let bytes = self.source.bytes();
-            let end = bytes.len() - self.rest.len();
-            self.source.release(&bytes[end - self.passed..end]);
-            self.passed = 0;
-        }
-    }
 }
 
 impl Buf for Passing<'_> {
@@ -261,13 +246,12 @@ impl Buf for Passing<'_> {
 
     fn advance(&mut self, count: usize) {
         self.rest.advance(count);
-        self.pass(count);
     }
 
     /// Shares the bytes.
     fn copy_to_bytes(&mut self, count: usize) -> Bytes {
         let bytes = self.rest.copy_to_bytes(count);
-        self.pass(count);
+        self.source.release(&bytes);
         bytes
     }
 }
@@ -275,7 +259,7 @@ impl Buf for Passing<'_> {
 fn parse_model(source: &Mapped) -> Result<ModelProto> {
     const TRUNCATED: &str = "the file may be truncated: compare its size, or fetch it again";
     let bytes = source.bytes();
-    let all = Passing { rest: bytes.clone(), source, passed: 0 };
+    let all = Passing { rest: bytes.clone(), source };
     let model = ModelProto::decode(all).map_err(|error| {
         let text = error.to_string();
         if text.ends_with("recursion limit reached") {

@@ -26,14 +26,6 @@ use crate::{Error, Result};
 use places::Places;
 use tensor::decode;
 
-/// Releases a large tensor of which the head was read.
-fn release_large(file: &OnnxFile, message: &Range<usize>) {
-    const LARGE: usize = 1 << 16;
-    if message.len() >= LARGE {
-        file.release(&file.bytes()[message.clone()]);
-    }
-}
-
 /// A model ready to be written.
 #[derive(Debug)]
 pub(super) struct Rewritten {
@@ -189,7 +181,7 @@ impl<'a> Rewriter<'a> {
                     let edit = self.next_initializer(body);
                     let tensor = self.tensor(payload.clone(), edit, None)?;
                     rope.push_changed(field, tensor);
-                    release_large(self.file, &payload);
+                    self.file.release(&self.bytes()[payload]);
                 }
                 (11..=13, Wire::Length) => self.value_info(body, field, &mut rope)?,
                 _ => self.plain_field(Kind::Graph, field, &mut rope)?,

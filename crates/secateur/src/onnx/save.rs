@@ -147,13 +147,9 @@ fn write_payload(file: &OnnxFile, payload: &Payload, sink: &mut dyn Write) -> io
         Some(cut) => {
             let mut released = 0;
             cut.write_passing(&data, sink, &mut |read| {
-                if read >= released + CHUNK {
-                    file.release(&data[released..read]);
-                    released = read;
-                }
-            })?;
-            file.release(&data);
-            Ok(())
+                file.release(&data[released..read]);
+                released = read;
+            })
         }
     }
 }
@@ -166,9 +162,7 @@ fn typed(file: &OnnxFile, range: &Range<usize>) -> Result<bytes::Bytes> {
 fn write_chunks(file: &OnnxFile, data: &[u8], sink: &mut dyn Write) -> io::Result<()> {
     for chunk in data.chunks(CHUNK) {
         sink.write_all(chunk)?;
-        if data.len() >= 1 << 16 {
-            file.release(chunk);
-        }
+        file.release(chunk);
     }
     Ok(())
 }

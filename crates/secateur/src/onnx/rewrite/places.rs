@@ -33,7 +33,7 @@ impl Places {
                             places.nodes.push(field.payload);
                         }
                         (5, Wire::Length) if nodes == 1 => {
-                            super::release_large(file, &field.payload);
+                            file.release(&bytes[field.payload.clone()]);
                             places.initializers.push(field.payload);
                         }
                         _ => {}
