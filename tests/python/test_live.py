@@ -220,6 +220,35 @@ def test_hooks_that_code_installs_while_it_is_traced_are_taken_back() -> None:
     assert model(x).shape == model(x).shape == (3, 4)
 
 
+class Noting(nn.Module):
+    """Code that makes a buffer when it first reads it, and notes what it has seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
+        self.seen: list[Tensor] = []
+        self._cache: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x)
+        if "scale" not in self._buffers:
+            self.register_buffer("scale", torch.full(hidden.shape[1:], 2.0))
+        self.seen.append(hidden)
+        self._cache.setdefault("hidden", hidden)
+        return self.last(hidden * self.scale)
+
+
+def test_what_code_notes_in_its_module_while_it_is_traced_is_taken_back() -> None:
+    model, x = Noting(), torch.rand(3, 4)
+    sc.Pruner(model, x, ratio=0.5).step()
+    assert not model._buffers and not model.seen and not model._cache
+    assert model(x).shape == (3, 2)
+    assert model.scale.shape == (4,)
+    sc.Pruner(model, x, ratio=0.5).step()
+    assert model.scale.shape == (2,)
+    assert len(model.seen) == 1
+
+
 def test_gradients_are_cut_with_their_parameters() -> None:
     model = Net().train()
     x = torch.randn(4, 3, 8, 8)

@@ -162,12 +162,11 @@ impl Changes {
         numbers.into_iter().map(|n| (n.call, n.argument, n.was, n.becomes)).collect()
     }
 
-    /// The model of `program`, the trace of the same code once its tensors are cut. Raises where the
+    /// Whether `program` is the trace of the same code once its tensors are cut. Raises where the
     /// code has not followed.
-    fn followed(&self, py: Python<'_>, program: &str) -> PyResult<Model> {
+    fn check(&self, py: Python<'_>, program: &str) -> PyResult<()> {
         let model = &self.model.get().0;
-        let followed = py.detach(|| model.followed(&self.changes, program, self.exact));
-        followed.map(Model).map_err(raise)
+        py.detach(|| model.check_followed(&self.changes, program, self.exact)).map_err(raise)
     }
 }
 

@@ -374,18 +374,17 @@ impl Model {
         }
     }
 
-    /// The model of `program`, the trace of the same code once tensors are cut as `changes` say.
+    /// Whether `program` is the trace of the same code once tensors are cut as `changes` say.
     /// Numbers that are no integers have to follow where `exact`.
     ///
     /// # Errors
     /// When the code has not followed; the error names its line.
-    pub fn followed(&self, changes: &Changes, program: &str, exact: bool) -> Result<Self> {
+    pub fn check_followed(&self, changes: &Changes, program: &str, exact: bool) -> Result<()> {
         let Source::Program(before, imported) = &self.source else {
             return Err(Error::argument("this is no traced program"));
         };
         let program = Program::parse(program)?;
-        before.check(imported, &self.analysis, changes, &program, exact)?;
-        Model::of_program(program)
+        before.check(imported, &self.analysis, changes, &program, exact)
     }
 
     /// What the stored tensor of a parameter is called in the file.

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from secateur import _attributes, _sharded
 from secateur._attributes import Attribute, Number
 from secateur._capture import Trace, layers, tensors
-from secateur._secateur import Changes, Model, SecateurError
+from secateur._secateur import Changes, SecateurError
 
 Keep = Sequence[Sequence[int] | None]
 Undo = Callable[[], None]
@@ -140,7 +140,7 @@ def follow(
     *,
     wrong: set[Sort],
     scale_dropout: bool,
-) -> tuple[Trace, Model]:
+) -> Trace:
     """Lets the module's attributes follow, and checks that it makes the program that it should.
 
     An attribute may have the value of a size by chance: where the program is another one, sorts of
@@ -156,7 +156,8 @@ def follow(
         ]
         spelled = _attributes.spelled(numbers)
         set_attributes(_groups_of(numbers), done)
-        for _, layer in layers(module):
+        inside = [layer for _, layer in layers(module)]
+        for layer in inside:
             set_attributes(_attributes.described(layer), done)
         for left in _trials({_sort(attribute) for attribute in spelled}, wrong):
             tried = Cut()
@@ -164,7 +165,7 @@ def follow(
             set_attributes(followed, tried)
             try:
                 made = _retrace(module, capture, numbers)
-                model = changes.followed(made.text)
+                changes.check(made.text)
             except SecateurError as error:
                 first = first or error
                 tried.rollback()
@@ -174,10 +175,10 @@ def follow(
             if scale_dropout:
                 set_attributes(_dropout_rates(before, made), done)
             wrong.update(left)
-            for _, layer in layers(module):
+            for layer in inside:
                 if isinstance(layer, nn.RNNBase):
                     layer.flatten_parameters()  # as cuDNN reads them
-            return made, model
+            return made
         raise first or SecateurError("the module's code cannot follow")
     except Exception:
         done.rollback()

@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import sys
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,9 +46,7 @@ INDEX = torch.ops.aten.index.Tensor
 UNSAFE_VIEW = torch.ops.aten._unsafe_view.default
 MAX_NUMBERS = 1 << 16  # that a tensor of integers may have to be real
 COUNTING = frozenset(("aten::nonzero", "aten::masked_select", "torchvision::nms"))
-HOOKED = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called")
-HOOKS = frozenset(name for name in vars(nn.Identity()) if name.endswith(HOOKED))
-"""Where modules have their hooks."""
+CONTAINERS = frozenset((dict, list, set, OrderedDict, defaultdict, deque))
 INNER = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 DTYPES = {
     torch.uint8: 1,
@@ -646,25 +645,26 @@ def _entered(modules: list[nn.Module], recorder: _Recorder) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _kept(module: nn.Module) -> Iterator[None]:
-    """Takes back what the modules' code notes in them, such as positions for sizes met last.
+    """Takes back what the modules' code notes in them: attributes, and what is in containers.
 
-    Also hooks that it installs, as it does so again where it cannot see that it did.
+    Such as positions for sizes met last, hooks, and buffers that are made when they are first read.
     """
     before = [(layer.__dict__, dict(layer.__dict__)) for _, layer in layers(module)]
-    caches = [
-        (value, dict(value))
-        for _, attributes in before
-        for name, value in attributes.items()
-        if name in HOOKS or (type(value) is dict and not name.startswith("_"))
+    containers = [
+        (value, value.copy() if value else ())
+        for attributes, _ in before
+        for value in attributes.values()
+        if type(value) in CONTAINERS
     ]
     try:
         yield
     finally:
-        for cache, then in caches:
-            cache.clear()
-            cache.update(then)
+        for value, then in containers:
+            if value or then:
+                value.clear()
+                (value.update if hasattr(value, "update") else value.extend)(then)
         for now, then in before:
-            for name in [name for name in now if name not in then]:
+            for name in now.keys() - then.keys():
                 del now[name]
             now.update(then)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from secateur._secateur import SecateurError
@@ -85,7 +86,7 @@ def check(module: nn.Module) -> None:
     # Raises
     SecateurError: they cannot.
     """
-    if not any(map(_is_spread, module.modules())):
+    if not _is_joined() or not any(map(_is_spread, module.modules())):
         return
     known = set()
     for layer in _layers(module):
@@ -111,6 +112,11 @@ def check(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, sys.modules[PACKAGE].FullyShardedDataParallel):
             raise SecateurError(f"`FullyShardedDataParallel` flattens parameters{HINT}")
+
+
+def _is_joined() -> bool:
+    """Whether there are processes over which something can be spread."""
+    return dist.is_available() and dist.is_initialized()
 
 
 def _is_spread(layer: nn.Module) -> bool:
@@ -163,7 +169,7 @@ def _renew(record: Any) -> None:
 
 def _layers(module: nn.Module) -> list[nn.Module]:
     loaded = sys.modules.get(PACKAGE)
-    if loaded is None:
+    if loaded is None or not _is_joined():
         return []
     return [layer for layer in module.modules() if isinstance(layer, loaded.FSDPModule)]
 

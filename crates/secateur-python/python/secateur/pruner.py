@@ -1,5 +1,6 @@
 """Groups of a live module, and their pruning in place."""
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
@@ -66,7 +67,6 @@ class _Done(NamedTuple):
 
     cut: _apply.Cut
     trace: Trace
-    model: Model
     slices: list[tuple[str, _apply.Keep]]
 
 
@@ -102,6 +102,10 @@ class Graph:
         """Traces the module again, after it was changed by other means."""
         self._trace = CAPTURES[self.capture](self.module, *self.inputs)
         self._model = Model(self._trace.text)
+
+    @functools.cached_property
+    def _model(self) -> Model:
+        return Model(self._trace.text)
 
     def _traced(self, module: nn.Module) -> Trace:
         """Traces the module as it was traced before."""
@@ -162,7 +166,8 @@ class Graph:
             history = _history.of(self.module)
             history.add(done.slices)
             history.note(self.module, done.cut.changed.items())
-            self._trace, self._model = done.trace, done.model
+            self._trace = done.trace
+            del self._model
 
     def check(self, keeps: Keeps) -> None:
         """Whether the module's code follows; nothing is changed.
@@ -180,7 +185,7 @@ class Graph:
         if not slices:
             return None
         cut = _apply.cut(self.module, slices, self.optimizers)
-        made, model = _apply.follow(
+        made = _apply.follow(
             self.module,
             cut,
             self._trace,
@@ -189,7 +194,7 @@ class Graph:
             wrong=self._wrong,
             scale_dropout=self.scale_dropout,
         )
-        return _Done(cut, made, model, slices)
+        return _Done(cut, made, slices)
 
     def __str__(self) -> str:
         groups = self.groups
