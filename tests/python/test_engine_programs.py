@@ -262,6 +262,20 @@ OPERATORS: dict[str, tuple[nn.Module | Callable[..., object], tuple[Tensor, ...]
         ),
         (random(4, 6), integers(6, 4, 6)),
     ),
+    "rows": (
+        lambda x, i: (
+            x.index_add(1, i, x[:, :4]),
+            x.index_copy(2, i[:2], x[..., 2:4]),
+            x.index_fill(-1, i, 1.5),
+            torch.histc(x, 8, -1, 1),
+            torch.histc(x, 5),
+        ),
+        (random(4, 5, 6), torch.tensor([0, 3, 3, 1])),
+    ),
+    "experts": (
+        lambda x, w, ends: F.grouped_mm(x, w, offs=ends),
+        (random(10, 16), random(3, 16, 32), torch.tensor([2, 2, 10], dtype=torch.int32)),
+    ),
     "indices": (
         lambda x, i: (
             x[i],

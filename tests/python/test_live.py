@@ -220,6 +220,39 @@ def test_hooks_that_code_installs_while_it_is_traced_are_taken_back() -> None:
     assert model(x).shape == model(x).shape == (3, 4)
 
 
+class Experts(nn.Module):
+    """A mixture of experts whose rows are sorted by expert, as in transformers."""
+
+    def __init__(self, count: int = 4, width: int = 16, inner: int = 24) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(6, width), nn.Linear(width, 3)
+        self.router = nn.Linear(width, count)
+        self.up = nn.Parameter(torch.randn(count, 2 * inner, width))
+        self.down = nn.Parameter(torch.randn(count, width, inner))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        shares, picks = self.router(x).softmax(-1).topk(2)
+        experts, order = picks.flatten().sort()
+        ends = torch.histc(experts.float(), len(self.up), 0, len(self.up) - 1).cumsum(0).int()
+        token = order // 2
+        gate, up = functional.grouped_mm(x[token], self.up.mT, offs=ends).chunk(2, -1)
+        made = functional.grouped_mm(functional.silu(gate) * up, self.down.mT, offs=ends)
+        made = made * shares.flatten()[order, None]
+        return self.head(torch.zeros_like(x).index_add(0, token, made))
+
+
+def test_mixtures_of_experts_are_cut_inside_and_around() -> None:
+    model, x = Experts(), torch.randn(10, 6)
+    graph = sc.graph(model, x)
+    assert [(group.size, group.exact) for group in graph.groups] == [(16, False), (24, True)]
+    assert not graph.warnings
+    record = live.check(model, (x,), live.outputs(model, (x,)), 0.5)
+    assert (record["status"], record["exact_groups"], record["left"]) == ("ok", 1, 0)
+    assert model.up.shape == (4, 24, 8)
+    assert model.down.shape == (4, 8, 12)
+
+
 class Noting(nn.Module):
     """Code that makes a buffer when it first reads it, and notes what it has seen."""
 
@@ -348,7 +381,7 @@ class Attention(nn.Module):
         super().__init__()
         self.num_heads, self.head_dim = heads, 8
         self.width = 8 * heads
-        self.layer_idx = heads  # by chance
+        self.layer_idx = self.num_layers = self.max_length = heads  # by chance
         self.tied = tied
         self.qkv, self.proj = nn.Linear(8 * heads, 24 * heads), nn.Linear(8 * heads, 8 * heads)
 
@@ -375,7 +408,7 @@ def test_heads_and_the_embedding_are_cut_apart(heads: int) -> None:
     assert not pruner.left
     assert model[0].out_features == 4 * heads
     assert (model[1].num_heads, model[1].head_dim, model[1].width) == (left, 8, 8 * left)
-    assert model[1].layer_idx == heads
+    assert model[1].layer_idx == model[1].num_layers == model[1].max_length == heads
 
 
 def test_heads_and_the_embedding_are_cut_together_where_code_wants_it() -> None:

@@ -20,7 +20,8 @@ from secateur._secateur import Changes, SecateurError
 Keep = Sequence[Sequence[int] | None]
 Undo = Callable[[], None]
 Sort = tuple[str, str]
-MAX_SORTS = 5
+MAX_LEFT = 3  # sorts of attributes that are left at once
+MAX_TRIALS = 25
 
 
 @dataclass
@@ -199,14 +200,15 @@ def _sort(attribute: Attribute) -> Sort:
 
 
 def _trials(sorts: set[Sort], wrong: set[Sort]) -> Iterator[set[Sort]]:
-    """What to leave as it is: what is known, nothing, then one sort, and up to three of a few."""
+    """What to leave as it is: what is known, nothing, then one sort, then two, then three."""
     known = sorts & wrong
     if known:
         yield known
     yield set()
     ordered = sorted(sorts)
-    for count in (1, 2, 3) if len(ordered) <= MAX_SORTS else (1,):
-        yield from map(set, itertools.combinations(ordered, count))
+    counts = range(1, MAX_LEFT + 1)
+    several = itertools.chain.from_iterable(itertools.combinations(ordered, n) for n in counts)
+    yield from map(set, itertools.islice(several, max(MAX_TRIALS, len(ordered))))
 
 
 def set_attributes(attributes: Mapping[Attribute, int | float], done: Cut) -> None:

@@ -57,7 +57,7 @@ def _held(module: Any) -> Found:
     """All integers that a module or a helper holds, but for flags, places and PyTorch's own."""
     found = []
     for name, value in module.__dict__.items():
-        if name.startswith("_") or name == "training" or name.endswith(PLACES):
+        if name == "training" or name.startswith(LIMITS) or name.endswith(PLACES):
             continue
         if type(value) is int:
             found.append((Attribute(module, name, None), value))
@@ -146,8 +146,11 @@ Rule = Callable[[_Own, int, int], Found]
 WIDTHS = ("dim", "size", "width", "channels", "features")
 """What the name of a width has."""
 
-PLACES = ("_id", "_idx", "_index")
-"""How the name of a place ends, such as that of a layer or of a token, which no size is."""
+PLACES = ("_id", "_idx", "_index", "layer", "layers", "depth")
+"""How the names of places end, such as those of a layer or of a token, and of numbers of layers."""
+
+LIMITS = ("_", "max_")
+"""How the names of limits begin, such as that of a sequence, and of what is private."""
 
 OWN = frozenset(
     ("kernel_size", "stride", "padding", "dilation", "output_padding", "groups", "num_groups")

@@ -30,6 +30,42 @@ impl Operator for Compress {
     }
 }
 
+/// How many elements are in each of some bins of one width; the last one has its end. What is outside
+/// counts nowhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Histogram {
+    /// Their number.
+    pub bins: usize,
+    /// Where the first begins and the last ends; where that is one place, the least and the largest
+    /// element.
+    pub range: (f64, f64),
+}
+
+impl Operator for Histogram {
+    fn run<B: Engine>(&self, cx: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
+        let x = inputs.take(0)?;
+        let values = numbers(&x)?;
+        let (mut low, mut high) = self.range;
+        if low == high && !values.is_empty() {
+            low = values.iter().copied().fold(f64::INFINITY, f64::min);
+            high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        }
+        if low == high {
+            (low, high) = (low - 1.0, high + 1.0);
+        }
+        let mut counts = vec![0_i64; self.bins];
+        for value in values.into_iter().filter(|value| (low..=high).contains(value)) {
+            let bin = ((value - low) / (high - low) * self.bins as f64) as usize;
+            counts[bin.min(self.bins - 1)] += 1;
+        }
+        let counts = Value::<B>::of_ints(counts, vec![self.bins], &cx.device);
+        Ok(vec![match x {
+            Value::Float(_) => Value::Float(counts.to_float()),
+            _ => counts,
+        }])
+    }
+}
+
 /// The slices along an axis (or the elements) without repetition; where each stands first, which one
 /// every slice is, and how often each stands there.
 #[derive(Clone, Copy, Debug)]

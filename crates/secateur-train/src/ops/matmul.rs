@@ -6,6 +6,7 @@ use burn_backend::TensorMetadata;
 use burn_backend::tensor::FloatTensor;
 
 use super::elementwise::level;
+use super::shape::{concat, segment};
 use super::{Decode, Inputs, Operator};
 use crate::{Context, Engine, Error, Result, Value};
 
@@ -61,6 +62,35 @@ fn matrices<B: Engine>(a: Value<B>, b: Value<B>) -> Result<Value<B>> {
         (Value::Float(a), Value::Float(b)) => Ok(Value::Float(B::product(a, b))),
         (Value::Int(a), Value::Int(b)) => Ok(Value::Int(B::int_matmul(a, b))),
         (a, b) => Err(Error::malformed(format!("{} with {}", a.sort(), b.sort()))),
+    }
+}
+
+/// Rows, each times the matrix of its group; operand 2 tells where the rows of every group end.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupedProduct;
+
+impl Operator for GroupedProduct {
+    fn run<B: Engine>(&self, _: &mut Context<B>, mut inputs: Inputs<B>) -> Result<Vec<Value<B>>> {
+        let (rows, matrices, ends) = (inputs.take(0)?, inputs.take(1)?, inputs.ints(2)?);
+        let (shape, of) = (rows.shape(), matrices.shape());
+        let (&[count, _], &[groups, depth, columns]) = (&shape[..], &of[..]) else {
+            return Err(Error::malformed(format!("groups of {shape:?} with {of:?}")));
+        };
+        if ends.len() != groups || ends.last().is_some_and(|&end| end != count as i64) {
+            return Err(Error::malformed(format!("{groups} groups that end at {ends:?}")));
+        }
+        let (mut start, mut products) = (0, Vec::with_capacity(groups));
+        for (group, end) in ends.into_iter().enumerate() {
+            let end = usize::try_from(end).ok().filter(|end| (start..=count).contains(end));
+            let end = end.ok_or_else(|| Error::malformed("groups that are out of order"))?;
+            if start < end {
+                let matrix = segment(matrices.clone(), 0, group, group + 1);
+                let rows = segment(rows.clone(), 0, start, end);
+                products.push(product(rows, matrix.reshape(vec![depth, columns]))?);
+            }
+            start = end;
+        }
+        Ok(vec![concat(products, 0)?])
     }
 }
 

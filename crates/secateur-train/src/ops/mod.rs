@@ -173,6 +173,8 @@ operators! {
     Gemm(matmul::Gemm),
     /// A product by Einstein's notation.
     Einsum(matmul::Einsum),
+    /// A product of rows with the matrices of their groups.
+    GroupedProduct(matmul::GroupedProduct),
     /// Normalization by stored or batch statistics.
     BatchNorm(norm::BatchNorm),
     /// Normalization by each sample's own statistics.
@@ -273,6 +275,8 @@ operators! {
     MaxRoiPool(region::MaxRoiPool),
     /// Positions where something holds.
     Compress(count::Compress),
+    /// Numbers of elements in bins.
+    Histogram(count::Histogram),
     /// Slices without repetition.
     Unique(count::Unique),
     /// Boxes that do not overlap.

@@ -1095,6 +1095,63 @@ fn gates() {
 }
 
 #[test]
+fn rows_are_grouped_by_expert_and_put_back() {
+    let text = "x: 10x6\nw = 8x6\nu = 4x12x8\nt = 4x8x6\nv = 3x8\n\
+        y: 10x8 = aten.linear.default(input=x, weight=w)\n\
+        i: 10 = aten.argmax.default(self=x, dim=1)\n\
+        h: 4 = aten.histc.default(self=i, bins=4, min=0, max=3)\n\
+        e: 4 = aten.cumsum.default(self=h, dim=0)\n\
+        u2: 4x8x12 = aten.transpose.int(self=u, dim0=1, dim1=2)\n\
+        a: 10x12 = aten._grouped_mm.default(self=y, mat2=u2, offs=e)\n\
+        [g: 10x6, p: 10x6] = aten.chunk.default(self=a, chunks=2, dim=1)\n\
+        m: 10x6 = aten.mul.Tensor(self=g, other=p)\n\
+        t2: 4x6x8 = aten.transpose.int(self=t, dim0=1, dim1=2)\n\
+        b: 10x8 = aten._grouped_mm.default(self=m, mat2=t2, offs=e)\n\
+        c: 10x8 = aten.index_add.default(self=y, dim=0, index=i, source=b)\n\
+        d: 10x8 = aten.index_fill.int_Scalar(self=c, dim=0, index=i, value=0)\n\
+        f: 10x8 = aten.scatter.value(self=d, dim=0, index=d, value=1.0)\n\
+        z: 10x3 = aten.linear.default(input=f, weight=v)\n-> z";
+    check_rules(
+        text,
+        expect![[r#"
+        linear [a, k], [n, k] -> [a, n]   free: a n   summed: k
+          a=10 n=8 k=6   zero: 0·1   macs: 480
+        reduce [a, b] -> [a]   free: a   fixed: b
+          a=10 b=6   zero: lost
+        histogram [s0] -> [b0]   fixed: s0 b0
+          s0=10 b0=4   zero: lost
+        cumsum [a] -> [a]   fixed: a
+          a=4   zero: 0
+        transpose [a, b, c] -> [a, c, b]   free: a b c
+          a=4 b=12 c=8   zero: moved
+        grouped_product [m, k], [e, k, n], [e] -> [m, n]   free: n   summed: k   fixed: m e
+          m=10 e=4 k=8 n=12   zero: 0·1   macs: 960
+        split [a, b0 ++ b1] -> [a, b0], [a, b1]   free: a b0 b1
+          a=10 b0=6 b1=6   zero: moved
+        elementwise [a, b], [a, b] -> [a, b]   free: a b
+          a=10 b=6   zero: 0·1
+        transpose [a, b, c] -> [a, c, b]   free: a b c
+          a=4 b=8 c=6   zero: moved
+        grouped_product [m, k], [e, k, n], [e] -> [m, n]   free: n   summed: k   fixed: m e
+          m=10 e=4 k=6 n=8   zero: 0·1   macs: 480
+        put_rows [a, b], [i0], [i0, b] -> [a, b]   free: b   fixed: a i0
+          a=10 b=8 i0=10   zero: 0 + 2
+        put_rows [a, b], [i0] -> [a, b]   free: b   fixed: a i0
+          a=10 b=8 i0=10   zero: 0
+        put [a, b], [a', b] -> [a, b]   free: b   fixed: a a'
+          a=10 a'=10 b=8   zero: lost
+        linear [a, k], [n, k] -> [a, n]   free: a n   summed: k
+          a=10 n=3 k=8   zero: 0·1   macs: 240"#]],
+    );
+    check_groups(
+        text,
+        expect![[r#"
+        w:0 features 8 exact: w:0 producer, u:2 consumer, t:1 producer, v:1 consumer
+        u:1 features 6 exact: u:1 producer, t:2 consumer"#]],
+    );
+}
+
+#[test]
 fn elementwise_operators_keep_or_lose_zeros() {
     check_rules(
         "x: 2x8\ny: 2x8\n\

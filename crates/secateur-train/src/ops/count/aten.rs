@@ -1,6 +1,6 @@
 //! How PyTorch spells operators whose results data counts.
 
-use super::NonMaxSuppression;
+use super::{Histogram, NonMaxSuppression};
 use crate::ops::index::NonZero;
 use crate::ops::part::Part;
 use crate::ops::shape::{Reshape, Transpose};
@@ -12,6 +12,13 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         let x = call.tensor("self")?;
         let places = call.emit(NonZero, &[x]);
         call.make(Transpose { order: vec![1, 0] }, &[places])
+    }),
+    ("aten.histc", |call| {
+        let bins = usize::try_from(call.int("bins", 100)?).ok().filter(|bins| *bins > 0);
+        let bins = bins.ok_or_else(|| Error::malformed("a histogram without bins"))?;
+        let range = (call.number_or("min", 0.0)?, call.number_or("max", 0.0)?);
+        let x = call.tensor("self")?;
+        call.make(Histogram { bins, range }, &[x])
     }),
     ("aten.nonzero_numpy", |call| positions(call, "self")),
     ("torchvision.nms", |call| {

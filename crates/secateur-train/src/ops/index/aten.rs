@@ -2,6 +2,7 @@
 
 use super::{Gather, OneHot, Pick, Place, Update};
 use crate::ops::advanced::{Index, IndexPut};
+use crate::ops::axis;
 use crate::ops::view::View;
 use crate::torch::{Call, Decode, Sort};
 use crate::{Error, Result, Slot};
@@ -36,6 +37,15 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         };
         put_by(call, update)
     }),
+    ("aten.index_add", |call| {
+        let alpha = call.number_or("alpha", 1.0)?;
+        if alpha != 1.0 {
+            return Err(Error::unsupported("a factor of what is added"));
+        }
+        put_rows(call, "source", true)
+    }),
+    ("aten.index_copy", |call| put_rows(call, "source", false)),
+    ("aten.index_fill", |call| put_rows(call, "value", false)),
     ("aten.index", advanced),
     ("aten._unsafe_index", advanced),
     ("aten.index_put", advanced_put),
@@ -75,6 +85,15 @@ fn put_by(call: &mut Call<'_, '_>, update: Update) -> Result<()> {
     };
     let place = Place::Elements(call.int("dim", 0)?);
     call.make(Pick { place, update: Some(update) }, &[x, index, values])
+}
+
+/// Slices along an axis, at positions of a vector.
+fn put_rows(call: &mut Call<'_, '_>, values: &str, add: bool) -> Result<()> {
+    let sort = call.sort("self")?;
+    let operands = [call.tensor("self")?, call.operand(values, sort)?, call.tensor("index")?];
+    let along = axis(call.int("dim", 0)?, call.rank("self")?)?;
+    let given = (0..=along).map(|axis| axis == along).collect();
+    call.make(IndexPut { index: Index { given }, add }, &operands)
 }
 
 /// Which indices are given, and those.

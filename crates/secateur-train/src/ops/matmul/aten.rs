@@ -1,6 +1,6 @@
 //! How PyTorch spells products of matrices.
 
-use super::{Einsum, Gemm, MatMul};
+use super::{Einsum, Gemm, GroupedProduct, MatMul};
 use crate::ops::reduce::{Reduce, Reduction};
 use crate::torch::{Call, Decode, Sort};
 use crate::{Error, Result};
@@ -15,6 +15,14 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.matmul", |call| product(call, ["self", "other"])),
     ("aten.mm", |call| product(call, ["self", "mat2"])),
     ("aten.bmm", |call| product(call, ["self", "mat2"])),
+    ("aten._grouped_mm", |call| {
+        let Some(ends) = call.optional("offs")? else { return product(call, ["self", "mat2"]) };
+        if call.has("bias") {
+            return Err(Error::unsupported("a bias of every group"));
+        }
+        let operands = [call.float("self")?, call.float("mat2")?, ends];
+        call.make(GroupedProduct, &operands)
+    }),
     ("aten.mv", |call| product(call, ["self", "vec"])),
     ("aten.dot", |call| product(call, ["self", "tensor"])),
     ("aten.addmm", |call| sum(call, ["mat1", "mat2"])),

@@ -31,6 +31,15 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.scatter", put),
     ("aten.scatter_add", put),
     ("aten.scatter_reduce", put),
+    ("aten.index_add", put_rows),
+    ("aten.index_copy", put_rows),
+    ("aten.index_fill", |cx| {
+        let axis = cx.int("dim", 0)?;
+        let (data, index) = (cx.tensor("self")?, cx.tensor("index")?);
+        let mut r = rows(&cx.shape(data)?, &cx.shape(index)?, None, axis)?;
+        r.flow = filled(cx);
+        cx.node(Written(r), &[data, index])
+    }),
     ("aten.index", decode_index),
     ("aten.index_put", decode_index_put),
     ("aten._unsafe_index", decode_index),
@@ -43,10 +52,60 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     }),
 ];
 
+/// Elements are put, or one number instead of each.
 fn put(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let axis = cx.int("dim", 0)?;
-    let operands = [cx.tensor("self")?, cx.tensor("index")?, cx.tensor("src")?];
-    cx.node(Pick::PutElements { axis }, &operands)
+    let (data, index) = (cx.tensor("self")?, cx.tensor("index")?);
+    if let Some(updates) = cx.optional("src")? {
+        return cx.node(Pick::PutElements { axis }, &[data, index, updates]);
+    }
+    let places = cx.shape(index)?;
+    let mut r = super::elements(&cx.shape(data)?, &places, axis, Some(&places))?;
+    r.operands.pop();
+    r.flow = filled(cx);
+    cx.node(Written(r), &[data, index])
+}
+
+/// Where zeros go when one number is put into the data.
+fn filled(cx: &Decoder<'_, '_>) -> Flow {
+    if cx.number("value") == Some(0.0) { Flow::product([], [0]) } else { Flow::Break }
+}
+
+/// Slices along an axis are put, or added.
+fn put_rows(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let axis = cx.int("dim", 0)?;
+    let operands = [cx.tensor("self")?, cx.tensor("index")?, cx.tensor("source")?];
+    let [data, index, source] = operands.map(|operand| cx.shape(operand));
+    let mut r = rows(&data?, &index?, Some(&source?), axis)?;
+    r.flow = Flow::product([], [0, 2]);
+    cx.node(Written(r), &operands)
+}
+
+/// The data of which slices along an axis are replaced, by those of `source` if there is one.
+fn rows(data: &[Extent], index: &[Extent], source: Option<&[Extent]>, along: i64) -> Result<Rule> {
+    let along = crate::ops::axis(along, data.len())?;
+    let mut r = Rule::new("put_rows");
+    let dims: Vec<Dim> = data
+        .iter()
+        .enumerate()
+        .map(|(i, &extent)| match i == along {
+            true => r.fixed(letter(i), extent, PICKED).into(),
+            false => r.free(letter(i), extent).into(),
+        })
+        .collect();
+    let places = super::fix(&mut r, "i", index);
+    r.operand(Use::Data, dims.clone());
+    r.operand(Use::Data, places.clone());
+    if let Some(source) = source {
+        agree("ranks of data and source", data.len(), source.len())?;
+        let mut put = dims.clone();
+        let count = places.first().cloned().unwrap_or(Dim::one());
+        agree("slices and their places", r.extent(&count).size, source[along].size)?;
+        put[along] = count;
+        r.operand(Use::Data, put);
+    }
+    r.result(dims);
+    Ok(r)
 }
 
 /// Where the picks of an advanced index stand: the axes that are indexed, and the first axis of

@@ -2,7 +2,8 @@
 
 use super::{MADE, POSITIONS, Written, extent, fixed, joined};
 use crate::graph::Extent;
-use crate::ops::ranked;
+use crate::ops::contract::Contract;
+use crate::ops::{agree, ranked};
 use crate::rule::{Dim, Flow, Rule, Use};
 use crate::torch::{Decode, Decoder};
 use crate::{Error, Result};
@@ -30,6 +31,18 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         r.flow = Flow::product([0], []);
         cx.node(Written(r), &[data, regions])
     }),
+    ("aten._grouped_mm", decode_grouped_product),
+    ("aten.histc", |cx| {
+        let data = cx.tensor("self")?;
+        let (from, bins) = (cx.shape(data)?, cx.result_shape(0)?);
+        let mut r = Rule::new("histogram");
+        let dims = fixed(&mut r, "s", &from, "its values are counted");
+        r.operand(Use::Data, dims);
+        let bins = fixed(&mut r, "b", &bins, MADE);
+        r.result(bins);
+        r.flow = Flow::Break;
+        cx.node(Written(r), &[data])
+    }),
     ("aten.im2col", decode_im2col),
     ("aten.unfold", decode_unfold),
     ("aten._assert_async", |_| Ok(())),
@@ -45,6 +58,34 @@ fn decode_grid_sample(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let (from, places) = (cx.shape(data)?, cx.shape(grid)?);
     let rule = super::grid_sample(&from, &places)?;
     cx.node(Written(rule), &[data, grid])
+}
+
+/// Rows `[m, k]` times the matrix of their expert in `[e, k, n]`; offsets `[e]` tell whose rows end
+/// where. Without offsets, a batch of products.
+fn decode_grouped_product(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    const REASON: &str = "offsets tell which rows meet which matrix";
+    let (rows, weight) = (cx.tensor("self")?, cx.tensor("mat2")?);
+    let Some(offsets) = cx.optional("offs")? else {
+        return cx.node(Contract::MatMul, &[rows, weight]);
+    };
+    let (a, b, ends) = (cx.shape(rows)?, cx.shape(weight)?, cx.shape(offsets)?);
+    let (&[m, inner], &[e, depth, n], &[count], false) =
+        (&a[..], &b[..], &ends[..], cx.has("bias"))
+    else {
+        return Err(Error::unsupported("groups of something else than rows, or a bias"));
+    };
+    agree("inner sizes of the product", inner.size, depth.size)?;
+    agree("matrices and offsets", e.size, count.size)?;
+    let mut r = Rule::new("grouped_product");
+    let (m, e) = (r.fixed("m", m, REASON), r.fixed("e", e, REASON));
+    let (k, n) = (r.summed("k", inner), r.free("n", n));
+    r.operand(Use::Weight, vec![m.into(), k.into()]);
+    r.operand(Use::Weight, vec![e.into(), k.into(), n.into()]);
+    r.operand(Use::Data, vec![e.into()]);
+    r.macs.push(vec![m, k, n]);
+    r.result(vec![m.into(), n.into()]);
+    r.flow = Flow::product([0, 1], []);
+    cx.node(Written(r), &[rows, weight, offsets])
 }
 
 /// Windows of an image `[n, c, h, w]` as columns `[n, c·k, l]`.
