@@ -11,9 +11,9 @@ class Changes:
     """
     What keeping indices of groups means for tensors and for the module's code.
     """
-    def followed(self, /, program: str) -> Model:
+    def check(self, /, program: str) -> None:
         """
-        The model of `program`, the trace of the same code once its tensors are cut. Raises where the
+        Whether `program` is the trace of the same code once its tensors are cut. Raises where the
         code has not followed.
         """
     def numbers(self, /) -> list[tuple[int, str, int, int]]:
