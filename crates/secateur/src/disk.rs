@@ -17,6 +17,7 @@ use crate::{Error, Result};
 pub(crate) struct Mapped {
     map: Option<Arc<Mmap>>,
     bytes: Bytes,
+    /// What was released, and may still be in memory.
     unneeded: Arc<Mutex<Vec<Range<usize>>>>,
 }
 
