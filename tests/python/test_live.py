@@ -364,12 +364,23 @@ class UntilModeIsSet(Deriving):
         return super().train(mode)
 
 
-@pytest.mark.parametrize("kind", [UntilMoved, UntilModeIsSet])
-def test_what_code_derives_from_tensors_is_derived_again(kind: type[nn.Module]) -> None:
-    model, x = kind(), torch.randn(2, 8)
+class UntilTrained(Deriving):
+    def train(self, mode: bool = True) -> nn.Module:
+        if mode:
+            self.derived = {}
+        return super().train(mode)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kind", [UntilMoved, UntilModeIsSet, UntilTrained])
+def test_what_code_derives_from_tensors_is_derived_again(
+    kind: type[nn.Module], *, training: bool
+) -> None:
+    model, x = kind().train(training), torch.randn(2, 8)
+    model.frozen.eval()
     model(x)
     sc.Pruner(model, x, ratio=0.5, strict=True).step()
-    assert model.training
+    assert model.training is training
     assert not model.frozen.training
     assert torch.equal(model(x), model.second(model.first(x) * model.scale.exp()))
 

@@ -118,13 +118,14 @@ def _cut_state(
 def forget_derived(module: nn.Module) -> None:
     """Lets modules drop what they derived from their tensors.
 
-    They do so when these are moved, or when the mode is set.
+    They do so when these are moved, or when the mode is set: some in one mode alone.
     """
     inside = [layer for _, layer in layers(module)]
     modes = [layer.training for layer in inside]
-    for layer in inside:
+    for layer, mode in zip(inside, modes, strict=True):
         if type(layer).train is not nn.Module.train:
-            layer.train(layer.training)
+            layer.train(not mode)
+            layer.train(mode)
         moves = type(layer)._apply is not nn.Module._apply and not isinstance(layer, nn.RNNBase)
         if moves and not any(map(_sharded.is_sharded, layer.parameters())):
             layer._apply(lambda tensor: tensor)
