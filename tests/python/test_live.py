@@ -802,6 +802,28 @@ def test_attributes_that_hold_a_size_by_chance_are_found_one_group_after_the_oth
     assert (model[1].one, model[1].two, model[1].three) == (6, 10, 12)
 
 
+class Comparing(nn.Module):
+    """Code that compares what it is given with an attribute that no call spells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_channels = 12
+        self.conv = nn.Conv2d(12, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] != self.num_channels:
+            raise ValueError("other channels")
+        return self.conv(x)
+
+
+def test_attributes_that_code_only_compares_follow() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 12, 1), Comparing())
+    pruner = sc.Pruner(model, torch.randn(2, 3, 8, 8), ratio=0.5)
+    pruner.step()
+    assert not pruner.left
+    assert (model[1].num_channels, model[1].conv.in_channels) == (6, 6)
+
+
 class Tokens(nn.Module):
     """Code that asks for numbers of its tokens, and may write what it computed over them."""
 

@@ -13,15 +13,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from secateur import _attributes, _sharded
-from secateur._attributes import Attribute, Number
+from secateur._attributes import Attribute, Number, Sizes
 from secateur._capture import Trace, layers, tensors
 from secateur._secateur import Changes, SecateurError
 
 Keep = Sequence[Sequence[int] | None]
 Undo = Callable[[], None]
 Sort = tuple[str, str]
-MAX_LEFT = 3  # sorts of attributes that are left at once
-MAX_TRIALS = 25
+MAX_SORTS = 5
 
 
 @dataclass
@@ -29,6 +28,7 @@ class Cut:
     """What is done, and how it is undone."""
 
     undo: list[Undo] = field(default_factory=list)
+    sizes: dict[str, Sizes] = field(default_factory=dict)
     changed: dict[Attribute, int | float] = field(default_factory=dict)
 
     def rollback(self) -> None:
@@ -64,7 +64,9 @@ def cut(
     try:
         with torch.no_grad():
             for name, keep in slices:
+                before = stored[name].shape
                 _cut_tensor(stored[name], keep, kept, done)
+                done.sizes[name] = before, stored[name].shape
                 for optimizer in optimizers:
                     _cut_state(optimizer, stored[name], keep, kept, done)
             forget_derived(module)
@@ -145,8 +147,10 @@ def follow(
 ) -> Trace:
     """Lets the module's attributes follow, and checks that it makes the program that it should.
 
-    An attribute may have the value of a size by chance: where the program is another one, sorts of
-    attributes are left as they are, one to three at a time. `wrong` remembers which.
+    Attributes that calls are given follow; where that is not enough, others that describe sizes of
+    tensors, as code may only compare them. An attribute may have the value of a size by chance:
+    where the program is another one, sorts of attributes are left as they are, one to three at a
+    time. `wrong` remembers which.
 
     # Raises
     SecateurError: its code cannot follow; all is then as it was.
@@ -161,9 +165,12 @@ def follow(
         inside = [layer for _, layer in layers(module)]
         for layer in inside:
             set_attributes(_attributes.described(layer), done)
-        for left in _trials({_sort(attribute) for attribute in spelled}, wrong):
+        sized = _attributes.sized(module, done.sizes)
+        more = {_sort(attribute) for attribute in sized.keys() - spelled.keys()}
+        all_sized = {**sized, **spelled}
+        for left in _trials({_sort(attribute) for attribute in spelled}, more, wrong):
             tried = Cut()
-            followed = {at: number for at, number in spelled.items() if _sort(at) not in left}
+            followed = {at: number for at, number in all_sized.items() if _sort(at) not in left}
             set_attributes(followed, tried)
             try:
                 made = _retrace(module, capture, numbers)
@@ -176,7 +183,7 @@ def follow(
             done.changed.update(tried.changed)
             if scale_dropout:
                 set_attributes(_dropout_rates(before, made), done)
-            wrong.update(left)
+            wrong.update(left - more)
             for layer in inside:
                 if isinstance(layer, nn.RNNBase):
                     layer.flatten_parameters()  # as cuDNN reads them
@@ -200,16 +207,20 @@ def _sort(attribute: Attribute) -> Sort:
     return type(attribute.module).__name__, attribute.name
 
 
-def _trials(sorts: set[Sort], wrong: set[Sort]) -> Iterator[set[Sort]]:
-    """What to leave as it is: what is known, nothing, then one sort, then two, then three."""
+def _trials(sorts: set[Sort], more: set[Sort], wrong: set[Sort]) -> Iterator[set[Sort]]:
+    """What to leave as it is: what is known, nothing, then one sort, and up to three of a few.
+
+    All the time, but for once in between, also those sorts that are `more`.
+    """
     known = sorts & wrong
     if known:
-        yield known
-    yield set()
+        yield known | more
+    yield more
+    if more - sorts:
+        yield set()
     ordered = sorted(sorts)
-    counts = range(1, MAX_LEFT + 1)
-    several = itertools.chain.from_iterable(itertools.combinations(ordered, n) for n in counts)
-    yield from map(set, itertools.islice(several, max(MAX_TRIALS, len(ordered))))
+    for count in (1, 2, 3) if len(ordered) <= MAX_SORTS else (1,):
+        yield from map(more.union, itertools.combinations(ordered, count))
 
 
 def set_attributes(attributes: Mapping[Attribute, int | float], done: Cut) -> None:

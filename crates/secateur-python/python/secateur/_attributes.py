@@ -3,16 +3,19 @@
 Knows nothing of groups: it is told which arguments of which calls change.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from secateur._capture import Call
+from secateur._capture import Call, layers
 
 Number = tuple[Call, str, int, int]
 """An integer that a call is given: the call, the argument, what it is and what it becomes."""
+
+Sizes = tuple[Sequence[int], Sequence[int]]
+"""The shape of a tensor before and after it is cut."""
 
 
 @dataclass(eq=False, slots=True)
@@ -110,6 +113,29 @@ def spelled(changed: Iterable[Number]) -> dict[Attribute, int]:
         for rule in (_Own.heads_of, _Own.equal_to):
             for attribute, number in innermost(modules, rule, was, becomes):
                 found.setdefault(attribute, number)
+    return found
+
+
+def sized(module: nn.Module, sizes: Mapping[str, Sizes]) -> dict[Attribute, int]:
+    """The attributes that hold a size of the module's own tensors or of those of its layers.
+
+    Of sizes that become several others, they say nothing.
+    """
+    changes: dict[str, dict[int, set[int]]] = {}
+    for name, (before, after) in sizes.items():
+        layer = name.rpartition(".")[0]
+        for path in {layer, layer.rpartition(".")[0]}:
+            of_path = changes.setdefault(path, {})
+            for was, becomes in zip(before, after, strict=True):
+                if was != becomes:
+                    of_path.setdefault(was, set()).add(becomes)
+    found = {}
+    for path, layer in layers(module):
+        known = {attribute.name for attribute in described(layer)} | OWN
+        for attribute, was in _held(layer) if path in changes else ():
+            becomes = changes[path].get(was, set())
+            if attribute.name not in known and len(becomes) == 1:
+                found[attribute] = next(iter(becomes))
     return found
 
 
