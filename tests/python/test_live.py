@@ -803,25 +803,36 @@ def test_attributes_that_hold_a_size_by_chance_are_found_one_group_after_the_oth
 
 
 class Comparing(nn.Module):
-    """Code that compares what it is given with an attribute that no call spells."""
+    """Code that compares what it is given with an attribute, and may give it to a call, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, out: int, *, spelled: bool = False) -> None:
         super().__init__()
         self.num_channels = 12
-        self.conv = nn.Conv2d(12, 4, 1)
+        self.spelled = spelled
+        self.conv = nn.Conv2d(12, out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.spelled:
+            x = x.reshape(len(x), self.num_channels, *x.shape[2:])
         if x.shape[1] != self.num_channels:
             raise ValueError("other channels")
         return self.conv(x)
 
 
 def test_attributes_that_code_only_compares_follow() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 12, 1), Comparing())
+    model = nn.Sequential(nn.Conv2d(3, 12, 1), Comparing(4))
     pruner = sc.Pruner(model, torch.randn(2, 3, 8, 8), ratio=0.5)
     pruner.step()
     assert not pruner.left
     assert (model[1].num_channels, model[1].conv.in_channels) == (6, 6)
+
+
+def test_attributes_follow_where_a_module_of_the_same_kind_spells_them() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 12, 1), Comparing(12, spelled=True), Comparing(4))
+    pruner = sc.Pruner(model, torch.randn(2, 3, 8, 8), ratio=0.5)
+    pruner.step()
+    assert not pruner.left
+    assert [layer.num_channels for layer in model[1:]] == [6, 6]
 
 
 class Tokens(nn.Module):

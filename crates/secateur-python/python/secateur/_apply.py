@@ -165,12 +165,12 @@ def follow(
         inside = [layer for _, layer in layers(module)]
         for layer in inside:
             set_attributes(_attributes.described(layer), done)
-        sized = _attributes.sized(module, done.sizes)
-        more = {_sort(attribute) for attribute in sized.keys() - spelled.keys()}
-        all_sized = {**sized, **spelled}
-        for left in _trials({_sort(attribute) for attribute in spelled}, more, wrong):
+        for left, more in _trials({_sort(attribute) for attribute in spelled}, wrong):
+            numbered = {**_attributes.sized(module, done.sizes), **spelled} if more else spelled
+            if more and numbered.keys() == spelled.keys():
+                continue
             tried = Cut()
-            followed = {at: number for at, number in all_sized.items() if _sort(at) not in left}
+            followed = {at: number for at, number in numbered.items() if _sort(at) not in left}
             set_attributes(followed, tried)
             try:
                 made = _retrace(module, capture, numbers)
@@ -183,7 +183,7 @@ def follow(
             done.changed.update(tried.changed)
             if scale_dropout:
                 set_attributes(_dropout_rates(before, made), done)
-            wrong.update(left - more)
+            wrong.update(left)
             for layer in inside:
                 if isinstance(layer, nn.RNNBase):
                     layer.flatten_parameters()  # as cuDNN reads them
@@ -207,20 +207,20 @@ def _sort(attribute: Attribute) -> Sort:
     return type(attribute.module).__name__, attribute.name
 
 
-def _trials(sorts: set[Sort], more: set[Sort], wrong: set[Sort]) -> Iterator[set[Sort]]:
+def _trials(sorts: set[Sort], wrong: set[Sort]) -> Iterator[tuple[set[Sort], bool]]:
     """What to leave as it is: what is known, nothing, then one sort, and up to three of a few.
 
-    All the time, but for once in between, also those sorts that are `more`.
+    And whether attributes follow that no call spells: once, where leaving nothing was no help.
     """
     known = sorts & wrong
     if known:
-        yield known | more
-    yield more
-    if more - sorts:
-        yield set()
+        yield known, False
+    yield set(), False
+    yield set(), True
     ordered = sorted(sorts)
     for count in (1, 2, 3) if len(ordered) <= MAX_SORTS else (1,):
-        yield from map(more.union, itertools.combinations(ordered, count))
+        for left in itertools.combinations(ordered, count):
+            yield set(left), False
 
 
 def set_attributes(attributes: Mapping[Attribute, int | float], done: Cut) -> None:

@@ -131,8 +131,10 @@ def sized(module: nn.Module, sizes: Mapping[str, Sizes]) -> dict[Attribute, int]
                     of_path.setdefault(was, set()).add(becomes)
     found = {}
     for path, layer in layers(module):
+        if path not in changes:
+            continue
         known = {attribute.name for attribute in described(layer)} | OWN
-        for attribute, was in _held(layer) if path in changes else ():
+        for attribute, was in _held(layer):
             becomes = changes[path].get(was, set())
             if attribute.name not in known and len(becomes) == 1:
                 found[attribute] = next(iter(becomes))
