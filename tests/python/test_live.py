@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 import torch.utils._pytree as pytree
+from einops.layers.torch import Rearrange
 from secateur._capture import tensors, trace
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -926,3 +927,93 @@ def test_a_scale_that_would_follow_the_width_of_heads_is_refused() -> None:
     assert fixed.query.out_features == fixed.key.out_features == 4
     with pytest.raises(sc.SecateurError, match="`scale`"):
         sc.graph(following, (x,)).apply(keeps)
+
+
+class Einops(nn.Module):
+    """Attention as einops and `einsum` spell it, with positions that are a mere attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = torch.rand(5, 16)
+        self.embed, self.norm = nn.Linear(6, 16), nn.LayerNorm(16)
+        self.to_qkv = nn.Linear(16, 24, bias=False)
+        self.split = Rearrange("b n (h d) -> b h n d", h=2)
+        self.merge = nn.Sequential(Rearrange("b h n d -> b n (h d)"), nn.Linear(8, 16))
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x) + self.positions
+        q, k, v = map(self.split, self.to_qkv(self.norm(x)).chunk(3, dim=-1))
+        mixed = torch.einsum("b h i d, b h j d -> b h i j", q, k).softmax(-1)
+        x = x + self.merge(torch.einsum("b h i j, b h j d -> b h i d", mixed, v))
+        return self.head(x)
+
+
+def test_what_einops_and_einsum_spell_follows(tmp_path: Path) -> None:
+    model, x = Einops(), torch.rand(2, 5, 6)
+    check = live.check(copy.deepcopy(model), (x,), live.outputs(model, (x,)), 0.5)
+    assert (check["status"], check["left"]) == ("ok", 0)
+    sc.Pruner(model, x, ratio=0.5, strict=True).step()
+    assert model.positions.shape == (5, 8)
+    assert model.split.axes_lengths == {"h": 1}  # of one head, `einsum` makes other calls
+    sc.save(model, tmp_path / "small.safetensors")
+
+    def same() -> Einops:
+        torch.manual_seed(SEED)
+        return Einops()
+
+    assert torch.equal(sc.load(tmp_path / "small.safetensors", same)(x), model(x))
+
+
+class Shuffled(nn.Module):
+    """A layer of groups, and code that shuffles them by an attribute of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups = 4
+        self.first = nn.Conv2d(8, 24, 1, groups=4)
+        self.second = nn.Conv2d(24, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x = x.view(len(x), self.groups, x.shape[1] // self.groups, *x.shape[2:])
+        return self.second(x.transpose(1, 2).flatten(1, 2))
+
+
+def test_groups_that_code_shuffles_follow() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Shuffled())
+    group = sc.graph(model, torch.randn(2, 3, 4, 4)).group("0.weight:0#0")
+    assert (group.kind, group.size) == ("conv-groups", 4)
+    group.prune([1, 2])
+    assert (model[1].groups, model[1].first.groups) == (2, 2)
+
+
+class Contested(nn.Module):
+    """A width, which other code has by chance, and which that code takes from its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.all_head_size = 4, 32
+        self.reduce = nn.Conv1d(32, 32, 1, groups=32)
+        self.key, self.value, self.out = nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        x = self.reduce(x.transpose(1, 2)).reshape(batch, width, tokens).transpose(1, 2)
+        heads = [
+            layer(x).view(batch, tokens, self.heads, -1).transpose(1, 2)
+            for layer in (self.key, self.value)
+        ]
+        mixed = (heads[0] @ heads[0].transpose(2, 3)).softmax(-1) @ heads[1]
+        return self.out(mixed.transpose(1, 2).reshape(batch, tokens, self.all_head_size))
+
+
+def test_of_two_numbers_for_an_attribute_the_right_one_is_found() -> None:
+    model = nn.Sequential(nn.Linear(6, 32), Contested(), nn.Linear(32, 3))
+    graph = sc.graph(model, torch.rand(2, 5, 6))
+    named = {group.name: group for group in graph.groups}
+    heads = next(name for name, group in named.items() if group.kind == "heads")
+    width = next(name for name, group in named.items() if group.size == 32)
+    graph.apply({width: range(12), heads: [0, 2]})
+    assert (model[1].heads, model[1].all_head_size) == (2, 16)
+    assert model[1].reduce.in_channels == 12

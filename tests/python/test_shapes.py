@@ -175,7 +175,11 @@ def operands(func: Any, data: Tensor) -> Iterator[tuple[tuple[Any, ...], dict[st
     yield (data, data.new_empty(width, 5).t().contiguous().t()), {}
 
 
-@pytest.mark.parametrize("func", _shapes.WHOLE, ids=lambda func: func.__qualname__)
+@pytest.mark.parametrize(
+    "func",
+    [func for func in _shapes.WHOLE if func is not torch.einsum],  # it asks PyTorch
+    ids=lambda func: func.__qualname__,
+)
 def test_functions_that_are_noted_whole_make_what_pytorch_makes(func: Any) -> None:
     said = 0
     for data in tensors():

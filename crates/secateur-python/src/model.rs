@@ -168,6 +168,12 @@ impl Changes {
         let model = &self.model.get().0;
         py.detach(|| model.check_followed(&self.changes, program, self.exact)).map_err(raise)
     }
+
+    /// How many of its first calls are as they should be, in the trace of code that has not followed.
+    fn followed(&self, py: Python<'_>, program: &str) -> PyResult<usize> {
+        let model = &self.model.get().0;
+        py.detach(|| model.followed(&self.changes, program, self.exact)).map_err(raise)
+    }
 }
 
 #[pymethods]

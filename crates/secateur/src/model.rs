@@ -387,6 +387,19 @@ impl Model {
         before.check(imported, &self.analysis, changes, &program, exact)
     }
 
+    /// How many of its first calls are as [`check_followed`](Self::check_followed) wants them, in the
+    /// trace of code that may have failed later on.
+    ///
+    /// # Errors
+    /// As there, but for calls that differ.
+    pub fn followed(&self, changes: &Changes, program: &str, exact: bool) -> Result<usize> {
+        let Source::Program(before, imported) = &self.source else {
+            return Err(Error::argument("this is no traced program"));
+        };
+        let program = Program::parse(program)?;
+        Ok(before.followed(imported, &self.analysis, changes, &program, exact))
+    }
+
     /// What the stored tensor of a parameter is called in the file.
     pub fn tensor_name(&self, param: ParamId) -> Option<String> {
         let tensor = self.graph().param(param).tensor;

@@ -7,6 +7,7 @@ module must make afterwards.
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,18 @@ from secateur._secateur import Changes, SecateurError
 Keep = Sequence[Sequence[int] | None]
 Undo = Callable[[], None]
 Sort = tuple[str, str]
+"""The class and the name of an attribute."""
+Choice = dict[Sort, int | None]
+"""Which of their numbers the attributes of a sort take, if any, where it is not the first."""
 MAX_SORTS = 5
+MAX_TRIALS = 60
+
+
+class Trial(NamedTuple):
+    """What attributes become, and whether those follow that no call spells."""
+
+    choice: Choice
+    sized: bool = False
 
 
 @dataclass
@@ -142,20 +154,21 @@ def follow(
     changes: Changes,
     capture: Callable[[nn.Module], Trace],
     *,
-    wrong: set[Sort],
+    chosen: Choice,
     scale_dropout: bool,
 ) -> Trace:
     """Lets the module's attributes follow, and checks that it makes the program that it should.
 
     Attributes that calls are given follow; where that is not enough, others that describe sizes of
     tensors, as code may only compare them. An attribute may have the value of a size by chance:
-    where the program is another one, sorts of attributes are left as they are, one to three at a
-    time. `wrong` remembers which.
+    where the program is another one, sorts of attributes take another of their numbers, or are
+    left as they are, one to three at a time. `chosen` remembers what was right.
 
     # Raises
     SecateurError: its code cannot follow; all is then as it was.
     """
-    first: Exception | None = None
+    made: Trace | None = None
+    failures: list[tuple[int, SecateurError]] = []
     try:
         numbers = [
             (before.calls[call], name, was, now) for call, name, was, now in changes.numbers()
@@ -165,30 +178,48 @@ def follow(
         inside = [layer for _, layer in layers(module)]
         for layer in inside:
             set_attributes(_attributes.described(layer), done)
-        for left, more in _trials({_sort(attribute) for attribute in spelled}, wrong):
-            numbered = {**_attributes.sized(module, done.sizes), **spelled} if more else spelled
-            if more and numbered.keys() == spelled.keys():
-                continue
-            tried = Cut()
-            followed = {at: number for at, number in numbered.items() if _sort(at) not in left}
-            set_attributes(followed, tried)
+
+        def tried(trial: Trial) -> int | None:
+            """How many calls are right with these numbers, or `None` where all are."""
+            nonlocal made
+            attempt = Cut()
+            set_attributes(_numbers(spelled, module, done.sizes, trial), attempt)
+            program = ""
             try:
                 made = _retrace(module, capture, numbers)
-                changes.check(made.text)
+                program = made.text
+                changes.check(program)
             except SecateurError as error:
-                first = first or error
-                tried.rollback()
-                continue
-            done.undo += tried.undo
-            done.changed.update(tried.changed)
-            if scale_dropout:
-                set_attributes(_dropout_rates(before, made), done)
-            wrong.update(left)
-            for layer in inside:
-                if isinstance(layer, nn.RNNBase):
-                    layer.flatten_parameters()  # as cuDNN reads them
-            return made
-        raise first or SecateurError("the module's code cannot follow")
+                attempt.rollback()
+                program = getattr(error.__cause__, "program", program)
+                right = changes.followed(program) if program else 0
+                failures.append((right, error))
+                return right
+            done.undo += attempt.undo
+            done.changed.update(attempt.changed)
+            return None
+
+        def sorts_at(call: int) -> set[Sort]:
+            """The sorts of attributes that the code around a call can read, where that is known."""
+            if call == 0:
+                return set(map(_sort, spelled))
+            modules = [
+                module for one in before.calls[call - 1 : call + 1] for module in one.modules
+            ]
+            held = (helper for module in modules for _, helper in _attributes.helpers(module))
+            inside = {*map(id, modules), *map(id, held)}
+            return {_sort(attribute) for attribute in spelled if id(attribute.module) in inside}
+
+        choice = _search(spelled, chosen, tried, sorts_at)
+        if choice is None or made is None:
+            raise max(failures, key=lambda failure: failure[0])[1]
+        if scale_dropout:
+            set_attributes(_dropout_rates(before, made), done)
+        chosen.update(choice)
+        for layer in inside:
+            if isinstance(layer, nn.RNNBase):
+                layer.flatten_parameters()  # as cuDNN reads them
+        return made
     except Exception:
         done.rollback()
         raise
@@ -207,20 +238,81 @@ def _sort(attribute: Attribute) -> Sort:
     return type(attribute.module).__name__, attribute.name
 
 
-def _trials(sorts: set[Sort], wrong: set[Sort]) -> Iterator[tuple[set[Sort], bool]]:
-    """What to leave as it is: what is known, nothing, then one sort, and up to three of a few.
+def _numbers(
+    spelled: Mapping[Attribute, Sequence[int]],
+    module: nn.Module,
+    sizes: Mapping[str, Sizes],
+    trial: Trial,
+) -> dict[Attribute, int]:
+    """What attributes become in a trial."""
+    candidates = {
+        **({at: [n] for at, n in _attributes.sized(module, sizes).items()} if trial.sized else {}),
+        **spelled,
+    }
+    found = {}
+    for attribute, numbers in candidates.items():
+        rank = trial.choice.get(_sort(attribute), 0)
+        if rank is not None:
+            found[attribute] = numbers[min(rank, len(numbers) - 1)]
+    return found
 
-    And whether attributes follow that no call spells: once, where leaving nothing was no help.
+
+def _search(
+    spelled: Mapping[Attribute, Sequence[int]],
+    chosen: Choice,
+    tried: Callable[[Trial], int | None],
+    sorts_at: Callable[[int], set[Sort]],
+) -> Choice | None:
+    """The choice with which all calls are right.
+
+    What was right before and all first numbers come first. Then what the code reads where it went
+    wrong is varied: whatever gets further is kept.
     """
-    known = sorts & wrong
-    if known:
-        yield known, False
-    yield set(), False
-    yield set(), True
-    ordered = sorted(sorts)
-    for count in (1, 2, 3) if len(ordered) <= MAX_SORTS else (1,):
-        for left in itertools.combinations(ordered, count):
-            yield set(left), False
+    ranks: dict[Sort, int] = {}
+    for attribute, numbers in spelled.items():
+        sort = _sort(attribute)
+        ranks[sort] = max(ranks.get(sort, 0), len(numbers))
+    known = {sort: choice for sort, choice in chosen.items() if sort in ranks}
+    if known and tried(Trial(known)) is None:
+        return known
+    best = Trial({})
+    if (reached := tried(best)) is None:
+        return best.choice
+
+    def moves() -> Iterator[Trial]:
+        return _moves({sort: ranks[sort] for sort in sorts_at(reached)}, best)
+
+    trials, ahead = 0, moves()
+    while trials < MAX_TRIALS and (move := next(ahead, None)):
+        trials += 1
+        if (further := tried(move)) is None:
+            return move.choice
+        if further > reached:
+            best, reached = move, further
+            ahead = moves()
+    return None
+
+
+def _moves(ranks: Mapping[Sort, int], best: Trial) -> Iterator[Trial]:
+    """The trials next to one.
+
+    Sorts take another of their numbers, attributes follow that no call spells, or sorts are left
+    as they are: one, or up to three of a few.
+    """
+    ordered = sorted(ranks)
+    others = [sort for sort in ordered if ranks[sort] > 1]
+    if len(others) > 1:
+        yield Trial({**best.choice, **dict.fromkeys(others, 1)}, best.sized)
+    for sort in others:
+        for rank in range(ranks[sort]):
+            if rank != best.choice.get(sort, 0):
+                yield Trial({**best.choice, sort: rank}, best.sized)
+    if not best.sized:
+        yield Trial(best.choice, sized=True)
+    unlike = [sort for sort in ordered if best.choice.get(sort, 0) is not None]
+    for count in (1, 2, 3) if len(unlike) <= MAX_SORTS else (1,):
+        for left in itertools.combinations(unlike, count):
+            yield Trial({**best.choice, **dict.fromkeys(left)}, best.sized)
 
 
 def set_attributes(attributes: Mapping[Attribute, int | float], done: Cut) -> None:

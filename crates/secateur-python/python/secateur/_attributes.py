@@ -20,35 +20,43 @@ Sizes = tuple[Sequence[int], Sequence[int]]
 
 @dataclass(eq=False, slots=True)
 class Attribute:
-    """A number, or a number in a sequence, of a module or of an object that it holds."""
+    """A number, or a number in a container, of a module or of an object that it holds."""
 
     module: Any
     name: str
-    index: int | None  # in a sequence
+    key: int | str | None  # in a sequence or a dictionary
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Attribute) and self._key() == other._key()
+        return isinstance(other, Attribute) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return hash(self._identity())
 
-    def _key(self) -> tuple[int, str, int | None]:
-        return id(self.module), self.name, self.index
+    def _identity(self) -> tuple[int, str, int | str | None]:
+        return id(self.module), self.name, self.key
 
     def get(self) -> int:
         value = self.module.__dict__[self.name]
-        return value if self.index is None else value[self.index]
+        return value if self.key is None else value[self.key]
 
     def set(self, number: int | float) -> None:
-        if self.index is None:
-            self.module.__dict__[self.name] = number
-            return
-        numbers = list(self.module.__dict__[self.name])
-        numbers[self.index] = number
-        self.module.__dict__[self.name] = type(self.module.__dict__[self.name])(numbers)
+        attributes = self.module.__dict__
+        value = attributes[self.name]
+        if self.key is None:
+            attributes[self.name] = number
+        elif isinstance(value, dict):
+            items = tuple(value.items())
+            attributes[self.name] = value = type(value)(items)
+            value[self.key] = number
+            if attributes.get(f"_{self.name}") == items:  # as layers of einops have them, too
+                attributes[f"_{self.name}"] = tuple(value.items())
+        else:
+            numbers = list(value)
+            numbers[self.key] = number
+            attributes[self.name] = type(value)(numbers)
 
     def __str__(self) -> str:
-        place = "" if self.index is None else f"[{self.index}]"
+        place = "" if self.key is None else f"[{self.key!r}]"
         return f"{type(self.module).__name__}.{self.name}{place}"
 
 
@@ -64,9 +72,10 @@ def _held(module: Any) -> Found:
             continue
         if type(value) is int:
             found.append((Attribute(module, name, None), value))
-        elif isinstance(value, (tuple, list)) and 0 < len(value) < 16:
-            integers = ((index, one) for index, one in enumerate(value) if type(one) is int)
-            found += [(Attribute(module, name, index), one) for index, one in integers]
+        elif isinstance(value, (tuple, list, dict)) and 0 < len(value) < 16:
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            integers = ((key, one) for key, one in items if type(one) is int)
+            found += [(Attribute(module, name, key), one) for key, one in integers]
     return found
 
 
@@ -79,21 +88,22 @@ def helpers(module: Any) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def spelled(changed: Iterable[Number]) -> dict[Attribute, int]:
-    """The attributes that spell arguments that change, and what they become.
+def spelled(changed: Iterable[Number]) -> dict[Attribute, list[int]]:
+    """The attributes that spell arguments that change, and what they may become.
 
     They are those of the innermost of the modules that the call is made in that has one of the
     argument's value, and numbers of heads that divide it. PyTorch's own layers spell what they
     are given: of their calls, the modules around them say nothing. What they say of their tensors
-    is left out.
+    is left out. Where calls disagree, as one of them has the attribute's value by chance, there
+    are several numbers.
     """
-    found: dict[Attribute, int] = {}
+    found: dict[Attribute, list[int]] = {}
     known: dict[int, _Own] = {}
     shared: dict[int, Found] = {}
 
     def own(module: nn.Module) -> _Own:
         if id(module) not in known:
-            layer = {attribute.name for attribute in described(module)} | OWN
+            layer = _own_names(module)
             held = _held(module)
             for _, helper in helpers(module):
                 if id(helper) not in shared:
@@ -112,7 +122,9 @@ def spelled(changed: Iterable[Number]) -> dict[Attribute, int]:
     for modules, was, becomes in {(call.modules, was, now): None for call, _, was, now in changed}:
         for rule in (_Own.heads_of, _Own.equal_to):
             for attribute, number in innermost(modules, rule, was, becomes):
-                found.setdefault(attribute, number)
+                numbers = found.setdefault(attribute, [])
+                if number not in numbers:
+                    numbers.append(number)
     return found
 
 
@@ -133,7 +145,7 @@ def sized(module: nn.Module, sizes: Mapping[str, Sizes]) -> dict[Attribute, int]
     for path, layer in layers(module):
         if path not in changes:
             continue
-        known = {attribute.name for attribute in described(layer)} | OWN
+        known = _own_names(layer)
         for attribute, was in _held(layer):
             becomes = changes[path].get(was, set())
             if attribute.name not in known and len(becomes) == 1:
@@ -180,10 +192,15 @@ PLACES = ("_id", "_idx", "_index", "layer", "layers", "depth")
 LIMITS = ("_", "max_")
 """How the names of limits begin, such as that of a sequence, and of what is private."""
 
-OWN = frozenset(
-    ("kernel_size", "stride", "padding", "dilation", "output_padding", "groups", "num_groups")
-)
-"""What is described by a layer's own tensors and calls, or is no size at all."""
+GEOMETRY = frozenset(("kernel_size", "stride", "padding", "dilation", "output_padding"))
+"""What is no size of channels."""
+
+
+def _own_names(module: nn.Module) -> frozenset[str]:
+    """What is described by a layer's own tensors and calls, or is no size at all."""
+    names = GEOMETRY.union(attribute.name for attribute in described(module))
+    grouped = isinstance(module, (nn.modules.conv._ConvNd, nn.GroupNorm))
+    return names | {"groups", "num_groups"} if grouped else names
 
 
 def described(module: nn.Module) -> dict[Attribute, int]:

@@ -45,6 +45,7 @@ EMPTY = torch.ops.aten.empty.memory_format
 INDEX = torch.ops.aten.index.Tensor
 UNSAFE_VIEW = torch.ops.aten._unsafe_view.default
 MAX_NUMBERS = 1 << 16  # that a tensor of integers may have to be real
+MAX_READ = 16  # numbers of a tensor that code may read one by one
 COUNTING = frozenset(("aten::nonzero", "aten::masked_select", "torchvision::nms"))
 CONTAINERS = frozenset((dict, list, set, OrderedDict, defaultdict, deque))
 INNER = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
@@ -82,6 +83,12 @@ class Trace:
     calls: list[Call]
     dropouts: list[tuple[nn.Module, int]]  # and the elements that they are given
     meta: bool = True  # whether it ran on tensors without memory, but for integers
+
+
+class StoppedError(SecateurError):
+    """The module's code does not run."""
+
+    program = ""  # what it did until then
 
 
 @dataclass
@@ -309,6 +316,8 @@ class _Whole(TorchFunctionMode):
     ) -> Any:
         given = kwargs or {}
         if func in WHOLE:
+            if func is torch.einsum and len(args) > 1 and isinstance(args[1], Tensor):
+                args = (args[0], args[1:])
             out = self.recorder.whole(*WHOLE[func], args, given)
             if out is not None:
                 return out
@@ -489,7 +498,7 @@ def trace(
     With or without memory, as `meta` says; else without, if its code allows.
 
     # Raises
-    SecateurError: the module does not run on these inputs.
+    StoppedError: the module does not run on these inputs.
     """
     if meta is None:
         try:
@@ -498,11 +507,19 @@ def trace(
             pass
     try:
         return _trace(module, args, kwargs, meta=bool(meta))
+    except StoppedError:
+        raise
     except Exception as error:
-        raise SecateurError(
-            f"the module does not run on the example inputs: {error}\n"
-            "hint: give `args` (and `kwargs`) with which `module(*args, **kwargs)` runs"
-        ) from error
+        raise _stopped(error) from error
+
+
+def _stopped(error: Exception, program: str = "") -> StoppedError:
+    stopped = StoppedError(
+        f"the module does not run on the example inputs: {error}\n"
+        "hint: give `args` (and `kwargs`) with which `module(*args, **kwargs)` runs"
+    )
+    stopped.program = program
+    return stopped
 
 
 def layers(module: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -519,17 +536,34 @@ def layers(module: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, each once."""
+    """Parameters, buffers and tensors that are mere attributes, by name, each once."""
     inside = layers(module)
     found: dict[int, str] = {}
     stored: dict[str, Tensor] = {}
-    for kind in ("_parameters", "_buffers"):
+    for of in (_parameters, _buffers, _held):
         for path, layer in inside:
-            for name, tensor in getattr(layer, kind).items():
+            for name, tensor in of(layer):
                 if tensor is not None and id(tensor) not in found:
                     found[id(tensor)] = name = _join(path, name)
                     stored[name] = tensor
     return stored
+
+
+def _parameters(layer: nn.Module) -> Iterable[tuple[str, Tensor | None]]:
+    return layer._parameters.items()
+
+
+def _buffers(layer: nn.Module) -> Iterable[tuple[str, Tensor | None]]:
+    return layer._buffers.items()
+
+
+def _held(layer: nn.Module) -> list[tuple[str, Tensor]]:
+    """Tensors that are attributes, but for a few numbers, which code may read one by one."""
+    return [
+        (name, value)
+        for name, value in layer.__dict__.items()
+        if type(value) is Tensor and value.is_floating_point() and value.numel() > MAX_READ
+    ]
 
 
 def _places(module: nn.Module) -> dict[str, Tensor]:
@@ -537,7 +571,7 @@ def _places(module: nn.Module) -> dict[str, Tensor]:
     return {
         _join(path, name): tensor
         for path, layer in layers(module)
-        for name, tensor in (*layer._parameters.items(), *layer._buffers.items())
+        for name, tensor in (*_parameters(layer), *_buffers(layer))
         if tensor is not None
     }
 
@@ -567,19 +601,24 @@ def _trace(
         for leaf in pytree.tree_leaves(given)
         if isinstance(leaf, Tensor) and id(leaf) not in recorder.names
     ]
-    with (
-        _quiet(),
-        _kept(module),
-        _sharded.resting(module),
-        _entered(modules, recorder),
-        torch.no_grad(),
-        recorder,
-        _Whole(recorder),
-    ):
-        places = {name: stored[keys[id(tensor)]] for name, tensor in _places(module).items()}
-        out = torch.func.functional_call(
-            module, places, given[0], dict(given[1]), tie_weights=False
-        )
+    try:
+        with (
+            _quiet(),
+            _kept(module),
+            _sharded.resting(module),
+            _entered(modules, recorder),
+            torch.no_grad(),
+            recorder,
+            _Whole(recorder),
+        ):
+            places = {name: stored[keys[id(tensor)]] for name, tensor in _places(module).items()}
+            for _, layer in layers(module):
+                layer.__dict__.update((n, stored[keys[id(held)]]) for n, held in _held(layer))
+            out = torch.func.functional_call(
+                module, places, given[0], dict(given[1]), tie_weights=False
+            )
+    except Exception as error:
+        raise _stopped(error, _program(recorder, specs, None)) from error
     recorder.join_counted(set(parameters.values()))
     program = _program(recorder, specs, out)
     return Trace(program, recorder.calls, recorder.dropouts, meta)

@@ -18,7 +18,7 @@ class History:
     """Per tensor, the kept positions of every axis; per attribute, the last number."""
 
     slices: dict[str, list[list[int] | None]] = field(default_factory=dict)
-    attributes: dict[tuple[str, str, int | None], int | float] = field(default_factory=dict)
+    attributes: dict[tuple[str, str, int | str | None], int | float] = field(default_factory=dict)
 
     def add(self, slices: Iterable[tuple[str, Keep]]) -> None:
         """Positions of what was cut before are positions of what was there at first."""
@@ -38,7 +38,7 @@ class History:
         for attribute, number in changed:
             place = places.get(id(attribute.module))
             if place is not None:
-                self.attributes[(place, attribute.name, attribute.index)] = number
+                self.attributes[(place, attribute.name, attribute.key)] = number
 
     def as_json(self) -> dict[str, Any]:
         attributes = [[*key, number] for key, number in self.attributes.items()]
@@ -46,17 +46,17 @@ class History:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "History":
-        attributes = {(p, name, index): n for p, name, index, n in data["attributes"]}
+        attributes = {(p, name, key): n for p, name, key, n in data["attributes"]}
         return cls(slices=data["slices"], attributes=attributes)
 
     def attributes_of(self, module: nn.Module) -> dict[Attribute, int | float]:
         found = {}
-        for (place, name, index), number in self.attributes.items():
+        for (place, name, key), number in self.attributes.items():
             path, _, helper = place.partition(HELPER)
             owner: Any = module.get_submodule(path)
             if helper:
                 owner = getattr(owner, helper)
-            found[Attribute(owner, name, index)] = number
+            found[Attribute(owner, name, key)] = number
         return found
 
 

@@ -209,6 +209,13 @@ def _matmul(one: Tensor, other: Tensor) -> Tensor | None:
     return None if sizes is None else _empty((*sizes, one.shape[-2], other.shape[-1]), one.dtype)
 
 
+def _einsum(equation: str, operands: Sequence[Tensor]) -> Tensor | None:
+    """As PyTorch says. Where there is one operand, it may be a view."""
+    if len(operands) == 1:
+        return None
+    return torch.einsum(equation, *(one if one.is_meta else like(one) for one in operands))
+
+
 def _attention(
     query: Tensor,
     key: Tensor,
@@ -418,6 +425,7 @@ _BY_IDENTITY = {id(func): rule for func, rule in RULES.items()}
 
 WHOLE: dict[Any, tuple[Any, Callable[..., Any]]] = {
     torch.nn.functional.linear: (aten.linear.default, _linear),
+    torch.einsum: (aten.einsum.default, _einsum),
     torch.matmul: (aten.matmul.default, _matmul),
     Tensor.matmul: (aten.matmul.default, _matmul),
     Tensor.__matmul__: (aten.matmul.default, _matmul),

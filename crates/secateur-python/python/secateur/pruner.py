@@ -95,7 +95,7 @@ class Graph:
         self.inputs = (_tuple(args), dict(kwargs or {}))
         self.optimizers = (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer)
         self.scale_dropout = scale_dropout
-        self._wrong: set[tuple[str, str]] = set()
+        self._chosen: _apply.Choice = {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -191,7 +191,7 @@ class Graph:
             self._trace,
             changes,
             self._traced,
-            wrong=self._wrong,
+            chosen=self._chosen,
             scale_dropout=self.scale_dropout,
         )
         return _Done(cut, made, slices)
@@ -486,7 +486,7 @@ class Pruner:
             else:
                 unable.update(dict.fromkeys(names, why))
 
-        known = len(self.graph._wrong)
+        chosen = dict(self.graph._chosen)
         settle(list(sorts.values()), known=why)
         tied = 0
         for name, heads, count in self._tied(keeps, unable):
@@ -496,7 +496,7 @@ class Pruner:
                 unable = {one: why for one, why in unable.items() if one not in more}
                 tied += 1
         self.left.update(unable)
-        return bool(unable or tied) or len(self.graph._wrong) > known
+        return bool(unable or tied) or self.graph._chosen != chosen
 
     def _tied(
         self, keeps: Keeps, unable: Mapping[str, str]

@@ -85,22 +85,50 @@ impl Program {
             let node = self.nodes.get(at.unwrap_or(made.nodes.len())).or(self.nodes.last());
             return Err(differs("the module makes other calls than before".to_string(), node));
         }
+        match self.difference(imported, analysis, changes, made, exact) {
+            Some((index, text)) => Err(differs(text, self.nodes.get(index))),
+            None => Ok(()),
+        }
+    }
+
+    /// How many of the first calls of `made` are as [`check`](Self::check) wants them.
+    pub(crate) fn followed(
+        &self,
+        imported: &Imported,
+        analysis: &Analysis,
+        changes: &Changes,
+        made: &Program,
+        exact: bool,
+    ) -> usize {
+        let first = self.difference(imported, analysis, changes, made, exact);
+        first.map_or(made.nodes.len(), |(index, _)| index)
+    }
+
+    /// The first call, of those that both programs have, that is another one than `changes` make
+    /// of it, and how.
+    fn difference(
+        &self,
+        imported: &Imported,
+        analysis: &Analysis,
+        changes: &Changes,
+        made: &Program,
+        exact: bool,
+    ) -> Option<(usize, String)> {
         let edits = argument_edits(&imported.graph, &changes.refit);
-        let mut by_node: BTreeMap<u32, Vec<ArgumentEdit>> = BTreeMap::new();
+        let mut by_node: BTreeMap<usize, Vec<ArgumentEdit>> = BTreeMap::new();
         for edit in edits {
-            by_node.entry(edit.node).or_default().push(edit);
+            by_node.entry(edit.node as usize).or_default().push(edit);
         }
         let arguments = made.nodes.iter().flat_map(|node| &node.arguments);
         let read = arguments.map(|argument| &argument.value).chain(&made.graph.outputs);
         let read: HashSet<&str> = read.flat_map(tensor_names).collect();
-        for (index, (node, got)) in (0..).zip(self.nodes.iter().zip(&made.nodes)) {
+        self.nodes.iter().zip(&made.nodes).enumerate().find_map(|(index, (node, got))| {
             let edits = by_node.get(&index).map(Vec::as_slice).unwrap_or_default();
             let result = targets(node, got, edits)
                 .and_then(|()| self.sizes(imported, analysis, changes, (made, node, got), &read))
                 .and_then(|()| numbers(node, got, edits, exact));
-            result.map_err(|text| differs(text, Some(node)))?;
-        }
-        Ok(())
+            result.err().map(|text| (index, text))
+        })
     }
 
     /// Compares the sizes of what a call makes, as far as it is read.
@@ -170,6 +198,9 @@ fn numbers(
         let wanted = edit.map(|edit| edit.argument(&before.value));
         let same = match (&argument.value, wanted.as_ref().unwrap_or(&before.value)) {
             (Argument::Int(Int::Number(end)), _) if name == "end" && *end >= ENDLESS => true,
+            (Argument::Ints(_), wanted) if name == "size" => {
+                alike(&ints(&argument.value), &ints(wanted))
+            }
             (got @ (Argument::Int(_) | Argument::Ints(_)), wanted) => ints(got) == ints(wanted),
             (Argument::Float(got), Argument::Float(wanted)) => !exact || got == wanted,
             _ => true,
@@ -179,6 +210,14 @@ fn numbers(
         }
     }
     Ok(())
+}
+
+/// Whether sizes are the same, where -1 leaves one to be inferred: what comes of it is compared.
+fn alike(sizes: &[Option<i64>], wanted: &[Option<i64>]) -> bool {
+    let fits = |(size, wanted): (&Option<i64>, &Option<i64>)| {
+        size == wanted || *size == Some(-1) || *wanted == Some(-1)
+    };
+    sizes.len() == wanted.len() && sizes.iter().zip(wanted).all(fits)
 }
 
 /// The integers of an argument.
