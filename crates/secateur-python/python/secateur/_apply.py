@@ -35,6 +35,24 @@ class Trial(NamedTuple):
     sized: bool = False
 
 
+class Failure(NamedTuple):
+    """How many calls are right (-1: unknown), and what is wrong with the next one."""
+
+    right: int
+    error: SecateurError
+
+    def after(self, trial: Trial) -> str:
+        return f"{self.right} {self.error} {trial}"
+
+
+@dataclass
+class Learned:
+    """What searches found: what was right, and which trials did not help against which failures."""
+
+    choice: Choice = field(default_factory=dict)
+    vain: set[str] = field(default_factory=set)
+
+
 @dataclass
 class Cut:
     """What is done, and how it is undone."""
@@ -154,7 +172,7 @@ def follow(
     changes: Changes,
     capture: Callable[[nn.Module], Trace],
     *,
-    chosen: Choice,
+    learned: Learned,
     scale_dropout: bool,
 ) -> Trace:
     """Lets the module's attributes follow, and checks that it makes the program that it should.
@@ -162,13 +180,13 @@ def follow(
     Attributes that calls are given follow; where that is not enough, others that describe sizes of
     tensors, as code may only compare them. An attribute may have the value of a size by chance:
     where the program is another one, sorts of attributes take another of their numbers, or are
-    left as they are, one to three at a time. `chosen` remembers what was right.
+    left as they are, one to three at a time.
 
     # Raises
-    SecateurError: its code cannot follow; all is then as it was.
+    SecateurError: its code cannot follow; all is then as it was. It has the `modules` in which the
+    code went wrong.
     """
     made: Trace | None = None
-    failures: list[tuple[int, SecateurError]] = []
     try:
         numbers = [
             (before.calls[call], name, was, now) for call, name, was, now in changes.numbers()
@@ -179,8 +197,7 @@ def follow(
         for layer in inside:
             set_attributes(_attributes.described(layer), done)
 
-        def tried(trial: Trial) -> int | None:
-            """How many calls are right with these numbers, or `None` where all are."""
+        def tried(trial: Trial) -> Failure | None:
             nonlocal made
             attempt = Cut()
             set_attributes(_numbers(spelled, module, done.sizes, trial), attempt)
@@ -192,30 +209,28 @@ def follow(
             except SecateurError as error:
                 attempt.rollback()
                 program = getattr(error.__cause__, "program", program)
-                right = changes.followed(program) if program else 0
-                failures.append((right, error))
-                return right
+                return Failure(changes.followed(program) if program else -1, error)
             done.undo += attempt.undo
             done.changed.update(attempt.changed)
             return None
 
         def sorts_at(call: int) -> set[Sort]:
             """The sorts of attributes that the code around a call can read, where that is known."""
-            if call == 0:
+            if call < 0:
                 return set(map(_sort, spelled))
-            modules = [
-                module for one in before.calls[call - 1 : call + 1] for module in one.modules
-            ]
+            around = before.calls[max(call - 1, 0) : call + 1]
+            modules = [module for one in around for module in one.modules]
             held = (helper for module in modules for _, helper in _attributes.helpers(module))
             inside = {*map(id, modules), *map(id, held)}
             return {_sort(attribute) for attribute in spelled if id(attribute.module) in inside}
 
-        choice = _search(spelled, chosen, tried, sorts_at)
-        if choice is None or made is None:
-            raise max(failures, key=lambda failure: failure[0])[1]
+        failure = _search(spelled, learned, tried, sorts_at)
+        if failure:
+            calls = before.calls[failure.right : failure.right + 1] if failure.right >= 0 else ()
+            failure.error.modules = [module for call in calls for module in call.modules]
+            raise failure.error
         if scale_dropout:
             set_attributes(_dropout_rates(before, made), done)
-        chosen.update(choice)
         for layer in inside:
             if isinstance(layer, nn.RNNBase):
                 layer.flatten_parameters()  # as cuDNN reads them
@@ -259,11 +274,11 @@ def _numbers(
 
 def _search(
     spelled: Mapping[Attribute, Sequence[int]],
-    chosen: Choice,
-    tried: Callable[[Trial], int | None],
+    learned: Learned,
+    tried: Callable[[Trial], Failure | None],
     sorts_at: Callable[[int], set[Sort]],
-) -> Choice | None:
-    """The choice with which all calls are right.
+) -> Failure | None:
+    """Finds a choice with which all calls are right; else, how far any gets.
 
     What was right before and all first numbers come first. Then what the code reads where it went
     wrong is varied: whatever gets further is kept.
@@ -272,25 +287,31 @@ def _search(
     for attribute, numbers in spelled.items():
         sort = _sort(attribute)
         ranks[sort] = max(ranks.get(sort, 0), len(numbers))
-    known = {sort: choice for sort, choice in chosen.items() if sort in ranks}
+    known = {sort: choice for sort, choice in learned.choice.items() if sort in ranks}
     if known and tried(Trial(known)) is None:
-        return known
+        return None
     best = Trial({})
     if (reached := tried(best)) is None:
-        return best.choice
+        return None
 
     def moves() -> Iterator[Trial]:
-        return _moves({sort: ranks[sort] for sort in sorts_at(reached)}, best)
+        return _moves({sort: ranks[sort] for sort in sorts_at(reached.right)}, best)
 
     trials, ahead = 0, moves()
     while trials < MAX_TRIALS and (move := next(ahead, None)):
+        if reached.after(move) in learned.vain:
+            continue
         trials += 1
-        if (further := tried(move)) is None:
-            return move.choice
-        if further > reached:
-            best, reached = move, further
+        failure = tried(move)
+        if failure is None:
+            learned.choice.update(move.choice)
+            return None
+        if failure.right > reached.right:
+            best, reached = move, failure
             ahead = moves()
-    return None
+        else:
+            learned.vain.add(reached.after(move))
+    return reached
 
 
 def _moves(ranks: Mapping[Sort, int], best: Trial) -> Iterator[Trial]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from secateur import _apply, _distributed, _history
-from secateur._capture import Trace, tensors, trace
+from secateur._capture import Trace, layers, tensors, trace
 from secateur._export import export
 from secateur._secateur import Footprint, Group, Model, SecateurError, Selection
 from secateur._statistics import Gathered, Statistics
@@ -95,7 +95,7 @@ class Graph:
         self.inputs = (_tuple(args), dict(kwargs or {}))
         self.optimizers = (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer)
         self.scale_dropout = scale_dropout
-        self._chosen: _apply.Choice = {}
+        self._learned = _apply.Learned()
         self.refresh()
 
     def refresh(self) -> None:
@@ -191,7 +191,7 @@ class Graph:
             self._trace,
             changes,
             self._traced,
-            chosen=self._chosen,
+            learned=self._learned,
             scale_dropout=self.scale_dropout,
         )
         return _Done(cut, made, slices)
@@ -443,21 +443,22 @@ class Pruner:
                 self.graph.apply(selection.keeps)
                 return selection
             except SecateurError as error:
-                if self.strict or not self._adapt(selection.keeps, str(error)):
+                if self.strict or not self._adapt(selection.keeps, error):
                     raise
 
-    def _refusal(self, keeps: Keeps) -> str | None:
+    def _refusal(self, keeps: Keeps) -> SecateurError | None:
         """Why the code cannot follow, if it cannot."""
         try:
             self.graph.check(keeps)
             return None
         except SecateurError as error:
-            return str(error)
+            return error
 
-    def _adapt(self, keeps: Keeps, why: str) -> bool:
+    def _adapt(self, keeps: Keeps, why: SecateurError) -> bool:
         """Finds what the code can follow instead: whether there is anything else to try.
 
-        Sorts of groups are halved until they are followed; one of each sort speaks for it.
+        Sorts of groups that are cut where the code went wrong are told from the others, then sorts
+        are halved until they are followed; one of each sort speaks for it.
         """
         groups = {group.name: group for group in self.graph.groups}
         sorts: dict[str, list[str]] = {}
@@ -467,57 +468,92 @@ class Pruner:
         followed: dict[str, Sequence[int]] = {}
         unable: dict[str, str] = {}
 
-        def refusal(more: Keeps) -> str | None:
+        def refusal(more: Keeps) -> SecateurError | None:
             why = self._refusal({**followed, **more})
             if why is None:
                 followed.update(more)
             return why
 
-        def settle(parts: list[list[str]], *, known: str | None = None) -> None:
+        def settle(parts: list[list[str]], *, known: SecateurError | None = None) -> None:
             names = [name for part in parts for name in part]
             why = known or refusal({name: keeps[name] for name in names})
             if why is None:
                 return
             if len(parts) > 1:
-                settle(parts[: len(parts) // 2])
-                settle(parts[len(parts) // 2 :])
+                near = self._near(why, parts)
+                far = [part for part in parts if part not in near]
+                if not near or not far:
+                    far, near = parts[: len(parts) // 2], parts[len(parts) // 2 :]
+                settle(far)
+                settle(near)
             elif len(names) > 1 and refusal({names[0]: keeps[names[0]]}) is None:
                 settle([[name] for name in names[1:]])
             else:
-                unable.update(dict.fromkeys(names, why))
+                unable.update(dict.fromkeys(names, str(why)))
 
-        chosen = dict(self.graph._chosen)
+        choice = dict(self.graph._learned.choice)
         settle(list(sorts.values()), known=why)
+        for name in list(unable):  # as others may have to be cut with it
+            if refusal({name: keeps[name]}) is None:
+                del unable[name]
         tied = 0
-        for name, heads, count in self._tied(keeps, unable):
-            more = {name: range(count), **{one: keeps[one] for one in heads}}
-            if name not in self._ratios and refusal(more) is None:
-                self._ratios[name] = 1 - count / groups[name].size
+        for widths, heads, count in self._tied(keeps, unable):
+            more = {**dict.fromkeys(widths, range(count)), **{one: keeps[one] for one in heads}}
+            if self._ratios.keys().isdisjoint(widths) and refusal(more) is None:
+                self._ratios.update({name: 1 - count / groups[name].size for name in widths})
                 unable = {one: why for one, why in unable.items() if one not in more}
                 tied += 1
         self.left.update(unable)
-        return bool(unable or tied) or self.graph._chosen != chosen
+        return bool(unable or tied) or self.graph._learned.choice != choice
+
+    def _near(self, why: SecateurError, parts: Sequence[list[str]]) -> list[list[str]]:
+        """The parts with groups that are cut in the innermost module, of those in which the code
+        went wrong, that any group is cut in.
+        """
+        paths = {id(layer): path for path, layer in layers(self.module)}
+        cut = {group.name: [part.parameter for part in group.slices] for group in self.graph.groups}
+        for module in reversed(getattr(why, "modules", ())):
+            path = paths[id(module)]
+            inside = f"{path}." if path else ""
+            near = [
+                part
+                for part in parts
+                if any(one.startswith(inside) for name in part for one in cut[name])
+            ]
+            if near:
+                return near
+        return []
 
     def _tied(
         self, keeps: Keeps, unable: Mapping[str, str]
-    ) -> Iterator[tuple[str, list[str], int]]:
-        """Groups as wide as heads are together, these, and how many indices fit the heads.
+    ) -> Iterator[tuple[list[str], list[str], int]]:
+        """Groups that are equally wide, heads that are so together, and a number that fits all.
 
-        Code may compute one width from the other.
+        Code may compute one width from another: of what its input has, and what its layers make.
         """
         sizes = {name: tensor.shape for name, tensor in tensors(self.module).items()}
         groups = [group for group in self.graph.groups if group.name in unable]
+        places = {group.name: _modules_of(group) for group in groups}
+        seen: set[tuple[str, ...]] = set()
         for group in groups:
+            near = [one for one in groups if places[one.name] & places[group.name]]
+            widths = [one.name for one in near if one.size == group.size]
             heads = [
                 other
-                for other in groups
+                for other in near
                 if other.kind == "heads"
                 and other.size < group.size
                 and any(sizes[s.parameter][s.axis] == group.size for s in other.slices)
             ]
             counts = {len(keeps[one.name]) * group.size / one.size for one in heads}
+            counts = counts or {float(len(keeps[group.name]))}
             if len(counts) == 1 and (count := counts.pop()).is_integer():
-                yield group.name, [one.name for one in heads], int(count)
+                names = [one.name for one in heads]
+                if len(widths) > 1 and (*widths, *names) not in seen:
+                    seen.add((*widths, *names))
+                    yield widths, names, int(count)
+                if heads:
+                    yield [group.name], names, int(count)
 
     def __iter__(self) -> Iterator[GroupHandle]:
         return iter(self.graph.groups)
@@ -538,6 +574,11 @@ class Pruner:
         for why, names in _by_reason(self.left).items():
             lines.append(f"left alone, as the code cannot follow: {', '.join(names)}\n  {why}")
         return "\n".join(lines)
+
+
+def _modules_of(group: GroupHandle) -> set[str]:
+    """The modules around the layers that a group is cut in."""
+    return {".".join(part.parameter.split(".")[:-2]) for part in group.slices}
 
 
 def _of_module(module: nn.Module, pattern: str) -> str:

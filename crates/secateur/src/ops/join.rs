@@ -289,9 +289,11 @@ impl Cut {
             Ordering::Equal => total,
             Ordering::Greater => self.end.0,
         };
+        let before = self.start.0 < -(old as i64);
+        let new_start = if before { self.start.0 } else { spell(self.start.0, start) };
         // The largest numbers mean "to the end" whatever they are computed from.
         let open = self.end.0 >= i64::from(i32::MAX);
-        [Some(spell(self.start.0, start)), (!open).then_some(new_end)]
+        [Some(new_start), (!open).then_some(new_end)]
     }
 }
 
