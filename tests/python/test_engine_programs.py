@@ -152,6 +152,7 @@ OPERATORS: dict[str, tuple[nn.Module | Callable[..., object], tuple[Tensor, ...]
             F.softshrink(x),
             F.hardshrink(x),
             F.threshold(x, 0.1, 2.0),
+            F.tanhshrink(x),
             F.mish(x),
             F.relu6(x * 5),
             F.hardtanh(x),
@@ -163,6 +164,10 @@ OPERATORS: dict[str, tuple[nn.Module | Callable[..., object], tuple[Tensor, ...]
     "functions": (
         lambda x: (
             x.abs().log1p(),
+            torch.hypot(x, x.flip(0)),
+            torch.logaddexp(x, x.flip(0)),
+            torch.fmax(x, x.flip(0)),
+            torch.fmin(x, x.flip(0)),
             x.expm1(),
             x.exp2(),
             x.abs().log2(),

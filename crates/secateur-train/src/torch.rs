@@ -325,8 +325,14 @@ impl<'a> Compiler<'a> {
 mod tests {
     use super::*;
 
-    /// What the core knows and is not run.
-    const NOT_RUN: [&str; 2] = ["aten.digamma", "aten.lgamma"];
+    /// What the core knows and is not run: complex numbers, what is drawn into a tensor, patterns,
+    /// and a few functions.
+    const NOT_RUN: &str = "_conj _fft_c2c _fft_c2r _fft_r2c angle atan2 blackman_window col2im \
+        complex conj_physical digamma erfinv exponential fft_fft fft_fft2 fft_fftn fft_fftshift \
+        fft_hfft fft_ifft fft_ifft2 fft_ifftn fft_ifftshift fft_ihfft fft_irfft fft_irfft2 \
+        fft_irfftn fft_rfft fft_rfft2 fft_rfftn hamming_window hann_window imag kaiser_window lgamma \
+        linalg_solve_triangular logit normal polar random real resolve_conj resolve_neg sinc \
+        tril_indices triu_indices uniform view_as_complex view_as_real";
 
     #[test]
     fn every_operator_of_the_core_is_known() {
@@ -335,6 +341,7 @@ mod tests {
         let known = secateur::torch::known_operators();
         let missing = known.into_iter().filter(|name| !table.contains(name));
         let missing = missing.filter(|name| !CHECKS.contains(name));
-        assert_eq!(missing.collect::<Vec<_>>(), NOT_RUN);
+        let plain: Vec<&str> = missing.filter_map(|name| name.strip_prefix("aten.")).collect();
+        assert_eq!(plain.join(" "), NOT_RUN);
     }
 }

@@ -63,11 +63,12 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     }),
     ("aten.elu", elu),
     ("aten.softplus", softplus),
-    ("aten.log_sigmoid", |call| {
+    ("aten.log_sigmoid", log_sigmoid),
+    ("aten.log_sigmoid_forward", log_sigmoid),
+    ("aten.tanhshrink", |call| {
         let x = call.float("self")?;
-        let flipped = call.emit(Unary::Neg, &[x]);
-        let soft = call.emit(Unary::Softplus, &[flipped]);
-        call.make(Unary::Neg, &[soft])
+        let squashed = call.emit(Unary::Tanh, &[x]);
+        call.make(Binary::Sub, &[x, squashed])
     }),
     ("aten.threshold", |call| {
         let (x, at) = (call.float("self")?, call.float("threshold")?);
@@ -150,6 +151,24 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.floor_divide", |call| floored(call)),
     ("aten.remainder", |call| arithmetic(call, Binary::Mod)),
     ("aten.fmod", |call| arithmetic(call, Binary::Fmod)),
+    ("aten.hypot", |call| {
+        let [a, b] = promoted(call, Sort::Float)?;
+        let squares = [a, b].map(|x| call.emit(Binary::Mul, &[x, x]));
+        let sum = call.emit(Binary::Add, &squares);
+        call.make(Unary::Sqrt, &[sum])
+    }),
+    ("aten.logaddexp", |call| {
+        // The larger one, and what the other adds to it.
+        let [a, b] = promoted(call, Sort::Float)?;
+        let larger = call.emit(Binary::Max, &[a, b]);
+        let distance = call.emit(Binary::Sub, &[a, b]);
+        let distance = call.emit(Unary::Abs, &[distance]);
+        let below = call.emit(Unary::Neg, &[distance]);
+        let more = call.emit(Unary::Softplus, &[below]);
+        call.make(Binary::Add, &[larger, more])
+    }),
+    ("aten.fmax", |call| arithmetic(call, Binary::Max)),
+    ("aten.fmin", |call| arithmetic(call, Binary::Min)),
     ("aten.maximum", |call| arithmetic(call, Binary::Max)),
     ("aten.minimum", |call| arithmetic(call, Binary::Min)),
     ("aten.pow", power),
@@ -257,6 +276,13 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         dropout(call, Drop::Alpha(rate))
     }),
 ];
+
+fn log_sigmoid(call: &mut Call<'_, '_>) -> Result<()> {
+    let x = call.float("self")?;
+    let flipped = call.emit(Unary::Neg, &[x]);
+    let soft = call.emit(Unary::Softplus, &[flipped]);
+    call.make(Unary::Neg, &[soft])
+}
 
 fn unary(call: &mut Call<'_, '_>, op: Unary) -> Result<Slot> {
     let x = call.float("self")?;

@@ -42,6 +42,15 @@ macro_rules! table {
                 let operands = [cx.tensor("self")?, cx.tensor("src")?];
                 make(cx, Zeros::SomeKept(0b10), &operands)
             }),
+            ("aten.complex", |cx| {
+                let operands = [cx.tensor("real")?, cx.tensor("imag")?];
+                make(cx, Zeros::AllKept, &operands)
+            }),
+            ("aten.polar", |cx| {
+                let operands = [cx.tensor("abs")?, cx.tensor("angle")?];
+                make(cx, Zeros::SomeKept(0b1), &operands)
+            }),
+            ("aten.log_sigmoid_forward", |cx| unary(cx, Zeros::Lost)),
             ("aten.fill", |cx| unary(cx, Zeros::Lost)),
             ("aten.zero", |cx| unary(cx, Zeros::SomeKept(0))),
             ("aten.zeros_like", |cx| unary(cx, Zeros::SomeKept(0))),
@@ -65,21 +74,23 @@ macro_rules! table {
 
 pub(crate) const ATEN: &[(&str, Decode)] = table! {
     Moved unary: "alias" "clone" "contiguous" "detach" "detach_copy" "lift_fresh_copy" "lift_fresh";
-    FirstKept unary: "_to_copy" "abs" "asin" "asinh" "atan" "atanh" "ceil" "celu" "deg2rad"
-        "dropout" "elu" "erf" "expm1" "feature_dropout" "floor" "frac" "gelu" "hardshrink"
-        "hardswish" "isinf" "isnan" "leaky_relu" "log1p" "mish" "nan_to_num" "native_dropout" "neg"
-        "relu" "relu6" "round" "selu" "sgn" "sign" "silu" "sin" "sinh" "softshrink" "sqrt" "square"
-        "tan" "tanh" "to" "trunc" "type_as" "_autocast_to_reduced_precision"
+    FirstKept unary: "_conj" "_to_copy" "abs" "angle" "asin" "asinh" "atan" "atanh" "ceil" "celu"
+        "conj_physical" "deg2rad" "dropout" "elu" "erf" "erfinv" "expm1" "feature_dropout" "floor"
+        "frac" "gelu" "hardshrink" "hardswish" "imag" "isinf" "isnan" "leaky_relu" "log1p" "mish"
+        "nan_to_num" "native_dropout" "neg" "real" "relu" "relu6" "resolve_conj" "resolve_neg"
+        "round" "selu" "sgn" "sign" "silu" "sin" "sinh" "softshrink" "sqrt" "square" "tan" "tanh"
+        "tanhshrink" "to" "trunc" "type_as" "_autocast_to_reduced_precision"
         "_autocast_to_full_precision";
     Lost unary: "acos" "alpha_dropout" "bernoulli" "bitwise_not" "cos" "cosh" "empty_like" "erfc"
-        "exp" "exp2" "full_like" "hardsigmoid" "isfinite" "log_sigmoid" "logical_not" "ones_like"
-        "rand_like" "randn_like" "sigmoid" "softplus" "special_expit";
+        "exp" "exp2" "exponential" "full_like" "hardsigmoid" "isfinite" "log_sigmoid" "logical_not"
+        "logit" "normal" "ones_like" "rand_like" "randn_like" "random" "sigmoid" "sinc" "softplus"
+        "special_expit" "threshold" "uniform";
     Pole unary: "acosh" "digamma" "lgamma" "log" "log10" "log2" "reciprocal";
     AnyKept binary: "__and__" "bitwise_and" "logical_and" "mul" "multiply";
     Quotient binary: "div" "divide" "floor_divide" "fmod" "remainder" "true_divide";
-    AllKept binary: "__or__" "__xor__" "bitwise_or" "bitwise_xor" "logical_or" "logical_xor" "maximum"
-        "minimum";
-    Lost binary: "eq" "ge" "gt" "le" "lt" "ne";
+    AllKept binary: "__or__" "__xor__" "atan2" "bitwise_or" "bitwise_xor" "fmax" "fmin" "hypot"
+        "logical_or" "logical_xor" "maximum" "minimum";
+    Lost binary: "eq" "ge" "gt" "le" "logaddexp" "lt" "ne";
 };
 
 fn make(cx: &mut Decoder<'_, '_>, zeros: Zeros, operands: &[ValueId]) -> Result<()> {

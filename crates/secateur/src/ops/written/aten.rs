@@ -44,6 +44,36 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         cx.node(Written(r), &[data])
     }),
     ("aten.im2col", decode_im2col),
+    ("aten.col2im", decode_col2im),
+    ("aten._fft_c2c", |cx| fourier(cx, &[])),
+    ("aten._fft_c2r", |cx| fourier(cx, &[])),
+    ("aten._fft_r2c", |cx| fourier(cx, &[])),
+    ("aten.fft_fft", |cx| fourier(cx, &[-1])),
+    ("aten.fft_fft2", |cx| fourier(cx, &[-2, -1])),
+    ("aten.fft_fftn", |cx| fourier(cx, &[])),
+    ("aten.fft_fftshift", |cx| fourier(cx, &[])),
+    ("aten.fft_hfft", |cx| fourier(cx, &[-1])),
+    ("aten.fft_ifft", |cx| fourier(cx, &[-1])),
+    ("aten.fft_ifft2", |cx| fourier(cx, &[-2, -1])),
+    ("aten.fft_ifftn", |cx| fourier(cx, &[])),
+    ("aten.fft_ifftshift", |cx| fourier(cx, &[])),
+    ("aten.fft_ihfft", |cx| fourier(cx, &[-1])),
+    ("aten.fft_irfft", |cx| fourier(cx, &[-1])),
+    ("aten.fft_irfft2", |cx| fourier(cx, &[-2, -1])),
+    ("aten.fft_irfftn", |cx| fourier(cx, &[])),
+    ("aten.fft_rfft", |cx| fourier(cx, &[-1])),
+    ("aten.fft_rfft2", |cx| fourier(cx, &[-2, -1])),
+    ("aten.fft_rfftn", |cx| fourier(cx, &[])),
+    ("aten.view_as_complex", |cx| parts(cx, false)),
+    ("aten.view_as_real", |cx| parts(cx, true)),
+    ("aten.linalg_solve_triangular", decode_solve),
+    ("aten.blackman_window", pattern),
+    ("aten.eye", pattern),
+    ("aten.hamming_window", pattern),
+    ("aten.hann_window", pattern),
+    ("aten.kaiser_window", pattern),
+    ("aten.tril_indices", pattern),
+    ("aten.triu_indices", pattern),
     ("aten.unfold", decode_unfold),
     ("aten._assert_async", |_| Ok(())),
     ("aten._assert_scalar", |_| Ok(())),
@@ -109,6 +139,117 @@ fn decode_im2col(cx: &mut Decoder<'_, '_>) -> Result<()> {
     r.result(vec![n.into(), Dim::product([c, k]), l.into()]);
     r.flow = Flow::product([0], []);
     cx.node(Written(r), &[data])
+}
+
+/// Windows that are added up to an image.
+fn decode_col2im(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    const REASON: &str = "windows are added up along it";
+    cx.ints("output_size")?;
+    let data = cx.tensor("self")?;
+    let (from, to) = (cx.shape(data)?, cx.result_shape(0)?);
+    let (&[n, columns, l], [_, c, ..]) = (ranked(&[Some(&from)], 0, 3)?, &to[..]) else {
+        return Err(Error::unsupported("windows without a batch axis"));
+    };
+    if c.size == 0 || columns.size % c.size != 0 {
+        return Err(Error::malformed("columns that are no whole windows"));
+    }
+    let mut r = Rule::new("col2im");
+    let (n, channels) = (r.free("n", n), r.free("c", *c));
+    let k = r.fixed("k", Extent::fixed(columns.size / c.size), REASON);
+    let l = r.fixed("l", l, REASON);
+    let s = fixed(&mut r, "s", &to[2..], REASON);
+    r.operand(Use::Data, vec![n.into(), Dim::product([channels, k]), l.into()]);
+    r.result(joined(&[n, channels], &s));
+    r.flow = Flow::product([0], []);
+    cx.node(Written(r), &[data])
+}
+
+/// A transform along `dim`; where that is omitted, along `axes`, or along all where there are none.
+fn fourier(cx: &mut Decoder<'_, '_>, axes: &[i64]) -> Result<()> {
+    const REASON: &str = "a Fourier transform runs along it";
+    let data = cx.tensor("self")?;
+    let (from, to) = (cx.shape(data)?, cx.result_shape(0)?);
+    agree("axes before and after", from.len(), to.len())?;
+    for length in ["n", "s"] {
+        cx.ints(length)?;
+    }
+    let spelled = cx.ints("dim")?.unwrap_or_else(|| match axes {
+        [] => (0..from.len() as i64).collect(),
+        _ => axes.to_vec(),
+    });
+    let along = spelled.iter().map(|&axis| crate::ops::axis(axis, from.len()));
+    let along = along.collect::<Result<Vec<usize>>>()?;
+    let mut r = Rule::new("fourier");
+    let (mut dims, mut made): (Vec<Dim>, Vec<Dim>) = (Vec::new(), Vec::new());
+    for (index, (&before, &after)) in from.iter().zip(&to).enumerate() {
+        let name = crate::ops::letter(index);
+        if along.contains(&index) {
+            dims.push(r.fixed(name.clone(), before, REASON).into());
+            made.push(r.fixed(name + "'", after, REASON).into());
+        } else {
+            let factor = r.free(name, before);
+            dims.push(factor.into());
+            made.push(factor.into());
+        }
+    }
+    r.operand(Use::Data, dims);
+    r.result(made);
+    r.flow = Flow::product([0], []);
+    cx.node(Written(r), &[data])
+}
+
+/// The columns of `B` in terms of a triangular matrix, `[b.., n, n], [b.., n, k] -> [b.., n, k]`.
+fn decode_solve(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    const REASON: &str = "a system of equations is solved along it";
+    let (matrix, columns) = (cx.tensor("self")?, cx.tensor("B")?);
+    let (a, b) = (cx.shape(matrix)?, cx.shape(columns)?);
+    let lead = b.len().saturating_sub(2);
+    if !cx.flag("left", true) || a.len() != b.len() || a[..lead] != b[..lead] || b.len() < 2 {
+        return Err(Error::unsupported("other than columns of as many matrices"));
+    }
+    let mut r = Rule::new("solve");
+    let each = b[..lead].iter().enumerate();
+    let batch: Vec<Dim> =
+        each.map(|(index, &extent)| r.free(crate::ops::letter(index), extent).into()).collect();
+    let n = fixed(&mut r, "n", &[a[lead], a[lead + 1]], REASON);
+    let (m, k) = (r.fixed("m", b[lead], REASON), r.free("k", b[lead + 1]));
+    r.operand(Use::Data, [batch.clone(), n].concat());
+    let dims = [batch, vec![m.into(), k.into()]].concat();
+    r.operand(Use::Data, dims.clone());
+    r.result(dims);
+    r.flow = Flow::product([1], []);
+    cx.node(Written(r), &[matrix, columns])
+}
+
+/// Complex numbers as pairs of real ones on a last axis, or the reverse.
+fn parts(cx: &mut Decoder<'_, '_>, split: bool) -> Result<()> {
+    let data = cx.tensor("self")?;
+    let from = cx.shape(data)?;
+    let numbers = if split { &from[..] } else { &from[..from.len().saturating_sub(1)] };
+    let mut r = Rule::new("complex");
+    let each = numbers.iter().enumerate();
+    let whole: Vec<Dim> =
+        each.map(|(index, &extent)| r.free(crate::ops::letter(index), extent).into()).collect();
+    let part = r.fixed("part", Extent::fixed(2), "real and imaginary parts lie along it");
+    let pairs = [whole.clone(), vec![part.into()]].concat();
+    let (before, after) = if split { (whole, pairs) } else { (pairs, whole) };
+    r.operand(Use::Data, before);
+    r.result(after);
+    r.flow = Flow::product([0], []);
+    cx.node(Written(r), &[data])
+}
+
+/// Numbers that are the same in every run, of a shape that is spelled.
+fn pattern(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    for size in ["n", "m", "row", "col", "window_length"] {
+        cx.ints(size)?;
+    }
+    let shape = cx.result_shape(0)?;
+    let mut r = Rule::new("pattern");
+    let made = fixed(&mut r, "s", &shape, MADE);
+    r.result(made);
+    r.flow = Flow::Break;
+    cx.node(Written(r), &[])
 }
 
 /// Windows of one axis, as a new last axis.
