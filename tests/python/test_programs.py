@@ -6,9 +6,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import export
+import live
 import make
 import tool
 import torchexact
@@ -55,6 +56,61 @@ def test_pruned_computes_what_masked_computes(
     result = torchexact.check(save(tmp_path / "model.pt2", name, dynamic), binary)
     assert not result.problems
     assert result.cut > 0, "nothing was pruned"
+
+
+class Transforms(nn.Module):
+    """Fourier transforms of pixels, windows that are added up, and group norms without weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 12, 3, padding=1)
+        self.norm = nn.GroupNorm(4, 12, affine=False)
+        self.spread, self.last = nn.Conv2d(12, 6 * 4, 1, groups=2), nn.Conv2d(6, 5, 1)
+        self.register_buffer("filter", torch.rand(8, 9, 5, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        spectrum = torch.fft.rfft2(x, norm="ortho")[..., :5] * torch.view_as_complex(self.filter)
+        x = torch.fft.irfft2(spectrum, s=(9, 8), norm="ortho") + torch.fft.fft(x).real
+        x = self.spread(self.norm(self.second(x)))
+        x = nn.functional.fold(x.flatten(2), (18, 16), 2, stride=2)
+        return self.last(x)
+
+
+class Overwriting(nn.Module):
+    """A convolution of some channels in their place, shifted ones, and rows put one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.part = nn.Conv2d(3, 12, 1), nn.Conv2d(4, 4, 3, padding=1)
+        self.rows, self.last = nn.Linear(12, 6), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        pixels = x.flatten(2)
+        some = self.part.in_channels
+        x[:, :some] = self.part(x[:, :some])
+        x[:, some:, 1:] = x[:, some:, :-1].clone()
+        pixels = pixels.relu_().transpose(1, 2)
+        rows = pixels.new_zeros(len(pixels), 4, self.rows.out_features)
+        for place in range(4):
+            rows[:, place] += self.rows(pixels[:, place] + x.mean((2, 3)))
+        return self.last(rows)
+
+
+@pytest.mark.parametrize(("kind", "groups", "exact"), [(Transforms, 5, 2), (Overwriting, 3, 3)])
+def test_channels_are_followed_through_transforms_and_writes(
+    kind: type[nn.Module], groups: int, exact: int, binary: Path, tmp_path: Path
+) -> None:
+    example = (torch.rand(2, 3, 9, 8),)
+    model = export.randomize(kind(), example)
+    usual = live.outputs(model, example)
+    export.export_program(model, example, tmp_path / "model.pt2")
+    result = torchexact.check(tmp_path / "model.pt2", binary)
+    assert not result.problems
+    assert (result.groups, result.cut) == (groups, exact)
+    check = live.check(model, example, usual, 0.5)
+    assert (check["status"], check["left"], check["warnings"]) == ("ok", 0, [])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

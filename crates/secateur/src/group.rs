@@ -170,10 +170,10 @@ impl Groups {
         let nothing = BTreeSet::new();
         for index in 0..self.groups.len() {
             let atom = self.groups[index].atom;
-            let above = outer.get(&atom).unwrap_or(&nothing);
-            let inside = above.iter().any(|&other| self.of_atom(other).is_some());
+            let above = outer.get(&atom).unwrap_or(&nothing).iter().copied();
+            let above: Vec<AxisId> = above.filter(|&one| self.of_atom(one).is_some()).collect();
             let added = self.producers(index) > 1 && evidence.added.contains(&atom);
-            self.groups[index].kind = evidence.kind(atom, above, inside, added);
+            self.groups[index].kind = evidence.kind(atom, &above, added);
         }
     }
 

@@ -85,23 +85,17 @@ pub(crate) struct Evidence {
 }
 
 impl Evidence {
-    /// The kind of an atom: `above` are the atoms that stand before it in products, `inside` says
-    /// whether one of them is a group, `added` whether several layers write into it.
-    pub(crate) fn kind(
-        &self,
-        atom: AxisId,
-        above: &BTreeSet<AxisId>,
-        inside: bool,
-        added: bool,
-    ) -> Kind {
-        let in_heads = !above.is_disjoint(&self.batch);
+    /// The kind of an atom: `above` are the atoms of groups that stand before it in products,
+    /// `added` says whether several layers write into it.
+    pub(crate) fn kind(&self, atom: AxisId, above: &[AxisId], added: bool) -> Kind {
+        let in_heads = above.iter().any(|one| self.batch.contains(one));
         match () {
-            () if self.batch.contains(&atom) && in_heads && inside => Kind::QueriesPerHead,
+            () if self.batch.contains(&atom) && in_heads => Kind::QueriesPerHead,
             () if self.batch.contains(&atom) => Kind::Heads,
             () if in_heads => Kind::HeadWidth,
             // After a channel shuffle they are the inner factor, and still the coarse one.
             () if self.grouped.contains(&atom) => Kind::ConvGroups,
-            () if inside => Kind::GroupChannels,
+            () if !above.is_empty() => Kind::GroupChannels,
             () if added => Kind::Residual,
             () if self.convolved.contains(&atom) => Kind::Channels,
             () => Kind::Features,
@@ -131,7 +125,7 @@ impl Evidence {
                     evidence.convolved.extend(named(&["g", "o", "i"]));
                 }
                 Op::Attention(_) => {
-                    evidence.batch.extend(named(&["kv", "rep"]));
+                    evidence.batch.extend(named(&["b", "kv", "rep"]));
                 }
                 Op::Contract(_) if live == 2 => {
                     evidence.add_product(rule, analysis.factors(id), analysis)

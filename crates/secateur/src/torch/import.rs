@@ -9,8 +9,9 @@ use crate::graph::{
     Extent, Graph, Node, NodeId, Open, Origin, Param, ParamId, Value, ValueId, is_countable,
 };
 use crate::ops::elementwise::{Elementwise, Zeros};
+use crate::ops::written::Written;
 use crate::ops::{self, Op, Operator};
-use crate::rule::Rule;
+use crate::rule::{Dim, Flow, Rule, Use};
 use crate::size::{Expr, ExprId, Literal, Scalar};
 use crate::zero;
 use crate::{DType, Error, Result};
@@ -51,6 +52,7 @@ const VIEWS: &[&str] = &[
     "expand_as",
     "feature_dropout",
     "flatten",
+    "imag",
     "lift_fresh",
     "mT",
     "movedim",
@@ -58,6 +60,7 @@ const VIEWS: &[&str] = &[
     "numpy_T",
     "permute",
     "ravel",
+    "real",
     "reshape",
     "reshape_as",
     "select",
@@ -77,6 +80,8 @@ const VIEWS: &[&str] = &[
     "unsqueeze",
     "view",
     "view_as",
+    "view_as_complex",
+    "view_as_real",
 ];
 
 /// A stored tensor.
@@ -123,9 +128,8 @@ struct Scope<'a> {
     last_use: HashMap<&'a str, usize>,
     /// The call that is being read.
     position: usize,
-    /// The last of the graph's calls that reads a piece of memory, by the tensor that it was made
-    /// as.
-    memory: HashMap<ValueId, usize>,
+    /// The names of a piece of memory, by the tensor that it was made as, that a call reads.
+    memory: HashMap<ValueId, Vec<&'a str>>,
 }
 
 pub(super) struct Importer<'a> {
@@ -209,6 +213,15 @@ impl<'a> Scope<'a> {
     }
 }
 
+impl<'a> Scope<'a> {
+    /// The names that show a piece of memory and are read by a later call.
+    fn read_later(&mut self, root: ValueId) -> Vec<&'a str> {
+        let Some(names) = self.memory.get_mut(&root) else { return Vec::new() };
+        names.retain(|name| self.last_use.get(name) > Some(&self.position));
+        names.clone()
+    }
+}
+
 /// The tensors that an argument names.
 pub(super) fn tensor_names(argument: &Argument) -> Vec<&str> {
     match argument {
@@ -264,13 +277,12 @@ impl<'a> Importer<'a> {
         self.roots.get(&value).copied().unwrap_or(value)
     }
 
-    /// Notes when the memory of a tensor is read by a name.
-    fn note_reads(&mut self, name: &str, value: ValueId) {
+    /// Notes that a name shows the memory of a tensor.
+    fn note_reads(&mut self, name: &'a str, value: ValueId) {
         let root = self.root(value);
         let scope = self.scope_mut();
-        if let Some(&last) = scope.last_use.get(name) {
-            let known = scope.memory.entry(root).or_insert(last);
-            *known = last.max(*known);
+        if scope.last_use.contains_key(name) {
+            scope.memory.entry(root).or_default().push(name);
         }
     }
 
@@ -418,6 +430,7 @@ impl<'a> Importer<'a> {
         }
         let (decode, in_place) = self.decode(&node.target);
         let before = self.graph.nodes.len();
+        let mut known = true;
         let outcome = match decode {
             None => Err(None),
             Some(decode) => {
@@ -433,11 +446,13 @@ impl<'a> Importer<'a> {
                 }
             }
             Err(why) => {
+                known = false;
                 self.graph.nodes.truncate(before);
                 self.add_opaque(index, node, why)?;
             }
         }
-        self.follow_memory(index, node, in_place)
+        let writes = in_place.then_some(known);
+        self.follow_memory(index, node, writes)
     }
 
     /// How a call is decoded, if its operator is known, and whether it writes its first operand. One
@@ -455,30 +470,87 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// Notes what shares memory. A call that writes memory which something else reads later pins
-    /// it: what is read there is not what was there.
-    fn follow_memory(&mut self, index: u32, node: &'a Call, in_place: bool) -> Result<()> {
+    /// Notes what shares memory. What reads memory after a call that `writes` it, reads other
+    /// numbers in tensors of the same axes; unless the call is known, these are pinned.
+    fn follow_memory(&mut self, index: u32, node: &'a Call, writes: Option<bool>) -> Result<()> {
         let name = operator(&node.target);
         let views = name.split_once('.').is_some_and(|(_, name)| VIEWS.contains(&name));
         let first = node.arguments.first().map(|argument| tensor_names(&argument.value));
-        let Some(&[first]) = first.as_deref().filter(|_| views || in_place) else { return Ok(()) };
+        let first = first.as_deref().filter(|_| views || writes.is_some());
+        let Some(&[first]) = first else { return Ok(()) };
         let value = self.tensor(first)?;
         let root = self.root(value);
-        let later = |scope: &Scope<'_>| scope.memory.get(&root) > Some(&scope.position);
-        let pins = in_place && self.scopes.iter().any(later);
+        let read: Vec<Vec<&'a str>> = match writes {
+            Some(_) => self.scopes.iter_mut().map(|scope| scope.read_later(root)).collect(),
+            None => Vec::new(),
+        };
+        let mut made = None;
         for name in node.outputs.iter().flat_map(tensor_names) {
             let value = self.tensor(name)?;
             if value != root {
                 self.roots.insert(value, root);
             }
             self.note_reads(name, value);
+            made = made.or(Some(value));
         }
-        if pins {
-            self.push_opaque(index, node, vec![Some(root)], Vec::new());
-            let text = format!("`{}` writes memory that is read again", short(&node.target));
-            self.warn(&text, node);
+        if read.iter().all(Vec::is_empty) {
+            return Ok(());
+        }
+        let same = |made: &ValueId| self.graph.shape(*made) == self.graph.shape(value);
+        match made.filter(same).filter(|_| writes == Some(true)) {
+            Some(made) => self.overwrite(read, [value, made], root),
+            None => {
+                self.push_opaque(index, node, vec![Some(root)], Vec::new());
+                let text = format!("`{}` writes memory that is read again", short(&node.target));
+                self.warn(&text, node);
+            }
         }
         Ok(())
+    }
+
+    /// Names of memory, in every scope, stand for what `value` became, or for what they showed of
+    /// it and no longer do.
+    fn overwrite(&mut self, read: Vec<Vec<&'a str>>, [value, made]: [ValueId; 2], root: ValueId) {
+        let mut newer = HashMap::from([(value, made)]);
+        for (depth, names) in read.into_iter().enumerate() {
+            for name in names {
+                let Some(&Binding::Tensor(old)) = self.scopes[depth].names.get(name) else {
+                    continue;
+                };
+                if self.graph.value(old).shape.is_none() {
+                    continue; // what nothing is known of
+                }
+                let new = match newer.get(&old) {
+                    Some(&new) => new,
+                    None => self.overwritten(old),
+                };
+                newer.insert(old, new);
+                self.roots.insert(new, root);
+                self.scopes[depth].names.insert(name, Binding::Tensor(new));
+            }
+        }
+    }
+
+    /// A tensor of the same axes, in which other numbers were written.
+    fn overwritten(&mut self, old: ValueId) -> ValueId {
+        let mut rule = Rule::new("overwritten");
+        let shape = self.graph.shape(old).to_vec();
+        let each = shape.iter().enumerate();
+        let dims: Vec<Dim> =
+            each.map(|(index, &extent)| rule.free(ops::letter(index), extent).into()).collect();
+        rule.operand(Use::Data, dims.clone());
+        rule.result(dims);
+        rule.flow = Flow::Break;
+        let id = NodeId::new(self.graph.nodes.len());
+        let value = self.graph.value(old);
+        let (name, dtype) = (value.name.clone(), value.dtype);
+        let origin = Origin::Node(id);
+        let new =
+            self.graph.add_value(Value { name: name.clone(), dtype, shape: Some(shape), origin });
+        let op = Op::Written(Written(rule.clone()));
+        self.push_own(&name, "write", (op, Some(rule)), &[old]);
+        self.graph.nodes[id.index()].outputs.push(new);
+        new
     }
 
     fn warn(&mut self, text: &str, node: &Call) {
@@ -585,9 +657,9 @@ impl<'a> Importer<'a> {
 
     /// The tensor of a name.
     pub(super) fn tensor(&mut self, name: &str) -> Result<ValueId> {
-        match self.scope().names.get(name) {
-            Some(&Binding::Tensor(value)) => Ok(value),
-            Some(&Binding::Stored(tensor)) => {
+        match self.scope().names.get_key_value(name) {
+            Some((_, &Binding::Tensor(value))) => Ok(value),
+            Some((&name, &Binding::Stored(tensor))) => {
                 let value = self.stored(tensor, name);
                 self.note_reads(name, value);
                 if let Some(binding) = self.scope_mut().names.get_mut(name) {
