@@ -1017,3 +1017,28 @@ def test_of_two_numbers_for_an_attribute_the_right_one_is_found() -> None:
     graph.apply({width: range(12), heads: [0, 2]})
     assert (model[1].heads, model[1].all_head_size) == (2, 16)
     assert model[1].reduce.in_channels == 12
+
+
+class Translating(nn.Module):
+    """PyTorch's transformer, which compares the width of its inputs with its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(20, 32)
+        self.body = nn.Transformer(32, 4, 1, 1, 48, batch_first=True)
+        self.head = nn.Linear(32, 20)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        return self.head(self.body(self.table(source), self.table(target)))
+
+
+def test_encoders_and_decoders_are_cut_as_wide_as_their_heads() -> None:
+    tokens = torch.arange(12).reshape(2, 6)
+    model = Translating().eval()
+    pruner = sc.Pruner(model, (tokens, tokens + 2), ratio=0.5)
+    pruner.step()
+    assert not pruner.left
+    assert (model.table.embedding_dim, model.body.d_model) == (16, 16)
+    attention = model.body.decoder.layers[0].multihead_attn
+    assert (attention.num_heads, attention.embed_dim) == (2, 16)
+    assert model(tokens, tokens + 2).isfinite().all()

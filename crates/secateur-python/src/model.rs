@@ -163,16 +163,17 @@ impl Changes {
     }
 
     /// Whether `program` is the trace of the same code once its tensors are cut. Raises where the
-    /// code has not followed.
-    fn check(&self, py: Python<'_>, program: &str) -> PyResult<()> {
-        let model = &self.model.get().0;
-        py.detach(|| model.check_followed(&self.changes, program, self.exact)).map_err(raise)
+    /// code has not followed. Numbers that are no integers have to follow where all groups that
+    /// are cut are exact, unless `loose`; else those that do not are returned.
+    fn check(&self, py: Python<'_>, program: &str, loose: bool) -> PyResult<Vec<String>> {
+        let (model, exact) = (&self.model.get().0, self.exact && !loose);
+        py.detach(|| model.check_followed(&self.changes, program, exact)).map_err(raise)
     }
 
     /// How many of its first calls are as they should be, in the trace of code that has not followed.
-    fn followed(&self, py: Python<'_>, program: &str) -> PyResult<usize> {
-        let model = &self.model.get().0;
-        py.detach(|| model.followed(&self.changes, program, self.exact)).map_err(raise)
+    fn followed(&self, py: Python<'_>, program: &str, loose: bool) -> PyResult<usize> {
+        let (model, exact) = (&self.model.get().0, self.exact && !loose);
+        py.detach(|| model.followed(&self.changes, program, exact)).map_err(raise)
     }
 }
 

@@ -375,11 +375,16 @@ impl Model {
     }
 
     /// Whether `program` is the trace of the same code once tensors are cut as `changes` say.
-    /// Numbers that are no integers have to follow where `exact`.
+    /// Numbers that are no integers have to follow where `exact`; else those that do not are told.
     ///
     /// # Errors
     /// When the code has not followed; the error names its line.
-    pub fn check_followed(&self, changes: &Changes, program: &str, exact: bool) -> Result<()> {
+    pub fn check_followed(
+        &self,
+        changes: &Changes,
+        program: &str,
+        exact: bool,
+    ) -> Result<Vec<String>> {
         let Source::Program(before, imported) = &self.source else {
             return Err(Error::argument("this is no traced program"));
         };

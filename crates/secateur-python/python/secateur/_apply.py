@@ -4,8 +4,9 @@ Knows nothing of groups and scores: it is told what is kept of every tensor, and
 module must make afterwards.
 """
 
+import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -26,13 +27,14 @@ Choice = dict[Sort, int | None]
 """Which of their numbers the attributes of a sort take, if any, where it is not the first."""
 MAX_SORTS = 5
 MAX_TRIALS = 60
+MAX_RUNS = 6  # of code that has to run on real tensors
 
 
 class Trial(NamedTuple):
-    """What attributes become, and whether those follow that no call spells."""
+    """What attributes become that calls spell, and which others follow."""
 
     choice: Choice
-    sized: bool = False
+    sized: frozenset[Sort] = frozenset()
 
 
 class Failure(NamedTuple):
@@ -42,7 +44,7 @@ class Failure(NamedTuple):
     error: SecateurError
 
     def after(self, trial: Trial) -> str:
-        return f"{self.right} {self.error} {trial}"
+        return f"{self.right} {self.error} {trial.choice} {sorted(trial.sized)}"
 
 
 @dataclass
@@ -60,6 +62,7 @@ class Cut:
     undo: list[Undo] = field(default_factory=list)
     sizes: dict[str, Sizes] = field(default_factory=dict)
     changed: dict[Attribute, int | float] = field(default_factory=dict)
+    loose: list[str] = field(default_factory=list)  # numbers that do not follow, and need not
 
     def rollback(self) -> None:
         for step in reversed(self.undo):
@@ -173,6 +176,7 @@ def follow(
     capture: Callable[[nn.Module], Trace],
     *,
     learned: Learned,
+    loose: bool,
     scale_dropout: bool,
 ) -> Trace:
     """Lets the module's attributes follow, and checks that it makes the program that it should.
@@ -180,7 +184,8 @@ def follow(
     Attributes that calls are given follow; where that is not enough, others that describe sizes of
     tensors, as code may only compare them. An attribute may have the value of a size by chance:
     where the program is another one, sorts of attributes take another of their numbers, or are
-    left as they are, one to three at a time.
+    left as they are, one to three at a time. Where all groups that are cut are exact, numbers that
+    are no integers have to follow, too, unless `loose`.
 
     # Raises
     SecateurError: its code cannot follow; all is then as it was. It has the `modules` in which the
@@ -191,7 +196,7 @@ def follow(
         numbers = [
             (before.calls[call], name, was, now) for call, name, was, now in changes.numbers()
         ]
-        spelled = _attributes.spelled(numbers)
+        candidates = _Candidates(module, before, done.sizes, _attributes.spelled(numbers))
         set_attributes(_groups_of(numbers), done)
         inside = [layer for _, layer in layers(module)]
         for layer in inside:
@@ -200,31 +205,21 @@ def follow(
         def tried(trial: Trial) -> Failure | None:
             nonlocal made
             attempt = Cut()
-            set_attributes(_numbers(spelled, module, done.sizes, trial), attempt)
+            set_attributes(candidates.numbers(trial), attempt)
             program = ""
             try:
                 made = _retrace(module, capture, numbers)
                 program = made.text
-                changes.check(program)
+                done.loose = changes.check(program, loose)
             except SecateurError as error:
                 attempt.rollback()
                 program = getattr(error.__cause__, "program", program)
-                return Failure(changes.followed(program) if program else -1, error)
+                return Failure(changes.followed(program, loose) if program else -1, error)
             done.undo += attempt.undo
             done.changed.update(attempt.changed)
             return None
 
-        def sorts_at(call: int) -> set[Sort]:
-            """The sorts of attributes that the code around a call can read, where that is known."""
-            if call < 0:
-                return set(map(_sort, spelled))
-            around = before.calls[max(call - 1, 0) : call + 1]
-            modules = [module for one in around for module in one.modules]
-            held = (helper for module in modules for _, helper in _attributes.helpers(module))
-            inside = {*map(id, modules), *map(id, held)}
-            return {_sort(attribute) for attribute in spelled if id(attribute.module) in inside}
-
-        failure = _search(spelled, learned, tried, sorts_at)
+        failure = _search(candidates, learned, tried)
         if failure:
             calls = before.calls[failure.right : failure.right + 1] if failure.right >= 0 else ()
             failure.error.modules = [module for call in calls for module in call.modules]
@@ -253,52 +248,92 @@ def _sort(attribute: Attribute) -> Sort:
     return type(attribute.module).__name__, attribute.name
 
 
-def _numbers(
-    spelled: Mapping[Attribute, Sequence[int]],
-    module: nn.Module,
-    sizes: Mapping[str, Sizes],
-    trial: Trial,
-) -> dict[Attribute, int]:
-    """What attributes become in a trial."""
-    candidates = {
-        **({at: [n] for at, n in _attributes.sized(module, sizes).items()} if trial.sized else {}),
-        **spelled,
-    }
-    found = {}
-    for attribute, numbers in candidates.items():
-        rank = trial.choice.get(_sort(attribute), 0)
-        if rank is not None:
-            found[attribute] = numbers[min(rank, len(numbers) - 1)]
-    return found
+@dataclass
+class _Candidates:
+    """The attributes that may follow."""
+
+    module: nn.Module
+    before: Trace
+    sizes: Mapping[str, Sizes]
+    spelled: Mapping[Attribute, Sequence[int]]
+
+    @functools.cached_property
+    def sized(self) -> dict[Attribute, int]:
+        """Those that no call spells, as code may only compare them."""
+        found = _attributes.sized(self.module, self.sizes)
+        return {at: number for at, number in found.items() if at not in self.spelled}
+
+    def numbers(self, trial: Trial) -> dict[Attribute, int]:
+        """What attributes become in a trial."""
+        found = {}
+        for attribute, numbers in self.spelled.items():
+            rank = trial.choice.get(_sort(attribute), 0)
+            if rank is not None:
+                found[attribute] = numbers[min(rank, len(numbers) - 1)]
+        if trial.sized:
+            found.update((at, n) for at, n in self.sized.items() if _sort(at) in trial.sized)
+        return found
+
+    def ranks(self, near: Set[int] | None = None) -> dict[Sort, int]:
+        """How many numbers sorts have, of those whose modules are `near`."""
+        ranks: dict[Sort, int] = {}
+        for attribute, numbers in self.spelled.items():
+            if near is None or id(attribute.module) in near:
+                sort = _sort(attribute)
+                ranks[sort] = max(ranks.get(sort, 0), len(numbers))
+        return ranks
+
+    def moves(self, best: Trial, call: int) -> Iterator[Trial]:
+        """The trials next to one that goes wrong at a call: of what the code around it can read.
+
+        Sorts take another of their numbers, attributes follow that no call spells, or sorts are
+        left as they are: one, or up to three of a few.
+        """
+        around = self.before.calls[max(call - 1, 0) : call + 1] if call >= 0 else ()
+        modules = [module for one in around for module in one.modules]
+        held = (helper for module in modules for _, helper in _attributes.helpers(module))
+        near = {*map(id, modules), *map(id, held)}
+        ranks = self.ranks(near if around else None)
+        ordered = sorted(ranks)
+        others = [sort for sort in ordered if ranks[sort] > 1]
+        if len(others) > 1:
+            yield Trial({**best.choice, **dict.fromkeys(others, 1)}, best.sized)
+        for sort in others:
+            for rank in range(ranks[sort]):
+                if rank != best.choice.get(sort, 0):
+                    yield Trial({**best.choice, sort: rank}, best.sized)
+        for one in around:  # code may also call methods of what is inside
+            near.update(id(layer) for inner in one.modules[-1:] for _, layer in layers(inner))
+        sized = {_sort(at) for at in self.sized if not around or id(at.module) in near}
+        sized -= best.sized
+        if sized:
+            yield Trial(best.choice, best.sized | sized)
+        if len(sized) > 1:
+            yield from (Trial(best.choice, best.sized | {sort}) for sort in sorted(sized))
+        unlike = [sort for sort in ordered if best.choice.get(sort, 0) is not None]
+        for count in (1, 2, 3) if len(unlike) <= MAX_SORTS else (1,):
+            for left in itertools.combinations(unlike, count):
+                yield Trial({**best.choice, **dict.fromkeys(left)}, best.sized)
 
 
 def _search(
-    spelled: Mapping[Attribute, Sequence[int]],
-    learned: Learned,
-    tried: Callable[[Trial], Failure | None],
-    sorts_at: Callable[[int], set[Sort]],
+    candidates: _Candidates, learned: Learned, tried: Callable[[Trial], Failure | None]
 ) -> Failure | None:
     """Finds a choice with which all calls are right; else, how far any gets.
 
     What was right before and all first numbers come first. Then what the code reads where it went
     wrong is varied: whatever gets further is kept.
     """
-    ranks: dict[Sort, int] = {}
-    for attribute, numbers in spelled.items():
-        sort = _sort(attribute)
-        ranks[sort] = max(ranks.get(sort, 0), len(numbers))
+    ranks = candidates.ranks()
     known = {sort: choice for sort, choice in learned.choice.items() if sort in ranks}
     if known and tried(Trial(known)) is None:
         return None
     best = Trial({})
     if (reached := tried(best)) is None:
         return None
-
-    def moves() -> Iterator[Trial]:
-        return _moves({sort: ranks[sort] for sort in sorts_at(reached.right)}, best)
-
-    trials, ahead = 0, moves()
-    while trials < MAX_TRIALS and (move := next(ahead, None)):
+    trials, moves = 0, candidates.moves(best, reached.right)
+    most = MAX_TRIALS if candidates.before.meta else MAX_RUNS
+    while trials < most and (move := next(moves, None)):
         if reached.after(move) in learned.vain:
             continue
         trials += 1
@@ -308,32 +343,10 @@ def _search(
             return None
         if failure.right > reached.right:
             best, reached = move, failure
-            ahead = moves()
+            moves = candidates.moves(best, reached.right)
         else:
             learned.vain.add(reached.after(move))
     return reached
-
-
-def _moves(ranks: Mapping[Sort, int], best: Trial) -> Iterator[Trial]:
-    """The trials next to one.
-
-    Sorts take another of their numbers, attributes follow that no call spells, or sorts are left
-    as they are: one, or up to three of a few.
-    """
-    ordered = sorted(ranks)
-    others = [sort for sort in ordered if ranks[sort] > 1]
-    if len(others) > 1:
-        yield Trial({**best.choice, **dict.fromkeys(others, 1)}, best.sized)
-    for sort in others:
-        for rank in range(ranks[sort]):
-            if rank != best.choice.get(sort, 0):
-                yield Trial({**best.choice, sort: rank}, best.sized)
-    if not best.sized:
-        yield Trial(best.choice, sized=True)
-    unlike = [sort for sort in ordered if best.choice.get(sort, 0) is not None]
-    for count in (1, 2, 3) if len(unlike) <= MAX_SORTS else (1,):
-        for left in itertools.combinations(unlike, count):
-            yield Trial({**best.choice, **dict.fromkeys(left)}, best.sized)
 
 
 def set_attributes(attributes: Mapping[Attribute, int | float], done: Cut) -> None:

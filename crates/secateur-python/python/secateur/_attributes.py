@@ -129,14 +129,15 @@ def spelled(changed: Iterable[Number]) -> dict[Attribute, list[int]]:
 
 
 def sized(module: nn.Module, sizes: Mapping[str, Sizes]) -> dict[Attribute, int]:
-    """The attributes that hold a size of the module's own tensors or of those of its layers.
+    """The attributes that hold a size of a tensor in their module.
 
     Of sizes that become several others, they say nothing.
     """
     changes: dict[str, dict[int, set[int]]] = {}
     for name, (before, after) in sizes.items():
-        layer = name.rpartition(".")[0]
-        for path in {layer, layer.rpartition(".")[0]}:
+        path = name
+        while path:
+            path = path.rpartition(".")[0]
             of_path = changes.setdefault(path, {})
             for was, becomes in zip(before, after, strict=True):
                 if was != becomes:

@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import sys
+import warnings
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -601,9 +602,11 @@ def _trace(
         for leaf in pytree.tree_leaves(given)
         if isinstance(leaf, Tensor) and id(leaf) not in recorder.names
     ]
+    recurrent = any(isinstance(layer, nn.RNNBase) for _, layer in layers(module))
     try:
         with (
             _quiet(),
+            contextlib.nullcontext() if meta or not recurrent else _without_onednn(),
             _kept(module),
             _sharded.resting(module),
             _entered(modules, recorder),
@@ -706,6 +709,22 @@ def _kept(module: nn.Module) -> Iterator[None]:
             for name in now.keys() - then.keys():
                 del now[name]
             now.update(then)
+
+
+@contextlib.contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Recurrent layers as they are, for which oneDNN has operators of its own."""
+
+    def switch(*flags: Any) -> tuple[Any, ...]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of graphics cards that PyTorch was built without
+            return torch.backends.mkldnn.set_flags(*flags)
+
+    before = switch(False)
+    try:
+        yield
+    finally:
+        switch(*before)
 
 
 @contextlib.contextmanager

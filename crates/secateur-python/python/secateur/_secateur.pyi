@@ -11,10 +11,15 @@ class Changes:
     """
     What keeping indices of groups means for tensors and for the module's code.
     """
-    def check(self, /, program: str) -> None:
+    def check(self, /, program: str, loose: bool) -> list[str]:
         """
         Whether `program` is the trace of the same code once its tensors are cut. Raises where the
-        code has not followed.
+        code has not followed. Numbers that are no integers have to follow where all groups that
+        are cut are exact, unless `loose`; else those that do not are returned.
+        """
+    def followed(self, /, program: str, loose: bool) -> int:
+        """
+        How many of its first calls are as they should be, in the trace of code that has not followed.
         """
     def numbers(self, /) -> list[tuple[int, str, int, int]]:
         """

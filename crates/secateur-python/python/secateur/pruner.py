@@ -95,6 +95,7 @@ class Graph:
         self.inputs = (_tuple(args), dict(kwargs or {}))
         self.optimizers = (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer)
         self.scale_dropout = scale_dropout
+        self.loose: list[str] = []  # where code computes other numbers from sizes since a cut
         self._learned = _apply.Learned()
         self.refresh()
 
@@ -153,32 +154,36 @@ class Graph:
         """What could not be followed, and is left whole."""
         return self._model.warnings()
 
-    def apply(self, keeps: Keeps) -> None:
+    def apply(self, keeps: Keeps, *, loose: bool = False) -> None:
         """Keeps these indices of groups, and all of the others.
+
+        Where all groups that are cut are exact, numbers that are no integers have to follow, such
+        as the scale of attention, unless `loose`; else `Graph.loose` tells those that do not.
 
         # Raises
         SecateurError: the module's code cannot follow; then nothing has changed.
         """
         named = _distributed.agreed(keeps, self._trace.text)
         with _distributed.rebuilt(self.wrapped):
-            done = self._cut(named)
+            done = self._cut(named, loose=loose)
         if done:
+            self.loose += (text for text in done.cut.loose if text not in self.loose)
             history = _history.of(self.module)
             history.add(done.slices)
             history.note(self.module, done.cut.changed.items())
             self._trace = done.trace
             del self._model
 
-    def check(self, keeps: Keeps) -> None:
-        """Whether the module's code follows; nothing is changed.
+    def check(self, keeps: Keeps, *, loose: bool = False) -> None:
+        """Whether the module's code follows, as `apply` wants it; nothing is changed.
 
         # Raises
         SecateurError: it cannot.
         """
-        if done := self._cut(keeps):
+        if done := self._cut(keeps, loose=loose):
             done.cut.rollback()
 
-    def _cut(self, keeps: Keeps) -> "_Done | None":
+    def _cut(self, keeps: Keeps, *, loose: bool) -> "_Done | None":
         named = {name: list(keep) for name, keep in keeps.items()}
         changes = self._model.changes(named)
         slices = changes.slices()
@@ -192,6 +197,7 @@ class Graph:
             changes,
             self._traced,
             learned=self._learned,
+            loose=loose,
             scale_dropout=self.scale_dropout,
         )
         return _Done(cut, made, slices)
@@ -346,6 +352,7 @@ class Pruner:
             raise TypeError("a `Graph` has its inputs and optimizers")
         self.graph = module
         self.strict = strict
+        self._loose = not (strict or self.options["exact_only"])
         self.left: dict[str, str] = {}
         self._ratios: dict[str, float] = {}
         self.steps = steps
@@ -429,7 +436,8 @@ class Pruner:
         if proposals is None:
             selection = self._select_and_apply()
         else:
-            self.graph.apply({one.group.name: one.keep for one in proposals if one.removed})
+            keeps = {one.group.name: one.keep for one in proposals if one.removed}
+            self.graph.apply(keeps, loose=self._loose)
         self._gathered.clear()
         self.taken += 1
         return selection
@@ -440,7 +448,7 @@ class Pruner:
         while True:
             selection = self.select()
             try:
-                self.graph.apply(selection.keeps)
+                self.graph.apply(selection.keeps, loose=self._loose)
                 return selection
             except SecateurError as error:
                 if self.strict or not self._adapt(selection.keeps, error):
@@ -449,7 +457,7 @@ class Pruner:
     def _refusal(self, keeps: Keeps) -> SecateurError | None:
         """Why the code cannot follow, if it cannot."""
         try:
-            self.graph.check(keeps)
+            self.graph.check(keeps, loose=self._loose)
             return None
         except SecateurError as error:
             return error
@@ -493,7 +501,8 @@ class Pruner:
 
         choice = dict(self.graph._learned.choice)
         settle(list(sorts.values()), known=why)
-        for name in list(unable):  # as others may have to be cut with it
+        again = list(unable) if self.graph._trace.meta else ()
+        for name in again:  # others may have to be cut with it
             if refusal({name: keeps[name]}) is None:
                 del unable[name]
         tied = 0
@@ -571,6 +580,7 @@ class Pruner:
             change = (new - old) / old if old else 0.0
             lines.append(f"{name:10}  {old:>15,}  {new:>15,}  {change:>7.1%}")
         lines += [f"not followed: {warning}" for warning in self.graph.warnings]
+        lines += [f"approximate: {text}" for text in self.graph.loose]
         for why, names in _by_reason(self.left).items():
             lines.append(f"left alone, as the code cannot follow: {', '.join(names)}\n  {why}")
         return "\n".join(lines)

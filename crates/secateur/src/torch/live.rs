@@ -67,7 +67,7 @@ impl Program {
     }
 
     /// Whether `made` is this program with the sizes and numbers that `changes` make of it. Numbers
-    /// that are no integers have to follow where `exact`.
+    /// that are no integers have to follow where `exact`; else those that do not are told.
     ///
     /// # Errors
     /// When it is not; the error names the line of code.
@@ -78,16 +78,17 @@ impl Program {
         changes: &Changes,
         made: &Program,
         exact: bool,
-    ) -> Result<()> {
+    ) -> Result<Vec<String>> {
         if made.nodes.len() != self.nodes.len() {
             let first = |(a, b): (&Node, &Node)| a.target != b.target;
             let at = self.nodes.iter().zip(&made.nodes).position(first);
             let node = self.nodes.get(at.unwrap_or(made.nodes.len())).or(self.nodes.last());
             return Err(differs("the module makes other calls than before".to_string(), node));
         }
-        match self.difference(imported, analysis, changes, made, exact) {
+        let mut loose = Vec::new();
+        match self.difference(imported, analysis, changes, (made, exact), &mut loose) {
             Some((index, text)) => Err(differs(text, self.nodes.get(index))),
-            None => Ok(()),
+            None => Ok(loose),
         }
     }
 
@@ -100,19 +101,19 @@ impl Program {
         made: &Program,
         exact: bool,
     ) -> usize {
-        let first = self.difference(imported, analysis, changes, made, exact);
+        let first = self.difference(imported, analysis, changes, (made, exact), &mut Vec::new());
         first.map_or(made.nodes.len(), |(index, _)| index)
     }
 
     /// The first call, of those that both programs have, that is another one than `changes` make
-    /// of it, and how.
+    /// of it, and how. `loose` gets the numbers that may differ, and do.
     fn difference(
         &self,
         imported: &Imported,
         analysis: &Analysis,
         changes: &Changes,
-        made: &Program,
-        exact: bool,
+        (made, exact): (&Program, bool),
+        loose: &mut Vec<String>,
     ) -> Option<(usize, String)> {
         let edits = argument_edits(&imported.graph, &changes.refit);
         let mut by_node: BTreeMap<usize, Vec<ArgumentEdit>> = BTreeMap::new();
@@ -126,8 +127,15 @@ impl Program {
             let edits = by_node.get(&index).map(Vec::as_slice).unwrap_or_default();
             let result = targets(node, got, edits)
                 .and_then(|()| self.sizes(imported, analysis, changes, (made, node, got), &read))
-                .and_then(|()| numbers(node, got, edits, exact));
-            result.err().map(|text| (index, text))
+                .and_then(|()| numbers(node, got, edits));
+            match result {
+                Ok(numbers) if exact => numbers.into_iter().next().map(|text| (index, text)),
+                Ok(numbers) => {
+                    loose.extend(numbers.into_iter().map(|text| at(text, Some(node))));
+                    None
+                }
+                Err(text) => Some((index, text)),
+            }
         })
     }
 
@@ -175,20 +183,22 @@ fn targets(node: &Node, got: &Node, edits: &[ArgumentEdit]) -> std::result::Resu
     Err(format!("`{wanted}` became `{}`", got.target))
 }
 
-/// Compares the numbers that a call is given.
+/// Compares the numbers that a call is given; returns those that are no integers and do not follow.
 fn numbers(
     node: &Node,
     got: &Node,
     edits: &[ArgumentEdit],
-    exact: bool,
-) -> std::result::Result<(), String> {
+) -> std::result::Result<Vec<String>, String> {
     let follows =
-        |name: &str| Err(format!("the argument `{name}` of `{}` does not follow", node.target));
+        |name: &str| format!("the argument `{name}` of `{}` does not follow", node.target);
+    let mut loose = Vec::new();
     for edit in edits {
-        let counts = exact || !matches!(edit.argument(&Argument::None), Argument::Float(_));
         let given = got.argument(edit.name).map(|argument| &argument.value);
-        if counts && matches!(given, None | Some(Argument::None)) {
-            return follows(edit.name);
+        if matches!(given, None | Some(Argument::None)) {
+            match edit.argument(&Argument::None) {
+                Argument::Float(_) => loose.push(follows(edit.name)),
+                _ => return Err(follows(edit.name)),
+            }
         }
     }
     for argument in &got.arguments {
@@ -202,14 +212,19 @@ fn numbers(
                 alike(&ints(&argument.value), &ints(wanted))
             }
             (got @ (Argument::Int(_) | Argument::Ints(_)), wanted) => ints(got) == ints(wanted),
-            (Argument::Float(got), Argument::Float(wanted)) => !exact || got == wanted,
+            (Argument::Float(got), Argument::Float(wanted)) => {
+                if got != wanted {
+                    loose.push(follows(name));
+                }
+                true
+            }
             _ => true,
         };
         if !same {
-            return follows(name);
+            return Err(follows(name));
         }
     }
-    Ok(())
+    Ok(loose)
 }
 
 /// Whether sizes are the same, where -1 leaves one to be inferred: what comes of it is compared.
@@ -233,10 +248,15 @@ fn ints(argument: &Argument) -> Vec<Option<i64>> {
     }
 }
 
-fn differs(text: String, node: Option<&Node>) -> Error {
+/// A text about the line of code that makes a call.
+fn at(text: String, node: Option<&Node>) -> String {
     let line = node.and_then(|node| node.line.as_deref()).unwrap_or_default();
     let line = line.strip_prefix("File ").unwrap_or(line);
-    Error::unsupported(format!("{line}: {text}")).hint(
+    format!("{line}: {text}")
+}
+
+fn differs(text: String, node: Option<&Node>) -> Error {
+    Error::unsupported(at(text, node)).hint(
         "keep the groups around it (`keep=[...]`), or prune the exported program: \
          `secateur.prune_exported(...)`",
     )
