@@ -4,13 +4,14 @@ Knows nothing of pruning. The first models are those that other checks ask for b
 the families, the small before the heavy.
 """
 
-from modelzoo import text, timm_families, vision, yolo
+from modelzoo import others, text, timm_families, vision, yolo
 from modelzoo.model import Built, Example, Family, Model
 
 MODELS: tuple[Model, ...] = (
     *vision.FAST,
     *text.MODELS,
     *yolo.MODELS,
+    *others.MODELS,
     *timm_families.MODELS,
     *vision.CLASSIFIERS,
     *vision.SEGMENTERS,

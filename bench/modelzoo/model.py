@@ -20,6 +20,7 @@ class Family(enum.StrEnum):
     TIMM = "timm"
     TRANSFORMERS = "transformers"
     YOLO = "yolo"
+    OTHERS = "other libraries"
 
 
 @dataclass(frozen=True)
