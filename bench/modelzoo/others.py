@@ -7,12 +7,9 @@ import torch
 from torch import nn
 
 from modelzoo.model import Built, Family, Model, Outputs, image
+from modelzoo.text import LENGTH, VOCABULARY, token_ids
 
-TOKENS, WIDTH, HEADS = 16, 64, 4
-
-
-def _tokens(length: int = TOKENS) -> torch.Tensor:
-    return torch.randint(0, 256, (2, length), generator=torch.Generator().manual_seed(0))
+WIDTH, HEADS = 64, 4
 
 
 def _numbers(*sizes: int) -> torch.Tensor:
@@ -48,7 +45,9 @@ def _decoder() -> Built:
     layers = Decoder(
         dim=WIDTH, depth=2, heads=HEADS, attn_kv_heads=2, rotary_pos_emb=True, ff_glu=True
     )
-    return TransformerWrapper(num_tokens=256, max_seq_len=32, attn_layers=layers), (_tokens(),)
+    return TransformerWrapper(num_tokens=VOCABULARY, max_seq_len=32, attn_layers=layers), (
+        token_ids(),
+    )
 
 
 def _denoising_unet() -> Built:
@@ -72,7 +71,7 @@ def _latent_unet() -> Built:
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
     )
     names = ("sample", "timestep", "encoder_hidden_states")
-    example = (_numbers(2, 4, 16, 16), torch.tensor([7, 7]), _numbers(2, 7, 32))
+    example = (*image(16, 4), torch.tensor([7, 7]), _numbers(2, 7, 32))
     return Outputs(model, names, ("sample",)), example
 
 
@@ -104,7 +103,7 @@ def _swin_unetr() -> Built:
 def _mamba() -> Built:
     from mambapy.mamba import Mamba, MambaConfig
 
-    return Mamba(MambaConfig(d_model=32, n_layers=2, d_state=8)), (_numbers(2, TOKENS, 32),)
+    return Mamba(MambaConfig(d_model=32, n_layers=2, d_state=8)), (_numbers(2, LENGTH, 32),)
 
 
 class _Translator(nn.Module):
@@ -112,7 +111,7 @@ class _Translator(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.table, self.head = nn.Embedding(256, WIDTH), nn.Linear(WIDTH, 256)
+        self.table, self.head = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(WIDTH, VOCABULARY)
         self.body = nn.Transformer(WIDTH, HEADS, 2, 2, 128, batch_first=True)
 
     def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -120,7 +119,7 @@ class _Translator(nn.Module):
 
 
 def _translator() -> Built:
-    return _Translator(), (_tokens(), _tokens(12))
+    return _Translator(), (token_ids(), token_ids()[:, :12])
 
 
 def _model(name: str, build: Callable[[], Built], *inputs: str) -> Model:

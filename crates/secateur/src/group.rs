@@ -167,10 +167,9 @@ impl Groups {
 
     fn set_kinds(&mut self, evidence: &Evidence) {
         let outer = self.outer_atoms();
-        let nothing = BTreeSet::new();
         for index in 0..self.groups.len() {
             let atom = self.groups[index].atom;
-            let above = outer.get(&atom).unwrap_or(&nothing).iter().copied();
+            let above = outer.get(&atom).into_iter().flatten().copied();
             let above: Vec<AxisId> = above.filter(|&one| self.of_atom(one).is_some()).collect();
             let added = self.producers(index) > 1 && evidence.added.contains(&atom);
             self.groups[index].kind = evidence.kind(atom, &above, added);

@@ -602,11 +602,11 @@ def _trace(
         for leaf in pytree.tree_leaves(given)
         if isinstance(leaf, Tensor) and id(leaf) not in recorder.names
     ]
-    recurrent = any(isinstance(layer, nn.RNNBase) for _, layer in layers(module))
+    recurrent = not meta and any(isinstance(layer, nn.RNNBase) for _, layer in layers(module))
     try:
         with (
             _quiet(),
-            contextlib.nullcontext() if meta or not recurrent else _without_onednn(),
+            _without_onednn() if recurrent else contextlib.nullcontext(),
             _kept(module),
             _sharded.resting(module),
             _entered(modules, recorder),

@@ -488,7 +488,7 @@ class Pruner:
             if why is None:
                 return
             if len(parts) > 1:
-                near = self._near(why, parts)
+                near = self._near(why, parts, groups)
                 far = [part for part in parts if part not in near]
                 if not near or not far:
                     far, near = parts[: len(parts) // 2], parts[len(parts) // 2 :]
@@ -506,7 +506,8 @@ class Pruner:
             if refusal({name: keeps[name]}) is None:
                 del unable[name]
         tied = 0
-        for widths, heads, count in self._tied(keeps, unable):
+        stuck = [group for name, group in groups.items() if name in unable]
+        for widths, heads, count in self._tied(keeps, stuck):
             more = {**dict.fromkeys(widths, range(count)), **{one: keeps[one] for one in heads}}
             if self._ratios.keys().isdisjoint(widths) and refusal(more) is None:
                 self._ratios.update({name: 1 - count / groups[name].size for name in widths})
@@ -515,33 +516,36 @@ class Pruner:
         self.left.update(unable)
         return bool(unable or tied) or self.graph._learned.choice != choice
 
-    def _near(self, why: SecateurError, parts: Sequence[list[str]]) -> list[list[str]]:
+    def _near(
+        self,
+        why: SecateurError,
+        parts: Sequence[list[str]],
+        groups: Mapping[str, GroupHandle],
+    ) -> list[list[str]]:
         """The parts with groups that are cut in the innermost module, of those in which the code
         went wrong, that any group is cut in.
         """
         paths = {id(layer): path for path, layer in layers(self.module)}
-        cut = {group.name: [part.parameter for part in group.slices] for group in self.graph.groups}
         for module in reversed(getattr(why, "modules", ())):
             path = paths[id(module)]
             inside = f"{path}." if path else ""
             near = [
                 part
                 for part in parts
-                if any(one.startswith(inside) for name in part for one in cut[name])
+                if any(s.parameter.startswith(inside) for name in part for s in groups[name].slices)
             ]
             if near:
                 return near
         return []
 
     def _tied(
-        self, keeps: Keeps, unable: Mapping[str, str]
+        self, keeps: Keeps, groups: Sequence[GroupHandle]
     ) -> Iterator[tuple[list[str], list[str], int]]:
         """Groups that are equally wide, heads that are so together, and a number that fits all.
 
         Code may compute one width from another: of what its input has, and what its layers make.
         """
         sizes = {name: tensor.shape for name, tensor in tensors(self.module).items()}
-        groups = [group for group in self.graph.groups if group.name in unable]
         places = {group.name: _modules_of(group) for group in groups}
         seen: set[tuple[str, ...]] = set()
         for group in groups:

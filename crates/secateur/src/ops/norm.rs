@@ -214,10 +214,8 @@ fn group(shapes: &Shapes<'_>, groups: usize) -> Result<Rule> {
     }
     r.operand(Use::Data, dims.clone());
     // Until opset 21, there is one scale per group.
-    let per_group = match shapes.get(1) {
-        Some(Some(_)) => ranked(shapes, 1, 1)?[0].size == groups,
-        _ => false,
-    };
+    let scaled = matches!(shapes.get(1), Some(Some(_)));
+    let per_group = scaled && ranked(shapes, 1, 1)?[0].size == groups;
     affine(&mut r, shapes, &[if per_group { g.into() } else { dims[1].clone() }])?;
     r.result(dims);
     r.flow = flow(shapes, false);

@@ -9,9 +9,8 @@ use crate::graph::{
     Extent, Graph, Node, NodeId, Open, Origin, Param, ParamId, Value, ValueId, is_countable,
 };
 use crate::ops::elementwise::{Elementwise, Zeros};
-use crate::ops::written::Written;
 use crate::ops::{self, Op, Operator};
-use crate::rule::{Dim, Flow, Rule, Use};
+use crate::rule::Rule;
 use crate::size::{Expr, ExprId, Literal, Scalar};
 use crate::zero;
 use crate::{DType, Error, Result};
@@ -211,9 +210,7 @@ impl<'a> Scope<'a> {
         let (names, memory) = (HashMap::new(), HashMap::new());
         Scope { graph, names, last_use, position: 0, memory }
     }
-}
 
-impl<'a> Scope<'a> {
     /// The names that show a piece of memory and are read by a later call.
     fn read_later(&mut self, root: ValueId) -> Vec<&'a str> {
         let Some(names) = self.memory.get_mut(&root) else { return Vec::new() };
@@ -372,7 +369,8 @@ impl<'a> Importer<'a> {
                     match into {
                         Some(&tensor) => {
                             let stored = self.stored(tensor, name);
-                            self.tie(name, [stored, value]);
+                            let op = Elementwise { zeros: Zeros::AllKept, results: 0 };
+                            self.push_write(name, op, &[stored, value]);
                         }
                         None => self.graph.outputs.push(value),
                     }
@@ -383,13 +381,12 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    /// A value that is written into a stored tensor has its axes.
-    fn tie(&mut self, name: &str, inputs: [ValueId; 2]) {
-        let shapes = inputs.map(|value| Some(self.graph.shape(value)));
-        let op = Elementwise { zeros: Zeros::AllKept, results: 0 };
+    /// Numbers that are written where others were: both have the same axes.
+    fn push_write(&mut self, name: &str, op: Elementwise, inputs: &[ValueId]) {
+        let shapes: Vec<_> = inputs.iter().map(|&value| Some(self.graph.shape(value))).collect();
         let rule = op.rule(&shapes).ok().filter(|rule| rule.check(&shapes).is_ok());
         let op = if rule.is_some() { Op::Elementwise(op) } else { Op::Opaque };
-        self.push_own(name, "write", (op, rule), &inputs);
+        self.push_own(name, "write", (op, rule), inputs);
     }
 
     /// A node that no call of the program stands for.
@@ -533,22 +530,11 @@ impl<'a> Importer<'a> {
 
     /// A tensor of the same axes, in which other numbers were written.
     fn overwritten(&mut self, old: ValueId) -> ValueId {
-        let mut rule = Rule::new("overwritten");
-        let shape = self.graph.shape(old).to_vec();
-        let each = shape.iter().enumerate();
-        let dims: Vec<Dim> =
-            each.map(|(index, &extent)| rule.free(ops::letter(index), extent).into()).collect();
-        rule.operand(Use::Data, dims.clone());
-        rule.result(dims);
-        rule.flow = Flow::Break;
         let id = NodeId::new(self.graph.nodes.len());
-        let value = self.graph.value(old);
-        let (name, dtype) = (value.name.clone(), value.dtype);
-        let origin = Origin::Node(id);
-        let new =
-            self.graph.add_value(Value { name: name.clone(), dtype, shape: Some(shape), origin });
-        let op = Op::Written(Written(rule.clone()));
-        self.push_own(&name, "write", (op, Some(rule)), &[old]);
+        let value = Value { origin: Origin::Node(id), ..self.graph.value(old).clone() };
+        let name = value.name.clone();
+        let new = self.graph.add_value(value);
+        self.push_write(&name, Elementwise { zeros: Zeros::Lost, results: 1 }, &[old]);
         self.graph.nodes[id.index()].outputs.push(new);
         new
     }

@@ -3,7 +3,7 @@
 use super::{MADE, POSITIONS, Written, extent, fixed, joined};
 use crate::graph::Extent;
 use crate::ops::contract::Contract;
-use crate::ops::{agree, ranked};
+use crate::ops::{agree, letters, ranked};
 use crate::rule::{Dim, Flow, Rule, Use};
 use crate::torch::{Decode, Decoder};
 use crate::{Error, Result};
@@ -120,48 +120,47 @@ fn decode_grouped_product(cx: &mut Decoder<'_, '_>) -> Result<()> {
 
 /// Windows of an image `[n, c, h, w]` as columns `[n, c·k, l]`.
 fn decode_im2col(cx: &mut Decoder<'_, '_>) -> Result<()> {
-    const REASON: &str = "a window slides over it";
     let data = cx.tensor("self")?;
-    let (from, result) = (cx.shape(data)?, cx.result_shape(0)?);
-    let ([n, c, ..], &[_, columns, l]) = (ranked(&[Some(&from)], 0, 4)?, &result[..]) else {
-        return Err(Error::unsupported("data without a batch axis"));
-    };
-    if c.size == 0 || columns.size % c.size != 0 {
-        return Err(Error::malformed("columns that are no whole windows"));
-    }
+    let (image, columns) = (cx.shape(data)?, cx.result_shape(0)?);
     let mut r = Rule::new("im2col");
-    let window = Extent::fixed(columns.size / c.size);
-    let (n, c) = (r.free("n", *n), r.free("c", *c));
-    let s = fixed(&mut r, "s", &from[2..], REASON);
-    let k = r.fixed("k", window, REASON);
-    let l = r.fixed("l", l, REASON);
-    r.operand(Use::Data, joined(&[n, c], &s));
-    r.result(vec![n.into(), Dim::product([c, k]), l.into()]);
+    let [image, columns] = windows(&mut r, &image, &columns, "a window slides over it")?;
+    r.operand(Use::Data, image);
+    r.result(columns);
     r.flow = Flow::product([0], []);
     cx.node(Written(r), &[data])
 }
 
 /// Windows that are added up to an image.
 fn decode_col2im(cx: &mut Decoder<'_, '_>) -> Result<()> {
-    const REASON: &str = "windows are added up along it";
     cx.ints("output_size")?;
     let data = cx.tensor("self")?;
-    let (from, to) = (cx.shape(data)?, cx.result_shape(0)?);
-    let (&[n, columns, l], [_, c, ..]) = (ranked(&[Some(&from)], 0, 3)?, &to[..]) else {
-        return Err(Error::unsupported("windows without a batch axis"));
-    };
-    if c.size == 0 || columns.size % c.size != 0 {
-        return Err(Error::malformed("columns that are no whole windows"));
-    }
+    let (columns, image) = (cx.shape(data)?, cx.result_shape(0)?);
     let mut r = Rule::new("col2im");
-    let (n, channels) = (r.free("n", n), r.free("c", *c));
-    let k = r.fixed("k", Extent::fixed(columns.size / c.size), REASON);
-    let l = r.fixed("l", l, REASON);
-    let s = fixed(&mut r, "s", &to[2..], REASON);
-    r.operand(Use::Data, vec![n.into(), Dim::product([channels, k]), l.into()]);
-    r.result(joined(&[n, channels], &s));
+    let [image, columns] = windows(&mut r, &image, &columns, "windows are added up along it")?;
+    r.operand(Use::Data, columns);
+    r.result(image);
     r.flow = Flow::product([0], []);
     cx.node(Written(r), &[data])
+}
+
+/// The axes of an image and of its windows as columns.
+fn windows(
+    r: &mut Rule,
+    image: &[Extent],
+    columns: &[Extent],
+    reason: &'static str,
+) -> Result<[Vec<Dim>; 2]> {
+    let ([n, c, ..], &[_, rows, l]) = (ranked(&[Some(image)], 0, 4)?, columns) else {
+        return Err(Error::unsupported("data without a batch axis"));
+    };
+    if c.size == 0 || rows.size % c.size != 0 {
+        return Err(Error::malformed("columns that are no whole windows"));
+    }
+    let window = Extent::fixed(rows.size / c.size);
+    let (n, c) = (r.free("n", *n), r.free("c", *c));
+    let s = fixed(r, "s", &image[2..], reason);
+    let (k, l) = (r.fixed("k", window, reason), r.fixed("l", l, reason));
+    Ok([joined(&[n, c], &s), vec![n.into(), Dim::product([c, k]), l.into()]])
 }
 
 /// A transform along `dim`; where that is omitted, along `axes`, or along all where there are none.
@@ -208,9 +207,7 @@ fn decode_solve(cx: &mut Decoder<'_, '_>) -> Result<()> {
         return Err(Error::unsupported("other than columns of as many matrices"));
     }
     let mut r = Rule::new("solve");
-    let each = b[..lead].iter().enumerate();
-    let batch: Vec<Dim> =
-        each.map(|(index, &extent)| r.free(crate::ops::letter(index), extent).into()).collect();
+    let batch = letters(&mut r, &b[..lead]);
     let n = fixed(&mut r, "n", &[a[lead], a[lead + 1]], REASON);
     let (m, k) = (r.fixed("m", b[lead], REASON), r.free("k", b[lead + 1]));
     r.operand(Use::Data, [batch.clone(), n].concat());
@@ -227,9 +224,7 @@ fn parts(cx: &mut Decoder<'_, '_>, split: bool) -> Result<()> {
     let from = cx.shape(data)?;
     let numbers = if split { &from[..] } else { &from[..from.len().saturating_sub(1)] };
     let mut r = Rule::new("complex");
-    let each = numbers.iter().enumerate();
-    let whole: Vec<Dim> =
-        each.map(|(index, &extent)| r.free(crate::ops::letter(index), extent).into()).collect();
+    let whole = letters(&mut r, numbers);
     let part = r.fixed("part", Extent::fixed(2), "real and imaginary parts lie along it");
     let pairs = [whole.clone(), vec![part.into()]].concat();
     let (before, after) = if split { (whole, pairs) } else { (pairs, whole) };
