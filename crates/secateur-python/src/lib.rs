@@ -16,11 +16,14 @@ create_exception!(
 
 /// The exception for an error of the core: its message, and its hint on a line of its own.
 fn raise(error: secateur::Error) -> PyErr {
-    let text = match error.remedy() {
+    SecateurError::new_err(text(&error))
+}
+
+fn text(error: &secateur::Error) -> String {
+    match error.remedy() {
         Some(hint) => format!("{error}\nhint: {hint}"),
         None => error.to_string(),
-    };
-    SecateurError::new_err(text)
+    }
 }
 
 /// The names of the criteria, with a line about each.

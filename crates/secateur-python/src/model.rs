@@ -14,7 +14,7 @@ use secateur::tensor::{Keep, TensorView};
 use secateur::{Error, Result, select};
 
 use crate::options::Options;
-use crate::raise;
+use crate::{raise, text};
 
 /// Kept indices by group name.
 type NamedKeeps = BTreeMap<String, Vec<u32>>;
@@ -162,18 +162,19 @@ impl Changes {
         numbers.into_iter().map(|n| (n.call, n.argument, n.was, n.becomes)).collect()
     }
 
-    /// Whether `program` is the trace of the same code once its tensors are cut. Raises where the
-    /// code has not followed. Numbers that are no integers have to follow where all groups that
-    /// are cut are exact, unless `loose`; else those that do not are returned.
-    fn check(&self, py: Python<'_>, program: &str, loose: bool) -> PyResult<Vec<String>> {
+    /// How far `program`, which may have failed later on, is the trace of the same code once its
+    /// tensors are cut: how many of the first calls are right, what is wrong, and which numbers do
+    /// not follow that need not. Those that are no integers have to where all groups that are cut
+    /// are exact, unless `loose`.
+    fn compare(
+        &self,
+        py: Python<'_>,
+        program: &str,
+        loose: bool,
+    ) -> PyResult<(usize, Option<String>, Vec<String>)> {
         let (model, exact) = (&self.model.get().0, self.exact && !loose);
-        py.detach(|| model.check_followed(&self.changes, program, exact)).map_err(raise)
-    }
-
-    /// How many of its first calls are as they should be, in the trace of code that has not followed.
-    fn followed(&self, py: Python<'_>, program: &str, loose: bool) -> PyResult<usize> {
-        let (model, exact) = (&self.model.get().0, self.exact && !loose);
-        py.detach(|| model.followed(&self.changes, program, exact)).map_err(raise)
+        let found = py.detach(|| model.compare(&self.changes, program, exact)).map_err(raise)?;
+        Ok((found.right, found.wrong.as_ref().map(text), found.loose))
     }
 }
 

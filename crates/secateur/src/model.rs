@@ -30,7 +30,7 @@ use crate::plan::{GroupPlan, ModelId, NodePlan, Plan, SlicePlan, VERSION};
 use crate::refit::{self, Refit, refit};
 use crate::select::{self, SelectOptions, Selection};
 use crate::tensor::{Keep, TensorView};
-use crate::torch::{self, Program, Renumbered, TorchFile, TorchWeights};
+use crate::torch::{self, Followed, Program, Renumbered, TorchFile, TorchWeights};
 use crate::{Error, Result};
 
 /// A model file that was read and analyzed.
@@ -374,35 +374,17 @@ impl Model {
         }
     }
 
-    /// Whether `program` is the trace of the same code once tensors are cut as `changes` say.
-    /// Numbers that are no integers have to follow where `exact`; else those that do not are told.
+    /// How far `program` is the trace of the same code once tensors are cut as `changes` say. It may
+    /// have failed later on. Numbers that are no integers have to follow where `exact`.
     ///
     /// # Errors
-    /// When the code has not followed; the error names its line.
-    pub fn check_followed(
-        &self,
-        changes: &Changes,
-        program: &str,
-        exact: bool,
-    ) -> Result<Vec<String>> {
+    /// When it is no program, or this is no traced one.
+    pub fn compare(&self, changes: &Changes, program: &str, exact: bool) -> Result<Followed> {
         let Source::Program(before, imported) = &self.source else {
             return Err(Error::argument("this is no traced program"));
         };
         let program = Program::parse(program)?;
-        before.check(imported, &self.analysis, changes, &program, exact)
-    }
-
-    /// How many of its first calls are as [`check_followed`](Self::check_followed) wants them, in the
-    /// trace of code that may have failed later on.
-    ///
-    /// # Errors
-    /// As there, but for calls that differ.
-    pub fn followed(&self, changes: &Changes, program: &str, exact: bool) -> Result<usize> {
-        let Source::Program(before, imported) = &self.source else {
-            return Err(Error::argument("this is no traced program"));
-        };
-        let program = Program::parse(program)?;
-        Ok(before.followed(imported, &self.analysis, changes, &program, exact))
+        Ok(before.compare(imported, &self.analysis, changes, &program, exact))
     }
 
     /// What the stored tensor of a parameter is called in the file.

@@ -206,15 +206,18 @@ def follow(
             nonlocal made
             attempt = Cut()
             set_attributes(candidates.numbers(trial), attempt)
-            program = ""
+            right, error = -1, None
             try:
                 made = _retrace(module, capture, numbers)
-                program = made.text
-                done.loose = changes.check(program, loose)
-            except SecateurError as error:
+                right, wrong, done.loose = changes.compare(made.text, loose)
+                error = SecateurError(wrong) if wrong else None
+            except SecateurError as stopped:
+                error = stopped
+                if program := getattr(error.__cause__, "program", ""):
+                    right, _, _ = changes.compare(program, loose)
+            if error:
                 attempt.rollback()
-                program = getattr(error.__cause__, "program", program)
-                return Failure(changes.followed(program, loose) if program else -1, error)
+                return Failure(right, error)
             done.undo += attempt.undo
             done.changed.update(attempt.changed)
             return None

@@ -11,15 +11,12 @@ class Changes:
     """
     What keeping indices of groups means for tensors and for the module's code.
     """
-    def check(self, /, program: str, loose: bool) -> list[str]:
+    def compare(self, /, program: str, loose: bool) -> tuple[int, str | None, list[str]]:
         """
-        Whether `program` is the trace of the same code once its tensors are cut. Raises where the
-        code has not followed. Numbers that are no integers have to follow where all groups that
-        are cut are exact, unless `loose`; else those that do not are returned.
-        """
-    def followed(self, /, program: str, loose: bool) -> int:
-        """
-        How many of its first calls are as they should be, in the trace of code that has not followed.
+        How far `program`, which may have failed later on, is the trace of the same code once its
+        tensors are cut: how many of the first calls are right, what is wrong, and which numbers do
+        not follow that need not. Those that are no integers have to where all groups that are cut
+        are exact, unless `loose`.
         """
     def numbers(self, /) -> list[tuple[int, str, int, int]]:
         """

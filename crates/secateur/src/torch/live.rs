@@ -28,6 +28,17 @@ pub struct Renumbered {
     pub becomes: i64,
 }
 
+/// How far the code of a cut module makes the program that it should.
+#[derive(Debug)]
+pub struct Followed {
+    /// How many of the first calls are right.
+    pub right: usize,
+    /// What is wrong, if anything is; it names the line of code.
+    pub wrong: Option<Error>,
+    /// Numbers that are no integers and need not follow, and do not.
+    pub loose: Vec<String>,
+}
+
 impl Program {
     /// Reads the main graph; what it takes that the user does not give are the parameters.
     pub(crate) fn import(&self) -> Result<Imported> {
@@ -66,55 +77,16 @@ impl Program {
         found
     }
 
-    /// Whether `made` is this program with the sizes and numbers that `changes` make of it. Numbers
-    /// that are no integers have to follow where `exact`; else those that do not are told.
-    ///
-    /// # Errors
-    /// When it is not; the error names the line of code.
-    pub(crate) fn check(
+    /// How far `made` is this program with the sizes and numbers that `changes` make of it. Numbers
+    /// that are no integers have to follow where `exact`.
+    pub(crate) fn compare(
         &self,
         imported: &Imported,
         analysis: &Analysis,
         changes: &Changes,
         made: &Program,
         exact: bool,
-    ) -> Result<Vec<String>> {
-        if made.nodes.len() != self.nodes.len() {
-            let first = |(a, b): (&Node, &Node)| a.target != b.target;
-            let at = self.nodes.iter().zip(&made.nodes).position(first);
-            let node = self.nodes.get(at.unwrap_or(made.nodes.len())).or(self.nodes.last());
-            return Err(differs("the module makes other calls than before".to_string(), node));
-        }
-        let mut loose = Vec::new();
-        match self.difference(imported, analysis, changes, (made, exact), &mut loose) {
-            Some((index, text)) => Err(differs(text, self.nodes.get(index))),
-            None => Ok(loose),
-        }
-    }
-
-    /// How many of the first calls of `made` are as [`check`](Self::check) wants them.
-    pub(crate) fn followed(
-        &self,
-        imported: &Imported,
-        analysis: &Analysis,
-        changes: &Changes,
-        made: &Program,
-        exact: bool,
-    ) -> usize {
-        let first = self.difference(imported, analysis, changes, (made, exact), &mut Vec::new());
-        first.map_or(made.nodes.len(), |(index, _)| index)
-    }
-
-    /// The first call, of those that both programs have, that is another one than `changes` make
-    /// of it, and how. `loose` gets the numbers that may differ, and do.
-    fn difference(
-        &self,
-        imported: &Imported,
-        analysis: &Analysis,
-        changes: &Changes,
-        (made, exact): (&Program, bool),
-        loose: &mut Vec<String>,
-    ) -> Option<(usize, String)> {
+    ) -> Followed {
         let edits = argument_edits(&imported.graph, &changes.refit);
         let mut by_node: BTreeMap<usize, Vec<ArgumentEdit>> = BTreeMap::new();
         for edit in edits {
@@ -123,7 +95,9 @@ impl Program {
         let arguments = made.nodes.iter().flat_map(|node| &node.arguments);
         let read = arguments.map(|argument| &argument.value).chain(&made.graph.outputs);
         let read: HashSet<&str> = read.flat_map(tensor_names).collect();
-        self.nodes.iter().zip(&made.nodes).enumerate().find_map(|(index, (node, got))| {
+        let mut loose = Vec::new();
+        let mut pairs = self.nodes.iter().zip(&made.nodes).enumerate();
+        let first = pairs.find_map(|(index, (node, got))| {
             let edits = by_node.get(&index).map(Vec::as_slice).unwrap_or_default();
             let result = targets(node, got, edits)
                 .and_then(|()| self.sizes(imported, analysis, changes, (made, node, got), &read))
@@ -136,7 +110,21 @@ impl Program {
                 }
                 Err(text) => Some((index, text)),
             }
-        })
+        });
+        let right = first.as_ref().map_or(made.nodes.len(), |&(index, _)| index);
+        let wrong = match first {
+            _ if made.nodes.len() != self.nodes.len() => Some(self.other_calls(made)),
+            first => first.map(|(index, text)| differs(text, self.nodes.get(index))),
+        };
+        Followed { right, wrong, loose }
+    }
+
+    /// That a program has more calls or fewer.
+    fn other_calls(&self, made: &Program) -> Error {
+        let first = |(a, b): (&Node, &Node)| a.target != b.target;
+        let at = self.nodes.iter().zip(&made.nodes).position(first);
+        let node = self.nodes.get(at.unwrap_or(made.nodes.len())).or(self.nodes.last());
+        differs("the module makes other calls than before".to_string(), node)
     }
 
     /// Compares the sizes of what a call makes, as far as it is read.

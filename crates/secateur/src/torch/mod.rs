@@ -23,6 +23,6 @@ pub(crate) use apply::{
 pub use decode::{Decode, Decoder};
 pub use file::TorchFile;
 pub use import::{Imported, known_operators};
-pub use live::Renumbered;
+pub use live::{Followed, Renumbered};
 pub use schema::{Argument, Graph, Int, Meta, Node, Program, Source};
 pub(crate) use weights::TorchWeights;
