@@ -172,6 +172,7 @@ class Graph:
             history.add(done.slices)
             history.note(self.module, done.cut.changed.items())
             self._trace = done.trace
+            self._learned.vain.clear()
             del self._model
 
     def check(self, keeps: Keeps, *, loose: bool = False) -> None:

@@ -273,3 +273,25 @@ pub(crate) fn letter(index: usize) -> Cow<'static, str> {
 pub(crate) fn letters(rule: &mut Rule, shape: &[Extent]) -> Vec<Dim> {
     shape.iter().enumerate().map(|(i, &extent)| rule.free(letter(i), extent).into()).collect()
 }
+
+/// The axes of a shape before and after what runs along some of them: those for which `after` tells
+/// a size are fixed on both sides.
+pub(crate) fn changed(
+    rule: &mut Rule,
+    before: &[Extent],
+    after: impl Fn(usize) -> Option<Extent>,
+    reason: &'static str,
+) -> [Vec<Dim>; 2] {
+    let dims = before.iter().enumerate().map(|(i, &extent)| match after(i) {
+        Some(after) => {
+            let from = rule.fixed(letter(i), extent, reason);
+            (Dim::from(from), Dim::from(rule.fixed(letter(i) + "'", after, reason)))
+        }
+        None => {
+            let factor = Dim::from(rule.free(letter(i), extent));
+            (factor.clone(), factor)
+        }
+    });
+    let (from, to) = dims.unzip();
+    [from, to]
+}

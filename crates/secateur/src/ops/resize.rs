@@ -2,10 +2,10 @@
 
 mod aten;
 
-use super::{Fit, NewSizes, Operator, Place, Shapes, agree, axis, letter, operand};
+use super::{Fit, NewSizes, Operator, Place, Shapes, agree, axis, changed, operand};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
-use crate::rule::{Dim, Flow, Rule, Use};
+use crate::rule::{Flow, Rule, Use};
 use crate::size::ExprId;
 use crate::{Error, Result};
 pub(crate) use aten::ATEN;
@@ -28,18 +28,11 @@ impl Operator for Resize {
         let data = operand(shapes, 0)?;
         agree("ranks", data.len(), self.shape.len())?;
         let mut r = Rule::new("resize");
-        let (mut dims, mut result): (Vec<Dim>, Vec<Dim>) = (Vec::new(), Vec::new());
-        for (index, (&from, &to)) in data.iter().zip(&self.shape).enumerate() {
-            if from.size == to.size && !self.moved.contains(&index) {
-                let factor = r.free(letter(index), from);
-                dims.push(factor.into());
-                result.push(factor.into());
-            } else {
-                let reason = "it is interpolated";
-                dims.push(r.fixed(letter(index), from, reason).into());
-                result.push(r.fixed(letter(index) + "'", to, reason).into());
-            }
-        }
+        let after = |index: usize| {
+            let stays = data[index].size == self.shape[index].size && !self.moved.contains(&index);
+            (!stays).then_some(self.shape[index])
+        };
+        let [dims, result] = changed(&mut r, data, after, "it is interpolated");
         r.operand(Use::Data, dims);
         r.result(result);
         r.flow = self.flow.clone();

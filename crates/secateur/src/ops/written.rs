@@ -2,7 +2,7 @@
 
 mod aten;
 
-use super::{Operator, Shapes, agree, axis, letter, letters, ranked};
+use super::{Operator, Shapes, agree, axis, changed, letter, letters, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, FactorId, Flow, Rule, Use};
@@ -235,18 +235,9 @@ fn decode_tensor_scatter(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let (past, update) = (cx.input_shape(0)?, cx.input_shape(1)?);
     agree("ranks of cache and update", past.len(), update.len())?;
     let along = axis(cx.int("axis").unwrap_or(-2), past.len())?;
-    let reason = "rows are written by position";
     let mut r = Rule::new("tensor_scatter");
-    let (mut dims, mut rows) = (Vec::new(), Vec::new());
-    for (i, &size) in past.iter().enumerate() {
-        if i == along {
-            dims.push(Dim::from(r.fixed(letter(i), size, reason)));
-            rows.push(Dim::from(r.fixed(letter(i) + "'", update[i], reason)));
-        } else {
-            dims.push(r.free(letter(i), size).into());
-            rows.push(dims[i].clone());
-        }
-    }
+    let after = |i| (i == along).then(|| update[i]);
+    let [dims, rows] = changed(&mut r, &past, after, "rows are written by position");
     r.operand(Use::Data, dims.clone());
     r.operand(Use::Data, rows);
     if cx.has(2) {

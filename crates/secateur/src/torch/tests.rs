@@ -1110,7 +1110,8 @@ fn rows_are_grouped_by_expert_and_put_back() {
         c: 10x8 = aten.index_add.default(self=y, dim=0, index=i, source=b)\n\
         d: 10x8 = aten.index_fill.int_Scalar(self=c, dim=0, index=i, value=0)\n\
         f: 10x8 = aten.scatter.value(self=d, dim=0, index=d, value=1.0)\n\
-        z: 10x3 = aten.linear.default(input=f, weight=v)\n-> z";
+        q: 10x8 = aten.index_put.default(self=f, indices=[i], values=b)\n\
+        z: 10x3 = aten.linear.default(input=q, weight=v)\n-> z";
     check_rules(
         text,
         expect![[r#"
@@ -1134,12 +1135,14 @@ fn rows_are_grouped_by_expert_and_put_back() {
           a=4 b=8 c=6   zero: moved
         grouped_product [m, k], [e, k, n], [e] -> [m, n]   free: n   summed: k   fixed: m e
           m=10 e=4 k=6 n=8   zero: 0·1   macs: 480
-        put_rows [a, b], [i0], [i0, b] -> [a, b]   free: b   fixed: a i0
+        put_slices [a, b], [i0], [i0, b] -> [a, b]   free: b   fixed: a i0
           a=10 b=8 i0=10   zero: 0 + 2
-        put_rows [a, b], [i0] -> [a, b]   free: b   fixed: a i0
+        put_slices [a, b], [i0] -> [a, b]   free: b   fixed: a i0
           a=10 b=8 i0=10   zero: 0
         put [a, b], [a', b] -> [a, b]   free: b   fixed: a a'
           a=10 a'=10 b=8   zero: lost
+        put_slices [a, b], [i0], [i0, b] -> [a, b]   free: b   fixed: a i0
+          a=10 b=8 i0=10   zero: 0 + 2
         linear [a, k], [n, k] -> [a, n]   free: a n   summed: k
           a=10 n=3 k=8   zero: 0·1   macs: 240"#]],
     );

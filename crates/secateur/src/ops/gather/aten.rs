@@ -31,15 +31,9 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.scatter", put),
     ("aten.scatter_add", put),
     ("aten.scatter_reduce", put),
-    ("aten.index_add", put_rows),
-    ("aten.index_copy", put_rows),
-    ("aten.index_fill", |cx| {
-        let axis = cx.int("dim", 0)?;
-        let (data, index) = (cx.tensor("self")?, cx.tensor("index")?);
-        let mut r = rows(&cx.shape(data)?, &cx.shape(index)?, None, axis)?;
-        r.flow = filled(cx);
-        cx.node(Written(r), &[data, index])
-    }),
+    ("aten.index_add", put_along),
+    ("aten.index_copy", put_along),
+    ("aten.index_fill", put_along),
     ("aten.index", decode_index),
     ("aten.index_put", decode_index_put),
     ("aten._unsafe_index", decode_index),
@@ -71,41 +65,11 @@ fn filled(cx: &Decoder<'_, '_>) -> Flow {
     if cx.number("value") == Some(0.0) { Flow::product([], [0]) } else { Flow::Break }
 }
 
-/// Slices along an axis are put, or added.
-fn put_rows(cx: &mut Decoder<'_, '_>) -> Result<()> {
-    let axis = cx.int("dim", 0)?;
-    let operands = [cx.tensor("self")?, cx.tensor("index")?, cx.tensor("source")?];
-    let [data, index, source] = operands.map(|operand| cx.shape(operand));
-    let mut r = rows(&data?, &index?, Some(&source?), axis)?;
-    r.flow = Flow::product([], [0, 2]);
-    cx.node(Written(r), &operands)
-}
-
-/// The data of which slices along an axis are replaced, by those of `source` if there is one.
-fn rows(data: &[Extent], index: &[Extent], source: Option<&[Extent]>, along: i64) -> Result<Rule> {
-    let along = crate::ops::axis(along, data.len())?;
-    let mut r = Rule::new("put_rows");
-    let dims: Vec<Dim> = data
-        .iter()
-        .enumerate()
-        .map(|(i, &extent)| match i == along {
-            true => r.fixed(letter(i), extent, PICKED).into(),
-            false => r.free(letter(i), extent).into(),
-        })
-        .collect();
-    let places = super::fix(&mut r, "i", index);
-    r.operand(Use::Data, dims.clone());
-    r.operand(Use::Data, places.clone());
-    if let Some(source) = source {
-        agree("ranks of data and source", data.len(), source.len())?;
-        let mut put = dims.clone();
-        let count = places.first().cloned().unwrap_or(Dim::one());
-        agree("slices and their places", r.extent(&count).size, source[along].size)?;
-        put[along] = count;
-        r.operand(Use::Data, put);
-    }
-    r.result(dims);
-    Ok(r)
+/// Slices along an axis are put or added, or one number instead of each.
+fn put_along(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let (data, index, source) = (cx.tensor("self")?, cx.tensor("index")?, cx.optional("source")?);
+    let along = crate::ops::axis(cx.int("dim", 0)?, cx.shape(data)?.len())?;
+    put_slices(cx, data, &Places { indexed: vec![(along, index)], at: along }, source)
 }
 
 /// Where the picks of an advanced index stand: the axes that are indexed, and the first axis of
@@ -138,7 +102,14 @@ fn places(cx: &mut Decoder<'_, '_>, rank: usize) -> Result<Places> {
 /// The axes of data that is picked from, of the indices, and of what is picked.
 type Spelled = (Vec<Dim>, Vec<Vec<Dim>>, Vec<Dim>);
 
-fn spell(cx: &Decoder<'_, '_>, r: &mut Rule, data: &[Extent], places: &Places) -> Result<Spelled> {
+/// `picks` makes the axes of the indices.
+fn spell(
+    cx: &Decoder<'_, '_>,
+    r: &mut Rule,
+    data: &[Extent],
+    places: &Places,
+    picks: impl Fn(&mut Rule, &[Extent]) -> Vec<Dim>,
+) -> Result<Spelled> {
     let shapes = places.indexed.iter().map(|&(_, index)| cx.shape(index));
     let shapes = shapes.collect::<Result<Vec<Vec<Extent>>>>()?;
     let rank = shapes.iter().map(Vec::len).max().unwrap_or(0);
@@ -152,8 +123,7 @@ fn spell(cx: &Decoder<'_, '_>, r: &mut Rule, data: &[Extent], places: &Places) -
             }
         }
     }
-    let picks: Vec<Dim> =
-        wide.iter().enumerate().map(|(i, &e)| Dim::from(r.free(format!("i{i}"), e))).collect();
+    let picks = picks(r, &wide);
     let spelled = |shape: &Vec<Extent>| -> Vec<Dim> {
         let axes = shape.iter().zip(&picks[rank - shape.len()..]);
         axes.map(|(extent, dim)| match extent.size == r.extent(dim).size {
@@ -182,7 +152,7 @@ fn decode_index(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let shape = cx.shape(data)?;
     let places = places(cx, shape.len())?;
     let mut r = Rule::new("index");
-    let (dims, indices, result) = spell(cx, &mut r, &shape, &places)?;
+    let (dims, indices, result) = spell(cx, &mut r, &shape, &places, picks)?;
     r.operand(Use::Table, dims);
     for dims in indices {
         r.operand(Use::Data, dims);
@@ -193,30 +163,49 @@ fn decode_index(cx: &mut Decoder<'_, '_>) -> Result<()> {
     cx.node(Written(r), &operands.collect::<Vec<_>>())
 }
 
-/// Slices of the data are replaced: axes that are not indexed are those of what is put there.
+fn picks(r: &mut Rule, shape: &[Extent]) -> Vec<Dim> {
+    let axes = shape.iter().enumerate();
+    axes.map(|(i, &extent)| r.free(format!("i{i}"), extent).into()).collect()
+}
+
 fn decode_index_put(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let (data, values) = (cx.tensor("self")?, cx.tensor("values")?);
+    let places = places(cx, cx.shape(data)?.len())?;
+    put_slices(cx, data, &places, Some(values))
+}
+
+/// Slices of the data are replaced by `values`, or by one number: axes that are not indexed are
+/// those of what is put there.
+fn put_slices(
+    cx: &mut Decoder<'_, '_>,
+    data: ValueId,
+    places: &Places,
+    values: Option<ValueId>,
+) -> Result<()> {
     let shape = cx.shape(data)?;
-    let places = places(cx, shape.len())?;
-    let mut r = Rule::new("index_put");
-    let (dims, indices, result) = spell(cx, &mut r, &shape, &places)?;
-    let given = cx.shape(values)?;
-    let skip = result.len().checked_sub(given.len());
-    let skip = skip.ok_or_else(|| Error::malformed("values of too many axes"))?;
-    let one = |(extent, dim): (&Extent, &Dim)| match extent.size == r.extent(dim).size {
-        true => dim.clone(),
-        false => Dim::one(),
-    };
-    let put = given.iter().zip(&result[skip..]).map(one).collect();
+    let mut r = Rule::new("put_slices");
+    // Without a slice, old data would stay in its place.
+    let fixed = |r: &mut Rule, shape: &[Extent]| super::fix(r, "i", shape);
+    let (dims, indices, result) = spell(cx, &mut r, &shape, places, fixed)?;
     r.operand(Use::Data, dims.clone());
     for dims in indices {
         r.operand(Use::Data, dims);
     }
-    r.operand(Use::Data, put);
-    let last = r.operands.len() - 1;
+    r.flow = filled(cx);
+    if let Some(values) = values {
+        let given = cx.shape(values)?;
+        let skip = result.len().checked_sub(given.len());
+        let skip = skip.ok_or_else(|| Error::malformed("values of too many axes"))?;
+        let one = |(extent, dim): (&Extent, &Dim)| match extent.size == r.extent(dim).size {
+            true => dim.clone(),
+            false => Dim::one(),
+        };
+        let put = given.iter().zip(&result[skip..]).map(one).collect();
+        r.flow = Flow::product([], [0, r.operands.len()]);
+        r.operand(Use::Data, put);
+    }
     r.result(dims);
-    r.flow = Flow::product([], [0, last]);
     let indices = places.indexed.iter().map(|&(_, index)| index);
-    let operands: Vec<ValueId> = std::iter::once(data).chain(indices).chain([values]).collect();
+    let operands: Vec<ValueId> = std::iter::once(data).chain(indices).chain(values).collect();
     cx.node(Written(r), &operands)
 }

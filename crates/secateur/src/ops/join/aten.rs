@@ -4,7 +4,7 @@ use super::{Concat, Cut, Slice, Split};
 use crate::graph::{Extent, ValueId};
 use crate::ops::reshape::Reshape;
 use crate::ops::written::Written;
-use crate::ops::{Place, axis};
+use crate::ops::{Place, axis, changed};
 use crate::rule::{Dim, Flow, Rule, Use};
 use crate::size::ExprId;
 use crate::torch::{Decode, Decoder};
@@ -204,20 +204,9 @@ fn decode_narrow(cx: &mut Decoder<'_, '_>) -> Result<()> {
     }
     cx.freeze(&[start, length]);
     let mut r = Rule::new("narrow");
-    let (mut dims, mut result): (Vec<Dim>, Vec<Dim>) = (Vec::new(), Vec::new());
-    for (index, &extent) in shape.iter().enumerate() {
-        let name = crate::ops::letter(index);
-        if index == along {
-            const REASON: &str = "a part of it is picked by index";
-            dims.push(r.fixed(name.clone(), extent, REASON).into());
-            let kept = Extent { size: cut.end.1 - cut.start.1, open: cut.open };
-            result.push(r.fixed(name + "'", kept, REASON).into());
-            continue;
-        }
-        let factor = r.free(name, extent);
-        dims.push(factor.into());
-        result.push(factor.into());
-    }
+    let kept = Extent { size: cut.end.1 - cut.start.1, open: cut.open };
+    let after = |index| (index == along).then_some(kept);
+    let [dims, result] = changed(&mut r, &shape, after, "a part of it is picked by index");
     r.operand(Use::Data, dims);
     r.result(result);
     cx.node(Written(r), &[data])

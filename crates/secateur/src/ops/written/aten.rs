@@ -3,7 +3,7 @@
 use super::{MADE, POSITIONS, Written, extent, fixed, joined};
 use crate::graph::Extent;
 use crate::ops::contract::Contract;
-use crate::ops::{agree, letters, ranked};
+use crate::ops::{agree, changed, letters, ranked};
 use crate::rule::{Dim, Flow, Rule, Use};
 use crate::torch::{Decode, Decoder};
 use crate::{Error, Result};
@@ -165,7 +165,6 @@ fn windows(
 
 /// A transform along `dim`; where that is omitted, along `axes`, or along all where there are none.
 fn fourier(cx: &mut Decoder<'_, '_>, axes: &[i64]) -> Result<()> {
-    const REASON: &str = "a Fourier transform runs along it";
     let data = cx.tensor("self")?;
     let (from, to) = (cx.shape(data)?, cx.result_shape(0)?);
     agree("axes before and after", from.len(), to.len())?;
@@ -179,18 +178,8 @@ fn fourier(cx: &mut Decoder<'_, '_>, axes: &[i64]) -> Result<()> {
     let along = spelled.iter().map(|&axis| crate::ops::axis(axis, from.len()));
     let along = along.collect::<Result<Vec<usize>>>()?;
     let mut r = Rule::new("fourier");
-    let (mut dims, mut made): (Vec<Dim>, Vec<Dim>) = (Vec::new(), Vec::new());
-    for (index, (&before, &after)) in from.iter().zip(&to).enumerate() {
-        let name = crate::ops::letter(index);
-        if along.contains(&index) {
-            dims.push(r.fixed(name.clone(), before, REASON).into());
-            made.push(r.fixed(name + "'", after, REASON).into());
-        } else {
-            let factor = r.free(name, before);
-            dims.push(factor.into());
-            made.push(factor.into());
-        }
-    }
+    let after = |index| along.contains(&index).then(|| to[index]);
+    let [dims, made] = changed(&mut r, &from, after, "a Fourier transform runs along it");
     r.operand(Use::Data, dims);
     r.result(made);
     r.flow = Flow::product([0], []);
@@ -256,18 +245,8 @@ fn decode_unfold(cx: &mut Decoder<'_, '_>) -> Result<()> {
     cx.int("size", 1)?;
     cx.int("step", 1)?;
     let mut r = Rule::new("unfold");
-    let (mut dims, mut made): (Vec<Dim>, Vec<Dim>) = (Vec::new(), Vec::new());
-    for (index, &extent) in from.iter().enumerate() {
-        let name = crate::ops::letter(index);
-        if index == along {
-            dims.push(r.fixed(name.clone(), extent, REASON).into());
-            made.push(r.fixed(name + "'", result[index], REASON).into());
-            continue;
-        }
-        let factor = r.free(name, extent);
-        dims.push(factor.into());
-        made.push(factor.into());
-    }
+    let after = |index| (index == along).then(|| result[index]);
+    let [dims, mut made] = changed(&mut r, &from, after, REASON);
     let window = result.last().copied().unwrap_or(Extent::fixed(1));
     made.push(r.fixed("k", window, REASON).into());
     r.operand(Use::Data, dims);
