@@ -21,9 +21,25 @@ fn raise(error: secateur::Error) -> PyErr {
 
 fn text(error: &secateur::Error) -> String {
     match error.remedy() {
-        Some(hint) => format!("{error}\nhint: {hint}"),
-        None => error.to_string(),
+        Some(hint) => named(&format!("{error}\nhint: {hint}")),
+        None => named(&error.to_string()),
     }
+}
+
+/// A text that names the options of the command as Python does: `max_ratio`, not `--max-ratio`.
+fn named(text: &str) -> String {
+    let mut parts = text.split("--");
+    let mut named = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        let length = part.bytes().take_while(|byte| byte.is_ascii_lowercase() || *byte == b'-');
+        let (option, rest) = part.split_at(length.count());
+        if option.is_empty() || named.ends_with(|last: char| !last.is_whitespace() && last != '`') {
+            named += "--";
+        }
+        named += &option.replace('-', "_");
+        named += rest;
+    }
+    named
 }
 
 /// The names of the criteria, with a line about each.

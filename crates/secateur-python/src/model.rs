@@ -205,6 +205,11 @@ impl Model {
         self.0.graph().warnings.clone()
     }
 
+    /// The parameters that no call reads, sorted.
+    fn unread(&self) -> Vec<String> {
+        self.0.graph().unread.clone()
+    }
+
     /// Why an axis of a parameter can or cannot be cut.
     fn why(&self, parameter: &str, axis: usize) -> PyResult<Vec<String>> {
         let id = self.find(parameter).map_err(raise)?;

@@ -98,6 +98,8 @@ struct Stored {
     elements: Term,
     whole: u64,
     dtype: DType,
+    /// How many parameters an element is: none that of a buffer.
+    counts: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -179,7 +181,7 @@ impl Cost {
             self.axes.iter().map(|size| size.mentions(&|g| groups.contains(&g))).collect();
         let (mut covered, mut all) = (0u64, 0u64);
         for uses in &self.tensors {
-            let whole = uses.first().map_or(0, |using| using.whole);
+            let whole = uses.first().map_or(0, |using| using.whole * using.counts);
             all += whole;
             if uses.iter().any(|using| using.elements.touches(&touched)) {
                 covered += whole;
@@ -196,7 +198,7 @@ impl Cost {
             parameters: layer
                 .weights
                 .iter()
-                .map(|&(tensor, using)| self.tensors[tensor][using].elements.value(&axes))
+                .map(|&(tensor, using)| self.tensors[tensor][using].footprint(&axes).parameters)
                 .fold(0, u64::saturating_add),
             macs: layer.macs(&axes),
         };
@@ -273,12 +275,12 @@ impl Term {
 
 impl Stored {
     fn footprint(&self, axes: &[u64]) -> Footprint {
-        let parameters = self.elements.value(axes);
+        let elements = self.elements.value(axes);
         let bytes = match self.dtype.size() {
-            Some(size) => parameters.saturating_mul(size as u64),
-            None => parameters.div_ceil(2),
+            Some(size) => elements.saturating_mul(size as u64),
+            None => elements.div_ceil(2),
         };
-        Footprint { parameters, macs: 0, bytes }
+        Footprint { parameters: elements * self.counts, macs: 0, bytes }
     }
 }
 
@@ -420,7 +422,8 @@ impl Builder<'_> {
             if position == uses.len() {
                 let elements = self.term(self.analysis.value(param.value).iter().copied());
                 let whole = param.len() as u64;
-                uses.push(Stored { elements, whole, dtype: param.dtype });
+                let counts = u64::from(param.trained);
+                uses.push(Stored { elements, whole, dtype: param.dtype, counts });
             }
             places.insert(id, (tensor, position));
         }
@@ -519,7 +522,7 @@ mod tests {
 
     #[test]
     fn cost_counts_uses_that_are_cut_apart_as_copies() {
-        let using = |term, whole| Stored { elements: term, whole, dtype: DType::F16 };
+        let using = |term, whole| Stored { elements: term, whole, dtype: DType::F16, counts: 1 };
         let term = |axis| Term { coefficient: 2, axes: vec![axis] };
         let uses = [using(term(0), 8), using(term(1), 8)];
         let parameters = |axes: &[u64]| footprint_of_uses(&uses, axes).parameters;

@@ -125,6 +125,8 @@ pub struct Param {
     pub shape: Vec<usize>,
     /// The stored tensor: a number that the format layer gives.
     pub tensor: u32,
+    /// Whether it is trained, as far as the source says: a buffer is not.
+    pub trained: bool,
     /// The source node and input that read it, where this is one of several separate uses.
     pub only_use: Option<(u32, u32)>,
     /// The value that carries it.
@@ -192,6 +194,8 @@ pub struct Graph {
     pub counts: BTreeMap<usize, usize>,
     /// What stands for zero in quantized tensors.
     pub zeros: Zeros,
+    /// Parameters that no operator reads.
+    pub unread: Vec<String>,
     /// What the reader could not follow: one line per kind of operator.
     pub warnings: Vec<String>,
 }

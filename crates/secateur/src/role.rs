@@ -2,7 +2,7 @@
 
 use crate::analysis::Analysis;
 use crate::axis::AxisId;
-use crate::graph::{Graph, NodeId, ParamId, ValueId};
+use crate::graph::{Graph, Node, NodeId, Origin, ParamId, Value, ValueId};
 use crate::rule::{Dim, FactorId, Kind as FactorKind, Use};
 
 /// What a parameter does with a dimension.
@@ -38,6 +38,8 @@ pub(crate) struct Roles<'a> {
     graph: &'a Graph,
     analysis: &'a Analysis,
     readers: Vec<Vec<(NodeId, usize)>>,
+    /// Whether a value is made of parameters alone.
+    is_weight: Vec<bool>,
 }
 
 impl<'a> Roles<'a> {
@@ -50,12 +52,21 @@ impl<'a> Roles<'a> {
                 }
             }
         }
-        Roles { graph, analysis, readers }
+        let given = |value: &Value| matches!(value.origin, Origin::Param(_));
+        let mut is_weight: Vec<bool> = graph.values.iter().map(given).collect();
+        for node in &graph.nodes {
+            let mut inputs = node.inputs.iter().flatten().peekable();
+            if inputs.peek().is_some() && inputs.all(|value| is_weight[value.index()]) {
+                node.outputs.iter().for_each(|value| is_weight[value.index()] = true);
+            }
+        }
+        Roles { graph, analysis, readers, is_weight }
     }
 
     /// The role of an axis for one of its atoms, and whether it is that for all of them.
     pub(crate) fn of(&self, param: ParamId, axis: usize, atom: AxisId) -> (Role, bool) {
         const MAX_SEEN: usize = 64;
+        let trained = self.graph.param(param).trained;
         let mut next = Some((self.graph.param(param).value, axis));
         let (mut work, mut seen) = (Vec::new(), Vec::new());
         let mut is_for_all = true;
@@ -65,7 +76,7 @@ impl<'a> Roles<'a> {
             }
             for &(node, operand) in self.readers[value.index()].iter().rev() {
                 is_for_all &= self.has_one_factor(node, operand, axis);
-                if let Some(role) = self.at(node, operand, axis, atom, &mut work) {
+                if let Some(role) = self.at(node, operand, (axis, atom), trained, &mut work) {
                     return (role, is_for_all);
                 }
             }
@@ -79,13 +90,17 @@ impl<'a> Roles<'a> {
         rule.is_none_or(|rule| rule.operands[operand].dims[axis].as_factor().is_some())
     }
 
+    fn makes_weight(&self, node: &Node) -> bool {
+        node.outputs.iter().any(|value| self.is_weight[value.index()])
+    }
+
     /// The role at one node, or the values to look at further on.
     fn at(
         &self,
         id: NodeId,
         operand: usize,
-        axis: usize,
-        atom: AxisId,
+        (axis, atom): (usize, AxisId),
+        trained: bool,
         work: &mut Vec<(ValueId, usize)>,
     ) -> Option<Role> {
         let node = self.graph.node(id);
@@ -105,9 +120,12 @@ impl<'a> Roles<'a> {
                 Some(Role::Consumer)
             }
             (Use::Weight, _) => Some(Role::Producer),
-            (Use::Affine | Use::Encoding, _) => Some(Role::Affine),
+            // Of what a weight is made of, what is trained is the weight: of a mask it is not.
+            (Use::Affine | Use::Encoding, _) if !trained || !self.makes_weight(node) => {
+                Some(Role::Affine)
+            }
             (Use::Table, _) => Some(Role::Table),
-            (Use::Data, _) => {
+            (Use::Data | Use::Affine | Use::Encoding, _) => {
                 for (result, dims) in rule.results.iter().enumerate() {
                     let position = dims.iter().position(has);
                     work.extend(position.map(|position| (node.outputs[result], position)));

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from secateur import _attributes, _sharded
 from secateur._attributes import Attribute, Number, Sizes
-from secateur._capture import Trace, layers, tensors
+from secateur._capture import StoppedError, Trace, layers, tensors
 from secateur._secateur import Changes, SecateurError
 
 Keep = Sequence[Sequence[int] | None]
@@ -45,6 +45,9 @@ class Failure(NamedTuple):
 
     def after(self, trial: Trial) -> str:
         return f"{self.right} {self.error} {trial.choice} {sorted(trial.sized)}"
+
+
+ORDERS = (torch.channels_last, torch.channels_last_3d)
 
 
 @dataclass
@@ -92,6 +95,9 @@ def cut(
             if key not in indices:
                 indices[key] = torch.tensor(positions, dtype=torch.int64, device=tensor.device)
             tensor = tensor.index_select(axis, indices[key])
+        for order in ORDERS:
+            if not shard.is_contiguous() and shard.is_contiguous(memory_format=order):
+                tensor = tensor.contiguous(memory_format=order)
         return _sharded.spread(tensor, shard)
 
     try:
@@ -101,7 +107,7 @@ def cut(
                 _cut_tensor(stored[name], keep, kept, done)
                 done.sizes[name] = before, stored[name].shape
                 for optimizer in optimizers:
-                    _cut_state(optimizer, stored[name], keep, kept, done)
+                    _cut_state(optimizer, stored[name], before, keep, kept, done)
             forget_derived(module)
     except Exception:
         done.rollback()
@@ -127,27 +133,37 @@ def _cut_tensor(
 def _cut_state(
     optimizer: Optimizer,
     tensor: Tensor,
+    sizes: torch.Size,
     keep: Keep,
     kept: Callable[[Tensor, Keep], Tensor],
     done: Cut,
 ) -> None:
-    """Whatever an optimizer remembers of a parameter, element by element."""
+    """Whatever an optimizer remembers of a parameter that had these sizes, by element or by row.
+
+    Where it remembers something else, such as a history of all parameters, it begins anew.
+    """
+    if isinstance(optimizer, torch.optim.LBFGS):
+        history, count = dict(optimizer.state), optimizer._numel_cache
+        optimizer.state.clear()
+        optimizer._numel_cache = None  # of all parameters
+        done.undo.append(lambda: optimizer.state.update(history))
+        done.undo.append(lambda: setattr(optimizer, "_numel_cache", count))
+        return
     state = optimizer.state.get(tensor)
     if not state:
         return
     before = dict(state)
-    size = [len(k) if k is not None else None for k in keep]
-
-    def is_like(value: object) -> bool:
-        if not isinstance(value, Tensor) or value.dim() != tensor.dim():
-            return False
-        fits = zip(value.shape, tensor.shape, size, strict=True)
-        return all(whole == now if k is None else whole > now for whole, now, k in fits)
-
-    for name, value in before.items():
-        if is_like(value):
-            state[name] = kept(value, keep)
     done.undo.append(lambda: state.update(before))
+    for name, value in before.items():
+        if not isinstance(value, Tensor) or value.numel() == 1:
+            continue
+        if len(value.shape) != len(sizes) or any(
+            size not in (1, whole) for size, whole in zip(value.shape, sizes, strict=True)
+        ):
+            state.clear()
+            return
+        along = zip(value.shape, keep, strict=True)
+        state[name] = kept(value, [None if size == 1 else k for size, k in along])
 
 
 def forget_derived(module: nn.Module) -> None:
@@ -185,7 +201,7 @@ def follow(
     tensors, as code may only compare them. An attribute may have the value of a size by chance:
     where the program is another one, sorts of attributes take another of their numbers, or are
     left as they are, one to three at a time. Where all groups that are cut are exact, numbers that
-    are no integers have to follow, too, unless `loose`.
+    are no sizes have to follow, too, unless `loose`.
 
     # Raises
     SecateurError: its code cannot follow; all is then as it was. It has the `modules` in which the
@@ -208,7 +224,7 @@ def follow(
             set_attributes(candidates.numbers(trial), attempt)
             right, error = -1, None
             try:
-                made = _retrace(module, capture, numbers)
+                made = _retrace(module, capture)
                 right, wrong, done.loose = changes.compare(made.text, loose)
                 error = SecateurError(wrong) if wrong else None
             except SecateurError as stopped:
@@ -317,6 +333,8 @@ class _Candidates:
         for count in (1, 2, 3) if len(unlike) <= MAX_SORTS else (1,):
             for left in itertools.combinations(unlike, count):
                 yield Trial({**best.choice, **dict.fromkeys(left)}, best.sized)
+        for sort in unlike if sized else ():
+            yield Trial({**best.choice, sort: None}, best.sized | sized)
 
 
 def _search(
@@ -374,17 +392,13 @@ def _groups_of(numbers: Iterable[Number]) -> dict[Attribute, int]:
     return found
 
 
-def _retrace(
-    module: nn.Module,
-    capture: Callable[[nn.Module], Trace],
-    numbers: Sequence[Number],
-) -> Trace:
+def _retrace(module: nn.Module, capture: Callable[[nn.Module], Trace]) -> Trace:
     try:
         return capture(module)
     except SecateurError as error:
-        line = numbers[0][0].line if numbers else "a call with sizes of its own"
+        line = f"{error.line}: " if isinstance(error, StoppedError) and error.line else ""
         raise SecateurError(
-            f"the module's code does not run on the pruned tensors: {error.__cause__ or error}\n"
-            f"hint: sizes are spelled near {line}; keep what they spell (`keep=[...]`), or prune "
-            "the exported program: `secateur.prune_exported(...)`"
+            f"{line}the module's code does not run on the pruned tensors: "
+            f"{error.__cause__ or error}\nhint: keep the groups whose sizes it spells "
+            "(`keep=[...]`), or prune the exported program: `secateur.prune_exported(...)`"
         ) from error

@@ -11,12 +11,13 @@ import functools
 import json
 import os
 import sys
+import traceback
 import warnings
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, FunctionType
+from types import FrameType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -48,6 +49,8 @@ UNSAFE_VIEW = torch.ops.aten._unsafe_view.default
 MAX_NUMBERS = 1 << 16  # that a tensor of integers may have to be real
 MAX_READ = 16  # numbers of a tensor that code may read one by one
 COUNTING = frozenset(("aten::nonzero", "aten::masked_select", "torchvision::nms"))
+SLOT = MemberDescriptorType
+LEAVES = (nn.Module, FunctionType, ModuleType, type, str, bytes, range)  # hold no results
 CONTAINERS = frozenset((dict, list, set, OrderedDict, defaultdict, deque))
 INNER = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 DTYPES = {
@@ -87,9 +90,12 @@ class Trace:
 
 
 class StoppedError(SecateurError):
-    """The module's code does not run."""
+    """The module's code does not run: the line where it stopped, and what it did until then."""
 
-    program = ""  # what it did until then
+    def __init__(self, text: str, line: str = "", program: str = "") -> None:
+        super().__init__(text)
+        self.line = line
+        self.program = program
 
 
 @dataclass
@@ -183,7 +189,8 @@ class _Recorder(TorchDispatchMode):
             out = rule(*args, **given)
         if out is not None:
             if False in unknown:
-                args, given = pytree.tree_map_only(Tensor, self._copy, (args, given))
+                with no_dispatch():
+                    args, given = pytree.tree_map_only(Tensor, self._copy, (args, given))
             self._note(op, args, given, out)
         return out
 
@@ -515,12 +522,22 @@ def trace(
 
 
 def _stopped(error: Exception, program: str = "") -> StoppedError:
-    stopped = StoppedError(
+    return StoppedError(
         f"the module does not run on the example inputs: {error}\n"
-        "hint: give `args` (and `kwargs`) with which `module(*args, **kwargs)` runs"
+        "hint: give `args` (and `kwargs`) with which `module(*args, **kwargs)` runs",
+        line_of(error),
+        program,
     )
-    stopped.program = program
-    return stopped
+
+
+def line_of(error: Exception) -> str:
+    """The innermost line of code that is neither PyTorch's nor ours and led to an error."""
+    line = ""
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        if not code.co_filename.startswith(INNER):
+            line = _spelled_line(code.co_filename, number, code.co_name)[0]
+    return line
 
 
 def layers(module: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -594,8 +611,9 @@ def _trace(
     recorder = _Recorder({}, [], modules, meta)
     parameters = {name: recorder.define(tensor) for name, tensor in stored.items()}
     specs = [
-        f'{{"parameter":{{"arg":{{"name":"{value}"}},"parameter_name":{json.dumps(name)}}}}}'
+        f'{{"{kind}":{{"arg":{{"name":"{value}"}},"{kind}_name":{json.dumps(name)}}}}}'
         for name, value in parameters.items()
+        for kind in ("parameter" if isinstance(originals[name], nn.Parameter) else "buffer",)
     ]
     specs += [
         f'{{"user_input":{{"arg":{_tensor(recorder.define(leaf))}}}}}'
@@ -622,6 +640,11 @@ def _trace(
             )
     except Exception as error:
         raise _stopped(error, _program(recorder, specs, None)) from error
+    if next(returned_tensors(out), None) is None:
+        raise StoppedError(
+            "the module returns no tensor: what of it is used outside is not known\n"
+            "hint: return from `forward` what is read of it"
+        )
     recorder.join_counted(set(parameters.values()))
     program = _program(recorder, specs, out)
     return Trace(program, recorder.calls, recorder.dropouts, meta)
@@ -641,24 +664,42 @@ def _stand_in(tensor: Tensor, *, meta: bool) -> Tensor:
     return nn.Parameter(made, requires_grad=False) if isinstance(tensor, nn.Parameter) else made
 
 
+def returned_tensors(out: object) -> Iterator[Tensor]:
+    """The tensors in what a module returns: also in objects that PyTorch does not look into."""
+    seen: set[int] = set()
+    waiting = [out]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen or isinstance(value, LEAVES):
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            yield value
+        else:
+            kinds = (vars(kind).items() for kind in type(value).__mro__)
+            members = (name for kind in kinds for name, one in kind if type(one) is SLOT)
+            inside = [getattr(value, name, None) for name in ("__dict__", *members)]
+            if isinstance(value, Mapping):
+                inside += value.values()
+            elif isinstance(value, (Sequence, Set)):
+                inside += value
+            waiting += reversed(inside)
+
+
 def _program(recorder: _Recorder, specs: Sequence[str], out: object) -> str:
     constants = [
         f'{{"tensor_constant":{{"arg":{{"name":"{name}"}}}}}}' for name in recorder.constants
     ]
-    outputs = [
-        _tensor(recorder.names[id(leaf)])
-        for leaf in pytree.tree_leaves(out)
-        if isinstance(leaf, Tensor)
-        and recorder.names.get(id(leaf)) not in {None, *recorder.counted}
-    ]
+    returned = (recorder.names.get(id(tensor)) for tensor in returned_tensors(out))
+    outputs = [_tensor(name) for name in returned if name not in {None, *recorder.counted}]
     values = ",".join(f'"{name}":{meta}' for name, meta in recorder.values.items())
-    returned = ",".join(f'{{"user_output":{{"arg":{output}}}}}' for output in outputs)
+    specified = ",".join(f'{{"user_output":{{"arg":{output}}}}}' for output in outputs)
     return (
         f'{{"graph_module":{{"graph":{{"inputs":[],"outputs":[{",".join(outputs)}],'
         f'"nodes":[{",".join(recorder.nodes)}],'
         f'"tensor_values":{{{values}}},"sym_int_values":{{}}}},'
         f'"signature":{{"input_specs":[{",".join([*specs, *constants])}],'
-        f'"output_specs":[{returned}]}}}},'
+        f'"output_specs":[{specified}]}}}},'
         f'"schema_version":{json.dumps(SCHEMA)},"torch_version":{json.dumps(torch.__version__)}}}'
     )
 

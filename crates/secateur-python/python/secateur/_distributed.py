@@ -9,11 +9,12 @@ import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from secateur import _sharded
+from secateur import _derived, _sharded
 from secateur._capture import tensors
 from secateur._secateur import SecateurError
 
@@ -35,15 +36,21 @@ def is_parallel() -> bool:
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    inner = module.module if isinstance(module, DistributedDataParallel) else module
+    wraps = isinstance(module, (DistributedDataParallel, nn.DataParallel))
+    inner = module.module if wraps else module
+    if isinstance(inner, torch.jit.ScriptModule):
+        raise SecateurError(
+            "the code of a `ScriptModule` cannot follow\n"
+            "hint: prune the module that it was made of, and script or trace that again"
+        )
     _sharded.check(inner)
     return inner
 
 
 def measurable(module: nn.Module) -> Mapping[str, Tensor]:
-    """Parameters and buffers by name, whole."""
+    """Parameters and buffers by name, whole, as calls use them: masked, or normalized."""
     _sharded.check(module)
-    found = tensors(module)
+    found = {**tensors(module), **_derived.effective(module)}
     is_sharded = any(map(_sharded.is_sharded, found.values()))
     return _sharded.Wholes(found) if is_sharded else found
 

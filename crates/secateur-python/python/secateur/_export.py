@@ -17,8 +17,17 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from secateur._capture import INNER, Call, Trace, _kept, _quiet, _stand_in, tensors
-from secateur._secateur import SecateurError
+from secateur._capture import (
+    INNER,
+    Call,
+    StoppedError,
+    Trace,
+    _kept,
+    _quiet,
+    _stand_in,
+    line_of,
+    tensors,
+)
 
 _LINE = re.compile(r'File "(.+?)", line (\d+), in (\S+)')
 _MODEL = "models/model.json"
@@ -28,15 +37,16 @@ def export(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     """Exports the module, which stays as it is.
 
     # Raises
-    SecateurError: PyTorch cannot export it.
+    StoppedError: PyTorch cannot export it.
     """
     try:
         with _quiet(), _silent(), _kept(module), torch.no_grad():
             exported = torch.export.export(module, tuple(args), dict(kwargs))
     except Exception as error:  # PyTorch may raise anything
-        raise SecateurError(
+        raise StoppedError(
             f"`torch.export` cannot export the module: {error}\n"
-            'hint: `capture="trace"` follows whatever runs'
+            'hint: `capture="trace"` follows whatever runs',
+            line_of(error),
         ) from error
     program = _text(exported)
     signature = program["graph_module"]["signature"]
@@ -76,8 +86,8 @@ def _inputs(
         if key is None:
             found.append({kind: {"arg": value["arg"]}})
         elif value["arg"]["name"] in read:
-            parameter = {"arg": value["arg"], "parameter_name": names[id(keys[key])]}
-            found.append({"parameter": parameter})
+            name = {f"{kind}_name": names[id(keys[key])]}
+            found.append({kind: {"arg": value["arg"], **name}})
     return found
 
 

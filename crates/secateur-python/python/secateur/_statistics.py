@@ -62,7 +62,9 @@ class Statistics:
             return gathered.taylor if measure == "taylor" else tensor.square() * gathered.square()
         gradient = self.stored[name].grad
         if gradient is None:
-            raise ValueError("it has no gradient: call `loss.backward()` before")
+            raise ValueError(
+                "it has no gradient: call `loss.backward()`, and `accumulate()`, before"
+            )
         if measure == "taylor":
             return (tensor * gradient).abs()
         return (tensor * gradient).square()

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
@@ -104,6 +105,18 @@ class Graph:
         self._trace = CAPTURES[self.capture](self.module, *self.inputs)
         self._model = Model(self._trace.text)
 
+    @property
+    def unread(self) -> list[str]:
+        """Parameters that the example run did not reach, or whole modules of them."""
+        unread = self._model.unread()
+        gone, found = set(unread), []
+        for path, layer in layers(self.module):
+            inside = {f"{path}.{name}" if path else name for name, _ in layer.named_parameters()}
+            if inside and inside <= gone:
+                found.append(path)
+                gone -= inside
+        return [*found, *(name for name in unread if name in gone)]
+
     @functools.cached_property
     def _model(self) -> Model:
         return Model(self._trace.text)
@@ -168,9 +181,7 @@ class Graph:
             done = self._cut(named, loose=loose)
         if done:
             self.loose += (text for text in done.cut.loose if text not in self.loose)
-            history = _history.of(self.module)
-            history.add(done.slices)
-            history.note(self.module, done.cut.changed.items())
+            _history.add(self.module, done.slices, done.cut.changed)
             self._trace = done.trace
             self._learned.vain.clear()
             del self._model
@@ -190,7 +201,12 @@ class Graph:
         slices = changes.slices()
         if not slices:
             return None
-        cut = _apply.cut(self.module, slices, self.optimizers)
+        try:
+            cut = _apply.cut(self.module, slices, self.optimizers)
+        except (IndexError, KeyError) as error:
+            raise SecateurError(
+                "the module was changed since it was traced\nhint: call `refresh()` of the graph"
+            ) from error
         made = _apply.follow(
             self.module,
             cut,
@@ -359,6 +375,7 @@ class Pruner:
         self.steps = steps
         self.taken = 0
         self.first = self.graph.cost()
+        self._stored = _stored(self.module)
         self._gathered: dict[str, Gathered] = {}
 
     @property
@@ -447,7 +464,12 @@ class Pruner:
         """Leaves groups alone that the module's code cannot follow, unless `strict`."""
         self._ratios.clear()
         while True:
-            selection = self.select()
+            try:
+                selection = self.select()
+            except SecateurError as error:
+                if not self.left:
+                    raise
+                raise SecateurError(_nothing(self.left)) from error
             try:
                 self.graph.apply(selection.keeps, loose=self._loose)
                 return selection
@@ -574,11 +596,11 @@ class Pruner:
 
     def report(self) -> str:
         """What the module cost when pruning began, and what it costs now."""
-        before, after = self.first, self.graph.cost()
+        (parameters, size), (parameters_now, size_now) = self._stored, _stored(self.module)
         rows = [
-            ("parameters", before.parameters, after.parameters),
-            ("MACs", before.macs, after.macs),
-            ("bytes", before.bytes, after.bytes),
+            ("parameters", parameters, parameters_now),
+            ("MACs", self.first.macs, self.graph.cost().macs),
+            ("bytes", size, size_now),
         ]
         lines = [f"{'':10}  {'before':>15}  {'after':>15}   change"]
         for name, old, new in rows:
@@ -586,9 +608,9 @@ class Pruner:
             lines.append(f"{name:10}  {old:>15,}  {new:>15,}  {change:>7.1%}")
         lines += [f"not followed: {warning}" for warning in self.graph.warnings]
         lines += [f"approximate: {text}" for text in self.graph.loose]
-        for why, names in _by_reason(self.left).items():
-            lines.append(f"left alone, as the code cannot follow: {', '.join(names)}\n  {why}")
-        return "\n".join(lines)
+        if unread := self.graph.unread:
+            lines.append(f"not run on the example inputs, and left as it was: {', '.join(unread)}")
+        return "\n".join([*lines, *_left(self.left)])
 
 
 def _modules_of(group: GroupHandle) -> set[str]:
@@ -607,11 +629,27 @@ def _escaped(name: str) -> str:
     return "".join(f"[{c}]" if c in "*?[]{}!" else c for c in name)
 
 
-def _by_reason(left: Mapping[str, str]) -> dict[str, list[str]]:
+def _left(left: Mapping[str, str]) -> list[str]:
+    """What is left alone, and why: a text for every reason."""
     reasons: dict[str, list[str]] = {}
     for name, why in left.items():
-        reasons.setdefault(why.splitlines()[0], []).append(name)
-    return reasons
+        reasons.setdefault(why, []).append(name)
+    return [
+        f"left alone, as the code cannot follow: {', '.join(names)}\n{textwrap.indent(why, '  ')}"
+        for why, names in reasons.items()
+    ]
+
+
+def _nothing(left: Mapping[str, str]) -> str:
+    return "\n".join(["no group can be cut", *_left(left)])
+
+
+def _stored(module: nn.Module) -> tuple[int, int]:
+    """How many parameters a module has, and how many bytes they and its buffers take."""
+    parameters = list(module.parameters())
+    tensors = [*parameters, *module.buffers()]
+    count = sum(parameter.numel() for parameter in parameters)
+    return count, sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _tuple(args: Sequence[Any] | Tensor) -> tuple[Any, ...]:

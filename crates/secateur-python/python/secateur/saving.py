@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from secateur import _apply, _history
-from secateur._history import History
 from secateur._secateur import SecateurError
 
 KEY = "secateur"
@@ -33,7 +32,7 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
             tensors[name] = tensor.detach().contiguous()
         else:
             shared[name] = first
-    record = {**_history.of(module).as_json(), "shared": shared}
+    record = {**_history.as_json(module), "shared": shared}
     partial = path.with_name(f".{path.name}.partial")
     try:
         save_file(tensors, partial, {KEY: json.dumps(record)})
@@ -50,11 +49,11 @@ def load(path: str | os.PathLike[str], make: Callable[[], nn.Module]) -> nn.Modu
     """
     record, tensors = _read(path)
     module = make()
-    history = History.from_json(record)
     done = _apply.Cut()
     try:
-        done = _apply.cut(module, history.slices.items())
-        _apply.set_attributes(history.attributes_of(module), done)
+        done = _apply.cut(module, record["slices"].items())
+        changed = _history.attributes(module, record)
+        _apply.set_attributes(changed, done)
         for name, first in record["shared"].items():
             tensors[name] = tensors[first]
         module.load_state_dict(tensors)
@@ -63,7 +62,7 @@ def load(path: str | os.PathLike[str], make: Callable[[], nn.Module]) -> nn.Modu
             f"`{path}` does not fit the module: {error}\n"
             "hint: give a function that makes the module as it was before it was pruned"
         ) from error
-    _history.HISTORIES[module] = history
+    _history.add(module, record["slices"].items(), changed)
     return module
 
 

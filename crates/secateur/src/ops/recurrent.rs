@@ -17,12 +17,24 @@ pub(crate) use aten::ATEN;
 pub struct Recurrent {
     /// What a unit computes.
     pub cell: Cell,
-    /// Whether the batch is the first axis of data, states and results.
-    pub batch_first: bool,
+    /// The order of the axes of data, states and results.
+    pub layout: Layout,
     /// Whether a unit whose weights are zero stays at zero.
     pub keeps_zero: bool,
     /// The literal that gives the hidden size.
     pub hidden: Option<ExprId>,
+}
+
+/// The order of the axes of a [`Recurrent`] layer's data, states and results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Steps, then the batch.
+    TimeFirst,
+    /// The batch comes first.
+    BatchFirst,
+    /// Steps of sequences of different lengths follow each other, `[t, i]`; initial states are
+    /// given.
+    Packed,
 }
 
 /// What a unit of a [`Recurrent`] layer computes.
@@ -73,36 +85,49 @@ struct Factors {
 
 impl Recurrent {
     fn data(&self, f: &Factors, i: FactorId) -> Vec<Dim> {
-        if self.batch_first {
-            vec![f.n.into(), f.t.into(), i.into()]
-        } else {
-            vec![f.t.into(), f.n.into(), i.into()]
+        match self.layout {
+            Layout::TimeFirst => vec![f.t.into(), f.n.into(), i.into()],
+            Layout::BatchFirst => vec![f.n.into(), f.t.into(), i.into()],
+            Layout::Packed => vec![f.t.into(), i.into()],
         }
     }
 
     fn state(&self, f: &Factors) -> Vec<Dim> {
         let [n, d, h] = [f.n, f.d, f.h].map(Dim::from);
-        if self.batch_first { vec![n, d, h] } else { vec![d, n, h] }
+        if self.layout == Layout::BatchFirst { vec![n, d, h] } else { vec![d, n, h] }
     }
 
     fn states(&self, f: &Factors) -> Vec<Dim> {
         let [t, n, d, h] = [f.t, f.n, f.d, f.h].map(Dim::from);
-        if self.batch_first { vec![n, t, d, h] } else { vec![t, d, n, h] }
+        match self.layout {
+            Layout::TimeFirst => vec![t, d, n, h],
+            Layout::BatchFirst => vec![n, t, d, h],
+            Layout::Packed => vec![t, d, h],
+        }
     }
 }
 
 impl Operator for Recurrent {
     fn rule(&self, shapes: &Shapes<'_>) -> Result<Rule> {
-        let (data, kernel, loops) =
-            (ranked(shapes, 0, 3)?, ranked(shapes, 1, 3)?, ranked(shapes, 2, 3)?);
-        let (steps, batch) = if self.batch_first { (data[1], data[0]) } else { (data[0], data[1]) };
+        let (kernel, loops) = (ranked(shapes, 1, 3)?, ranked(shapes, 2, 3)?);
+        let (steps, batch, inputs) = match self.layout {
+            Layout::Packed => {
+                let data = ranked(shapes, 0, 2)?;
+                (data[0], ranked(shapes, 5, 3)?[1], data[1])
+            }
+            layout => {
+                let data = ranked(shapes, 0, 3)?;
+                let first = usize::from(layout == Layout::BatchFirst);
+                (data[first], data[1 - first], data[2])
+            }
+        };
         let (gates, hidden) = (self.cell.gates(), loops[2].size);
         agree("rows of the kernel and gates", kernel[1].size, gates.saturating_mul(hidden))?;
         let whole = "gates are parts of one axis";
         let mut r = Rule::new(self.cell.name());
         let t = r.fixed("t", steps, "the recurrence runs along it");
         let n = r.free("n", batch);
-        let i = r.summed("i", data[2]);
+        let i = r.summed("i", inputs);
         let d = r.fixed("d", kernel[0], "it is the direction of the recurrence");
         let q = r.fixed("q", Extent::fixed(gates), whole);
         let h = r.factor("h", loops[2], Kind::Inner(&[2]));
@@ -132,7 +157,9 @@ impl Operator for Recurrent {
         if self.cell == Cell::Lstm {
             r.result(self.state(&factors));
         }
-        r.macs = vec![vec![t, n, d, q, h, i], vec![t, n, d, q, h, h]];
+        let runs = if self.layout == Layout::Packed { vec![t] } else { vec![t, n] };
+        let products = [[d, q, h, i], [d, q, h, h]];
+        r.macs = products.map(|product| [&runs[..], &product].concat()).to_vec();
         r.flow = self.flow(shapes);
         Ok(r)
     }
@@ -190,8 +217,9 @@ pub(crate) fn payload(cx: &mut Decoder<'_, '_>, cell: Cell, rows: usize) -> Resu
         }
     };
     let batch_first = cx.int("layout").unwrap_or(0) != 0;
+    let layout = if batch_first { Layout::BatchFirst } else { Layout::TimeFirst };
     let keeps_zero = keeps_zero(cell, &cx.strings("activations"));
-    Ok(Recurrent { cell, batch_first, keeps_zero, hidden })
+    Ok(Recurrent { cell, layout, keeps_zero, hidden })
 }
 
 /// Whether the activations that a state goes through keep zero, in every direction. `names` is

@@ -46,7 +46,7 @@ impl Program {
 
     /// What the main graph takes, in order: names, and who gives them. Constants have no name.
     pub fn inputs(&self) -> impl Iterator<Item = (&str, &Source)> {
-        self.inputs.iter().map(|Input { name, from }| (name.as_str(), from))
+        self.inputs.iter().map(|Input { name, from, .. }| (name.as_str(), from))
     }
 
     /// What the main graph returns, in order: names, and the stored tensor that each is written

@@ -2,11 +2,13 @@
 
 mod memory;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::decode::{Decode, Decoder};
 use super::numbers;
-use super::schema::{self, Argument, Int, Meta, Node as Call, Program, Source};
+use super::schema::{
+    self, Argument, Input, Int, Meta, NamedArgument, Node as Call, Program, Source,
+};
 use crate::graph::{
     Extent, Graph, Node, NodeId, Open, Origin, Param, ParamId, Value, ValueId, is_countable,
 };
@@ -76,7 +78,9 @@ enum Binding {
 struct Scope<'a> {
     graph: &'a schema::Graph,
     names: HashMap<&'a str, Binding>,
-    /// The last of the graph's calls that reads a name.
+    /// Which of the graph's calls make what is needed.
+    needed: Vec<bool>,
+    /// The last of them that reads a name.
     last_use: HashMap<&'a str, usize>,
     /// The call that is being read.
     position: usize,
@@ -91,6 +95,8 @@ pub(super) struct Importer<'a> {
     pub(super) graph: Graph,
     scopes: Vec<Scope<'a>>,
     params: HashMap<u32, ValueId>,
+    /// The stored tensors that are parameters.
+    trained: HashSet<&'a str>,
     /// The tensor whose memory another shares.
     roots: HashMap<ValueId, ValueId>,
     tensors: BTreeMap<usize, ValueId>,
@@ -129,8 +135,9 @@ pub(super) fn import(program: &Program, stored: Stored<'_>, code: Code) -> Resul
         stored,
         code,
         graph: Graph::default(),
-        scopes: vec![Scope::new(program, &program.graph)],
+        scopes: vec![Scope::new(program, &program.graph, code)],
         params: HashMap::new(),
+        trained: program.inputs.iter().filter_map(Input::parameter).collect(),
         roots: HashMap::new(),
         tensors: BTreeMap::new(),
         numbers: BTreeMap::new(),
@@ -141,16 +148,24 @@ pub(super) fn import(program: &Program, stored: Stored<'_>, code: Code) -> Resul
     importer.add_nodes()?;
     importer.add_outputs()?;
     importer.pop_scope();
+    importer.graph.unread.sort_unstable();
     importer.graph.zeros = zero::Zeros::new(&importer.graph);
     let Importer { graph, tensors, numbers, .. } = importer;
     Ok(Imported { graph, tensors, numbers })
 }
 
 impl<'a> Scope<'a> {
-    fn new(program: &'a Program, graph: &'a schema::Graph) -> Self {
+    fn new(program: &'a Program, graph: &'a schema::Graph, code: Code) -> Self {
+        let needed = match code {
+            Code::Live => needed(program, graph),
+            Code::Program => vec![true; graph.nodes.len()],
+        };
         let mut last_use = HashMap::new();
         for (position, &index) in graph.nodes.iter().enumerate() {
             let Some(node) = program.nodes.get(index as usize) else { continue };
+            if !needed[position] {
+                continue;
+            }
             for argument in &node.arguments {
                 for name in tensor_names(&argument.value) {
                     last_use.insert(name, position);
@@ -161,8 +176,27 @@ impl<'a> Scope<'a> {
             last_use.insert(name, usize::MAX);
         }
         let (names, memory) = (HashMap::new(), HashMap::new());
-        Scope { graph, names, last_use, position: 0, memory }
+        Scope { graph, names, needed, last_use, position: 0, memory }
     }
+}
+
+/// Which calls of a graph make what is read, or write memory. Others might as well not run, such as
+/// those with the positions of maxima that nobody asked for.
+pub(super) fn needed(program: &Program, graph: &schema::Graph) -> Vec<bool> {
+    let mut read: HashSet<&str> = graph.outputs.iter().flat_map(tensor_names).collect();
+    let mut needed = vec![true; graph.nodes.len()];
+    for (needed, &index) in needed.iter_mut().zip(&graph.nodes).rev() {
+        let Some(node) = program.nodes.get(index as usize) else { continue };
+        let writes =
+            operator(&node.target).ends_with('_') || overload(&node.target).ends_with("out");
+        let mut made = node.outputs.iter().flat_map(names).peekable();
+        *needed = writes || made.peek().is_none() || made.any(|name| read.contains(name));
+        if *needed {
+            let arguments = node.arguments.iter().map(|argument| &argument.value);
+            read.extend(arguments.flat_map(names));
+        }
+    }
+    needed
 }
 
 /// The tensors that an argument names.
@@ -200,7 +234,12 @@ impl<'a> Importer<'a> {
                     let number = scope.graph.numbers.get(name);
                     self.numbers.extend(number.map(|number| (number.span.start, expr)));
                 }
-                Binding::Stored(_) => {}
+                Binding::Stored(tensor) => {
+                    let stored = self.stored.parameters.get(tensor as usize);
+                    let name = stored.map(|stored| &*stored.name);
+                    let name = name.filter(|name| self.trained.contains(name));
+                    self.graph.unread.extend(name.map(str::to_string));
+                }
             }
         }
     }
@@ -338,6 +377,9 @@ impl<'a> Importer<'a> {
         for (position, &index) in graph.nodes.iter().enumerate() {
             let node = self.program.node(index)?;
             self.scope_mut().position = position;
+            if !self.scope().needed[position] && !self.can_read(node) {
+                continue;
+            }
             self.add_node(index, node).map_err(|error| {
                 error.at(format!("node `{}` (`{}`)", node.name, short(&node.target)))
             })?;
@@ -345,11 +387,17 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
+    /// Whether all that a call reads is there: results that nothing needs may not be.
+    fn can_read(&self, node: &Call) -> bool {
+        let mut read = node.arguments.iter().flat_map(|argument| names(&argument.value));
+        read.all(|name| self.scope().names.contains_key(name))
+    }
+
     fn add_node(&mut self, index: u32, node: &'a Call) -> Result<()> {
         if self.add_number(index, node)? || self.add_inside(node)? {
             return Ok(());
         }
-        let (decode, in_place) = self.decode(&node.target);
+        let (decode, written) = self.decode(node);
         let before = self.graph.nodes.len();
         let mut known = true;
         let outcome = match decode {
@@ -372,22 +420,22 @@ impl<'a> Importer<'a> {
                 self.add_opaque(index, node, why)?;
             }
         }
-        let writes = in_place.then_some(known);
-        self.follow_memory(index, node, writes)
+        self.follow_memory(index, node, written.map(|argument| (argument, known)))
     }
 
-    /// How a call is decoded, if its operator is known, and whether it writes its first operand. One
-    /// that writes another operand is not known.
-    fn decode(&self, target: &str) -> (Option<Decode>, bool) {
-        let name = operator(target);
-        if overload(target) == "out" || overload(target).ends_with("_out") {
-            return (None, false);
+    /// How a call is decoded, if its operator is known, and the argument that it writes, if any.
+    fn decode(&self, node: &'a Call) -> (Option<Decode>, Option<&'a NamedArgument>) {
+        let name = operator(&node.target);
+        let overload = overload(&node.target);
+        if overload == "out" || overload.ends_with("_out") {
+            let out = node.argument("out");
+            return (out.and_then(|_| self.table.get(name).copied()), out);
         }
         let plain = name.strip_suffix('_').filter(|plain| !plain.ends_with('_'));
         let found = self.table.get(name).copied();
         match (found, plain) {
-            (None, Some(plain)) => (self.table.get(plain).copied(), true),
-            (found, plain) => (found, plain.is_some()),
+            (None, Some(plain)) => (self.table.get(plain).copied(), node.arguments.first()),
+            (found, plain) => (found, plain.and(node.arguments.first())),
         }
     }
 
@@ -533,6 +581,7 @@ impl<'a> Importer<'a> {
             dtype: stored.dtype,
             shape: stored.dims.clone(),
             tensor,
+            trained: self.trained.contains(&*stored.name),
             only_use: None,
             value,
         });
@@ -577,7 +626,7 @@ impl<'a> Importer<'a> {
         }
         let taken: Vec<&'a str> = inner.inputs.iter().flat_map(names).collect();
         ops::agree("operands and inputs of the graph inside", given.len(), taken.len())?;
-        self.scopes.push(Scope::new(self.program, inner));
+        self.scopes.push(Scope::new(self.program, inner, self.code));
         let bound = taken.into_iter().zip(given).try_for_each(|(name, it)| self.define(name, it));
         let made = bound.and_then(|()| self.add_nodes()).and_then(|()| {
             let returned = inner.outputs.iter().flat_map(names);

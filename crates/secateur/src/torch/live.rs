@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::apply::{ArgumentEdit, argument_edits, target_of};
-use super::import::{Code, Imported, Parameter, Stored, import, tensor_names};
+use super::import::{Code, Imported, Parameter, Stored, import, needed, operator, tensor_names};
 use super::schema::{Argument, Int, Node, Program, Source};
 use crate::analysis::Analysis;
 use crate::model::Changes;
@@ -12,6 +12,8 @@ use crate::{Error, Result};
 
 /// Arguments that follow whatever the code does, or change nothing that is checked here.
 const FREE: &[&str] = &["stride", "storage_offset", "train", "dropout_p"];
+/// Operators with a factor that is no size, even where it is an integer.
+const SCALING: &[&str] = &["aten.div", "aten.mul"];
 /// Ends of slices from here on mean "to the end".
 const ENDLESS: i64 = 1 << 31;
 
@@ -35,7 +37,7 @@ pub struct Followed {
     pub right: usize,
     /// What is wrong, if anything is; it names the line of code.
     pub wrong: Option<Error>,
-    /// Numbers that are no integers and need not follow, and do not.
+    /// Numbers that are no sizes and need not follow, and do not.
     pub loose: Vec<String>,
 }
 
@@ -78,7 +80,7 @@ impl Program {
     }
 
     /// How far `made` is this program with the sizes and numbers that `changes` make of it. Numbers
-    /// that are no integers have to follow where `exact`.
+    /// that are no sizes have to follow where `exact`.
     pub(crate) fn compare(
         &self,
         imported: &Imported,
@@ -92,7 +94,9 @@ impl Program {
         for edit in edits {
             by_node.entry(edit.node as usize).or_default().push(edit);
         }
-        let arguments = made.nodes.iter().flat_map(|node| &node.arguments);
+        let needed = needed(made, &made.graph);
+        let nodes = made.nodes.iter().zip(&needed).filter(|(_, needed)| **needed);
+        let arguments = nodes.flat_map(|(node, _)| &node.arguments);
         let read = arguments.map(|argument| &argument.value).chain(&made.graph.outputs);
         let read: HashSet<&str> = read.flat_map(tensor_names).collect();
         let mut loose = Vec::new();
@@ -101,7 +105,10 @@ impl Program {
             let edits = by_node.get(&index).map(Vec::as_slice).unwrap_or_default();
             let result = targets(node, got, edits)
                 .and_then(|()| self.sizes(imported, analysis, changes, (made, node, got), &read))
-                .and_then(|()| numbers(node, got, edits));
+                .and_then(|()| match needed.get(index) {
+                    Some(false) => Ok(Vec::new()),
+                    _ => numbers(node, got, edits),
+                });
             match result {
                 Ok(numbers) if exact => numbers.into_iter().next().map(|text| (index, text)),
                 Ok(numbers) => {
@@ -171,7 +178,7 @@ fn targets(node: &Node, got: &Node, edits: &[ArgumentEdit]) -> std::result::Resu
     Err(format!("`{wanted}` became `{}`", got.target))
 }
 
-/// Compares the numbers that a call is given; returns those that are no integers and do not follow.
+/// Compares the numbers that a call is given; returns those that are no sizes and do not follow.
 fn numbers(
     node: &Node,
     got: &Node,
@@ -194,12 +201,19 @@ fn numbers(
         let Some(before) = node.argument(name).filter(|_| !FREE.contains(&name)) else { continue };
         let edit = edits.iter().find(|edit| edit.name == name);
         let wanted = edit.map(|edit| edit.argument(&before.value));
+        let scales = name == "other" && SCALING.contains(&operator(&got.target));
         let same = match (&argument.value, wanted.as_ref().unwrap_or(&before.value)) {
             (Argument::Int(Int::Number(end)), _) if name == "end" && *end >= ENDLESS => true,
             (Argument::Ints(_), wanted) if name == "size" => {
                 alike(&ints(&argument.value), &ints(wanted))
             }
-            (got @ (Argument::Int(_) | Argument::Ints(_)), wanted) => ints(got) == ints(wanted),
+            (got @ (Argument::Int(_) | Argument::Ints(_)), wanted) => {
+                let same = ints(got) == ints(wanted);
+                if !same && scales {
+                    loose.push(follows(name));
+                }
+                same || scales
+            }
             (Argument::Float(got), Argument::Float(wanted)) => {
                 if got != wanted {
                     loose.push(follows(name));

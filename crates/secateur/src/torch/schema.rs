@@ -142,6 +142,17 @@ pub(super) struct Number {
 pub(super) struct Input {
     pub(super) name: String,
     pub(super) from: Source,
+    is_parameter: bool,
+}
+
+impl Input {
+    /// The name of the parameter that it is.
+    pub(super) fn parameter(&self) -> Option<&str> {
+        match &self.from {
+            Source::Stored(name) if self.is_parameter => Some(name),
+            _ => None,
+        }
+    }
 }
 
 /// Who gives an input.
@@ -533,7 +544,7 @@ fn input(Union(spec): Union<Spec>) -> Result<Input> {
         (_, Some(stored)) => Source::Stored(stored),
         _ => Source::Other,
     };
-    Ok(Input { name, from })
+    Ok(Input { name, from, is_parameter: kind == "parameter" })
 }
 
 fn output(Union(spec): Union<Spec>) -> Result<Output> {

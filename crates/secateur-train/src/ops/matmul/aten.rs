@@ -25,6 +25,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     }),
     ("aten.mv", |call| product(call, ["self", "vec"])),
     ("aten.dot", |call| product(call, ["self", "tensor"])),
+    ("aten.vdot", |call| product(call, ["self", "other"])),
     ("aten.addmm", |call| sum(call, ["mat1", "mat2"])),
     ("aten.addmv", |call| sum(call, ["mat", "vec"])),
     ("aten.baddbmm", |call| sum(call, ["batch1", "batch2"])),

@@ -11,23 +11,29 @@ use crate::torch::{Call, Decode};
 use crate::{Error, Result, Slot};
 
 pub(crate) const ATEN: &[(&str, Decode)] = &[
-    ("aten.lstm", |call| {
-        let tanh = Activation::Plain(Unary::Tanh);
-        let gates = vec![Activation::Plain(Unary::Sigmoid), tanh, tanh];
-        decode(call, &Kind { cell: Cell::Lstm, activations: gates, order: &[0, 3, 1, 2] })
-    }),
-    ("aten.gru", |call| {
-        let gates = [Unary::Sigmoid, Unary::Tanh].map(Activation::Plain).to_vec();
-        let cell = Cell::Gru(Reset::After);
-        decode(call, &Kind { cell, activations: gates, order: &[1, 0, 2] })
-    }),
-    ("aten.rnn_tanh", |call| plain(call, Unary::Tanh)),
-    ("aten.rnn_relu", |call| plain(call, Unary::Relu)),
+    ("aten.lstm", |call| decode(call, &lstm())),
+    ("aten.gru", |call| decode(call, &gru())),
+    ("aten.rnn_tanh", |call| decode(call, &plain(Unary::Tanh))),
+    ("aten.rnn_relu", |call| decode(call, &plain(Unary::Relu))),
+    ("aten.lstm_cell", |call| decode_cell(call, &lstm())),
+    ("aten.gru_cell", |call| decode_cell(call, &gru())),
+    ("aten.rnn_tanh_cell", |call| decode_cell(call, &plain(Unary::Tanh))),
+    ("aten.rnn_relu_cell", |call| decode_cell(call, &plain(Unary::Relu))),
 ];
 
-fn plain(call: &mut Call<'_, '_>, function: Unary) -> Result<()> {
-    let activations = vec![Activation::Plain(function)];
-    decode(call, &Kind { cell: Cell::Plain, activations, order: &[0] })
+fn lstm() -> Kind {
+    let tanh = Activation::Plain(Unary::Tanh);
+    let gates = vec![Activation::Plain(Unary::Sigmoid), tanh, tanh];
+    Kind { cell: Cell::Lstm, activations: gates, order: &[0, 3, 1, 2] }
+}
+
+fn gru() -> Kind {
+    let gates = [Unary::Sigmoid, Unary::Tanh].map(Activation::Plain).to_vec();
+    Kind { cell: Cell::Gru(Reset::After), activations: gates, order: &[1, 0, 2] }
+}
+
+fn plain(function: Unary) -> Kind {
+    Kind { cell: Cell::Plain, activations: vec![Activation::Plain(function)], order: &[0] }
 }
 
 /// What a layer is made of.
@@ -80,6 +86,33 @@ impl Kind {
         });
         [Some(stacked(call, &kernels)), Some(stacked(call, &loops)), bias]
     }
+}
+
+/// One step of one layer.
+fn decode_cell(call: &mut Call<'_, '_>, kind: &Kind) -> Result<()> {
+    if call.rank("input")? != 2 {
+        return Err(Error::unsupported("data without a batch axis"));
+    }
+    let states: Vec<Slot> = match kind.cell {
+        Cell::Lstm => call.tensors("hx")?.into_iter().flatten().collect(),
+        _ => vec![call.tensor("hx")?],
+    };
+    let mut params = vec![call.tensor("w_ih")?, call.tensor("w_hh")?];
+    params.extend(call.optional("b_ih")?);
+    params.extend(call.optional("b_hh")?);
+    let x = call.float("input")?;
+    let mut operands = vec![Some(stacked(call, &[x]))];
+    operands.extend(kind.weights(call, &[&params]));
+    operands.push(None);
+    for state in &states {
+        operands.push(Some(stacked(call, &[*state])));
+    }
+    let made = call.emit_all(kind.layer(1), operands);
+    for (index, &state) in made[1..].iter().enumerate() {
+        let state = call.emit(Reshape::Squeeze(Some(vec![0])), &[state]);
+        call.bind(index, state);
+    }
+    Ok(())
 }
 
 fn decode(call: &mut Call<'_, '_>, kind: &Kind) -> Result<()> {

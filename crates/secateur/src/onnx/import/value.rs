@@ -186,6 +186,7 @@ impl<'a> Importer<'a> {
             dtype: view.dtype,
             shape: view.dims,
             tensor,
+            trained: true,
             only_use,
             value,
         });

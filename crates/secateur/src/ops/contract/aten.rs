@@ -16,6 +16,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.bmm", |cx| product(cx, ["self", "mat2"])),
     ("aten.mv", |cx| product(cx, ["self", "vec"])),
     ("aten.dot", |cx| product(cx, ["self", "tensor"])),
+    ("aten.vdot", |cx| product(cx, ["self", "other"])),
     ("aten.addmm", |cx| {
         let operands = [cx.tensor("mat1")?, cx.tensor("mat2")?, cx.tensor("self")?];
         cx.node(Contract::Gemm { transpose_a: false, transpose_b: false }, &operands)

@@ -51,6 +51,12 @@ macro_rules! table {
                 make(cx, Zeros::SomeKept(0b1), &operands)
             }),
             ("aten.log_sigmoid_forward", |cx| unary(cx, Zeros::Lost)),
+            ("aten.xlogy", |cx| match (cx.optional("self")?, cx.optional("other")?) {
+                (Some(x), Some(y)) => make(cx, Zeros::SomeKept(0b1), &[x, y]),
+                (Some(x), None) => make(cx, Zeros::FirstKept, &[x]),
+                (None, Some(y)) => make(cx, Zeros::Lost, &[y]),
+                (None, None) => Err(Error::unsupported("an operator of numbers only")),
+            }),
             ("aten.fill", |cx| unary(cx, Zeros::Lost)),
             ("aten.zero", |cx| unary(cx, Zeros::SomeKept(0))),
             ("aten.zeros_like", |cx| unary(cx, Zeros::SomeKept(0))),
@@ -78,7 +84,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = table! {
         "conj_physical" "deg2rad" "dropout" "elu" "erf" "erfinv" "expm1" "feature_dropout" "floor"
         "frac" "gelu" "hardshrink" "hardswish" "imag" "isinf" "isnan" "leaky_relu" "log1p" "mish"
         "nan_to_num" "native_dropout" "neg" "real" "relu" "relu6" "resolve_conj" "resolve_neg"
-        "round" "selu" "sgn" "sign" "silu" "sin" "sinh" "softshrink" "sqrt" "square" "tan" "tanh"
+        "round" "selu" "sgn" "sign" "silu" "sin" "sinh" "softshrink" "special_entr" "sqrt" "square" "tan" "tanh"
         "tanhshrink" "to" "trunc" "type_as" "_autocast_to_reduced_precision"
         "_autocast_to_full_precision";
     Lost unary: "acos" "alpha_dropout" "bernoulli" "bitwise_not" "cos" "cosh" "empty_like" "erfc"

@@ -34,6 +34,10 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.index_add", put_along),
     ("aten.index_copy", put_along),
     ("aten.index_fill", put_along),
+    ("aten.index_reduce", put_along),
+    ("aten.embedding_bag", decode_bags),
+    ("aten._embedding_bag", decode_bags),
+    ("aten._embedding_bag_forward_only", decode_bags),
     ("aten.index", decode_index),
     ("aten.index_put", decode_index_put),
     ("aten._unsafe_index", decode_index),
@@ -45,6 +49,32 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         cx.node(OneHot { axis: -1, depth }, &[indices])
     }),
 ];
+
+/// Rows of a table, summed up or the like by bag.
+fn decode_bags(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let weight = cx.tensor("weight")?;
+    let (table, bags) = (cx.shape(weight)?, cx.result_shape(0)?);
+    let (&[rows, width], &[count, _]) = (&table[..], &bags[..]) else {
+        return Err(Error::malformed("a table or bags of other than two axes"));
+    };
+    let mut r = Rule::new("embedding_bag");
+    let (rows, width) = (r.fixed("rows", rows, PICKED), r.free("d", width));
+    r.operand(Use::Table, vec![rows.into(), width.into()]);
+    let mut operands = vec![weight];
+    for name in ["indices", "offsets", "per_sample_weights"] {
+        let Some(operand) = cx.optional(name)? else { continue };
+        let dims = super::fix(&mut r, &name[..1], &cx.shape(operand)?);
+        r.operand(Use::Data, dims);
+        operands.push(operand);
+    }
+    let count = r.fixed("b", count, PICKED);
+    r.result(vec![count.into(), width.into()]);
+    r.flow = Flow::First;
+    let made = cx.emit(Written(r), &operands)?;
+    cx.bind(0, made);
+    cx.drop_results(1..4);
+    Ok(())
+}
 
 /// Elements are put, or one number instead of each.
 fn put(cx: &mut Decoder<'_, '_>) -> Result<()> {

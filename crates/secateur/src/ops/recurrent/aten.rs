@@ -1,11 +1,11 @@
 //! How PyTorch spells recurrent layers: all layers and directions in one call, with their weights
 //! in a list.
 
-use super::{Cell, Recurrent};
+use super::{Cell, Layout, Recurrent};
 use crate::graph::{Extent, Open, ValueId};
 use crate::ops::join::{Concat, Cut, Slice};
 use crate::ops::reshape::{Reshape, Transpose};
-use crate::ops::{Place, agree, operand};
+use crate::ops::{Place, agree};
 use crate::torch::{Decode, Decoder};
 use crate::{Error, Result};
 
@@ -14,6 +14,10 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.gru", |cx| decode(cx, Cell::Gru)),
     ("aten.rnn_tanh", |cx| decode(cx, Cell::Plain)),
     ("aten.rnn_relu", |cx| decode(cx, Cell::Plain)),
+    ("aten.lstm_cell", |cx| decode_cell(cx, Cell::Lstm)),
+    ("aten.gru_cell", |cx| decode_cell(cx, Cell::Gru)),
+    ("aten.rnn_tanh_cell", |cx| decode_cell(cx, Cell::Plain)),
+    ("aten.rnn_relu_cell", |cx| decode_cell(cx, Cell::Plain)),
 ];
 
 /// A tensor with a first axis of size 1.
@@ -48,10 +52,40 @@ fn biases(cx: &mut Decoder<'_, '_>, pair: &[ValueId]) -> Result<ValueId> {
     unsqueezed(cx, joined)
 }
 
-fn decode(cx: &mut Decoder<'_, '_>, cell: Cell) -> Result<()> {
-    if cx.overload() != "input" {
-        return Err(Error::unsupported("sequences of different lengths"));
+/// One step of one layer: data `[n, i]`, states `[n, h]`.
+fn decode_cell(cx: &mut Decoder<'_, '_>, cell: Cell) -> Result<()> {
+    let states = match cell {
+        Cell::Lstm => cx.tensors("hx")?.into_iter().flatten().collect(),
+        _ => vec![cx.tensor("hx")?],
+    };
+    let data = cx.tensor("input")?;
+    if cx.shape(data)?.len() != 2 {
+        return Err(Error::unsupported("data without a batch axis"));
     }
+    let bias = match (cx.optional("b_ih")?, cx.optional("b_hh")?) {
+        (Some(one), Some(other)) => Some(biases(cx, &[one, other])?),
+        _ => None,
+    };
+    let mut operands = Vec::new();
+    for operand in [data, cx.tensor("w_ih")?, cx.tensor("w_hh")?] {
+        operands.push(Some(unsqueezed(cx, operand)?));
+    }
+    operands.extend([bias, None]);
+    for state in states {
+        operands.push(Some(unsqueezed(cx, state)?));
+    }
+    let op = Recurrent { cell, layout: Layout::TimeFirst, keeps_zero: true, hidden: None };
+    let results = cx.emit_all(op, operands)?;
+    for (slot, &state) in results[1..].iter().enumerate() {
+        let shape = cx.shape(state)?[1..].to_vec();
+        let state = cx.emit(Reshape::implied(shape), &[state])?;
+        cx.bind(slot, state);
+    }
+    Ok(())
+}
+
+fn decode(cx: &mut Decoder<'_, '_>, cell: Cell) -> Result<()> {
+    let packed = cx.overload() == "data";
     let params: Vec<ValueId> = cx.tensors("params")?.into_iter().flatten().collect();
     let states: Vec<ValueId> = match cell {
         Cell::Lstm => cx.tensors("hx")?.into_iter().flatten().collect(),
@@ -63,10 +97,11 @@ fn decode(cx: &mut Decoder<'_, '_>, cell: Cell) -> Result<()> {
     let each = if biased { 4 } else { 2 };
     agree("weights and layers", params.len(), layers.saturating_mul(directions * each))?;
     let batch_first = cx.flag("batch_first", false);
-    let mut data = cx.tensor("input")?;
-    if cx.shape(data)?.len() != 3 {
+    let mut data = cx.tensor(if packed { "data" } else { "input" })?;
+    if !packed && cx.shape(data)?.len() != 3 {
         return Err(Error::unsupported("data without a batch axis"));
     }
+    let layout = if packed { Layout::Packed } else { Layout::TimeFirst };
     if batch_first {
         data = cx.emit(Transpose { order: vec![1, 0, 2] }, &[data])?;
     }
@@ -83,10 +118,10 @@ fn decode(cx: &mut Decoder<'_, '_>, cell: Cell) -> Result<()> {
             for &state in &states {
                 operands.push(Some(row(cx, state, layer * directions + direction)?));
             }
-            let op = Recurrent { cell, batch_first: false, keeps_zero: true, hidden: None };
+            let op = Recurrent { cell, layout, keeps_zero: true, hidden: None };
             let results = cx.emit_all(op, operands)?;
-            let shape = cx.shape(results[0])?;
-            let shape = [operand(&[Some(&shape)], 0)?[0], shape[2], shape[3]].to_vec();
+            let mut shape = cx.shape(results[0])?;
+            shape.remove(1); // of one direction
             outputs.push(cx.emit(Reshape::implied(shape), &results[..1])?);
             for (last, &state) in last.iter_mut().zip(&results[1..]) {
                 last.push(state);
@@ -94,7 +129,7 @@ fn decode(cx: &mut Decoder<'_, '_>, cell: Cell) -> Result<()> {
         }
         data = match outputs[..] {
             [output] => output,
-            _ => cx.emit(Concat { axis: 2 }, &outputs)?,
+            _ => cx.emit(Concat { axis: -1 }, &outputs)?,
         };
     }
     if batch_first {

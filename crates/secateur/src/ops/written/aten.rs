@@ -3,7 +3,7 @@
 use super::{MADE, POSITIONS, Written, extent, fixed, joined};
 use crate::graph::Extent;
 use crate::ops::contract::Contract;
-use crate::ops::{agree, changed, letters, ranked};
+use crate::ops::{agree, changed, letter, letters, ranked};
 use crate::rule::{Dim, Flow, Rule, Use};
 use crate::torch::{Decode, Decoder};
 use crate::{Error, Result};
@@ -42,6 +42,53 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         r.result(bins);
         r.flow = Flow::Break;
         cx.node(Written(r), &[data])
+    }),
+    ("aten.bucketize", |cx| {
+        let (data, bounds) = (cx.tensor("self")?, cx.tensor("boundaries")?);
+        let mut r = Rule::new("bucketize");
+        let dims = letters(&mut r, &cx.shape(data)?);
+        r.operand(Use::Data, dims.clone());
+        let bounds_dims = fixed(&mut r, "b", &cx.shape(bounds)?, "numbers are looked up in it");
+        r.operand(Use::Data, bounds_dims);
+        r.result(dims);
+        r.flow = Flow::Break;
+        cx.node(Written(r), &[data, bounds])
+    }),
+    ("aten.segment_reduce", |cx| {
+        let data = cx.tensor("data")?;
+        let (from, to) = (cx.shape(data)?, cx.result_shape(0)?);
+        let along = crate::ops::axis(cx.int("axis", 0)?, from.len())?;
+        agree("axes before and after", from.len(), to.len())?;
+        let mut r = Rule::new("segment_reduce");
+        let after = |index| (index == along).then(|| to[index]);
+        let [dims, result] = changed(&mut r, &from, after, "segments of it are reduced");
+        r.operand(Use::Data, dims);
+        let mut operands = vec![data];
+        for name in ["lengths", "indices", "offsets"] {
+            let Some(operand) = cx.optional(name)? else { continue };
+            let dims = fixed(&mut r, &name[..1], &cx.shape(operand)?, MADE);
+            r.operand(Use::Data, dims);
+            operands.push(operand);
+        }
+        r.result(result);
+        r.flow = Flow::Break;
+        cx.node(Written(r), &operands)
+    }),
+    ("aten._ctc_loss", |cx| whole(cx, &["log_probs", "targets"], CLASSES)),
+    ("aten.ctc_loss", |cx| whole(cx, &["log_probs", "targets"], CLASSES)),
+    ("aten.cross_entropy_loss", |cx| whole(cx, &["self", "target", "weight"], CLASSES)),
+    ("aten.nll_loss_forward", |cx| whole(cx, &["self", "target", "weight"], CLASSES)),
+    ("aten.nll_loss2d_forward", |cx| whole(cx, &["self", "target", "weight"], CLASSES)),
+    ("aten._linalg_svd", |cx| whole(cx, &["A"], MATRIX)),
+    ("aten.linalg_inv", |cx| whole(cx, &["A"], MATRIX)),
+    ("aten.linalg_inv_ex", |cx| whole(cx, &["A"], MATRIX)),
+    ("aten._pack_padded_sequence", |cx| {
+        repacked(cx, ["input", "lengths"], [2, 1], Flow::product([0], []))
+    }),
+    ("aten._pad_packed_sequence", |cx| {
+        let zero = cx.number("padding_value").unwrap_or(0.0) == 0.0;
+        let flow = if zero { Flow::product([0], []) } else { Flow::Break };
+        repacked(cx, ["data", "batch_sizes"], [1, 2], flow)
     }),
     ("aten.im2col", decode_im2col),
     ("aten.col2im", decode_col2im),
@@ -82,6 +129,56 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         false => Ok(()),
     }),
 ];
+
+const CLASSES: &str = "labels are of its classes";
+const MATRIX: &str = "it is an axis of a matrix";
+
+/// Operands and results that stay as they are.
+fn whole(cx: &mut Decoder<'_, '_>, names: &[&str], reason: &'static str) -> Result<()> {
+    let mut r = Rule::new("whole");
+    let mut operands = Vec::new();
+    for (place, name) in names.iter().enumerate() {
+        let Some(operand) = cx.optional(name)? else { continue };
+        let dims = fixed(&mut r, &letter(place), &cx.shape(operand)?, reason);
+        r.operand(Use::Data, dims);
+        operands.push(operand);
+    }
+    for slot in 0..cx.output_count() {
+        let made = fixed(&mut r, &format!("r{slot}_"), &cx.result_shape(slot)?, reason);
+        r.result(made);
+    }
+    r.flow = Flow::Break;
+    cx.node(Written(r), &operands)
+}
+
+const STEPS: &str = "steps of sequences lie along it";
+
+/// Sequences of different lengths as rows that follow each other, or the reverse: `before` and
+/// `after` axes at the front tell steps and sequences. `counts` says how many there are of either.
+fn repacked(
+    cx: &mut Decoder<'_, '_>,
+    [data, counts]: [&str; 2],
+    [before, after]: [usize; 2],
+    flow: Flow,
+) -> Result<()> {
+    let operands = [cx.tensor(data)?, cx.tensor(counts)?];
+    let (data, counts) = (cx.shape(operands[0])?, cx.shape(operands[1])?);
+    let (made, counted) = (cx.result_shape(0)?, cx.result_shape(1)?);
+    let data = ranked(&[Some(&data)], 0, before)?;
+    let made = ranked(&[Some(&made)], 0, after)?;
+    let mut r = Rule::new("repack");
+    let rest = letters(&mut r, &data[before..]);
+    let lead = fixed(&mut r, "t", &data[..before], STEPS);
+    r.operand(Use::Data, [lead, rest.clone()].concat());
+    let counts = fixed(&mut r, "k", &counts, STEPS);
+    r.operand(Use::Data, counts);
+    let lead = fixed(&mut r, "u", &made[..after], STEPS);
+    r.result([lead, rest].concat());
+    let counted = fixed(&mut r, "l", &counted, STEPS);
+    r.result(counted);
+    r.flow = flow;
+    cx.node(Written(r), &operands)
+}
 
 fn decode_grid_sample(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let (data, grid) = (cx.tensor("input")?, cx.tensor("grid")?);

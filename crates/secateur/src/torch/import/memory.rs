@@ -7,7 +7,7 @@ use crate::Result;
 use crate::graph::{NodeId, Origin, Value, ValueId};
 use crate::ops::elementwise::{Elementwise, Zeros};
 use crate::ops::{Op, Operator};
-use crate::torch::schema::Node as Call;
+use crate::torch::schema::{NamedArgument, Node as Call};
 
 /// Operators whose result may share the memory of their first operand.
 const VIEWS: &[&str] = &[
@@ -82,18 +82,20 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// Notes what shares memory. What reads memory after a call that `writes` it, reads other
-    /// numbers in tensors of the same axes; unless the call is known, these are pinned.
+    /// Notes what shares memory. What reads memory after a call that `writes` an argument of it,
+    /// reads other numbers in tensors of the same axes; unless the call is known, these are pinned.
     pub(super) fn follow_memory(
         &mut self,
         index: u32,
         node: &'a Call,
-        writes: Option<bool>,
+        writes: Option<(&'a NamedArgument, bool)>,
     ) -> Result<()> {
         let name = operator(&node.target);
         let views = name.split_once('.').is_some_and(|(_, name)| VIEWS.contains(&name));
-        let first = node.arguments.first().map(|argument| tensor_names(&argument.value));
-        let first = first.as_deref().filter(|_| views || writes.is_some());
+        let first = writes.map(|(argument, _)| argument);
+        let first = first.or(node.arguments.first().filter(|_| views));
+        let first = first.map(|argument| tensor_names(&argument.value));
+        let first = first.as_deref();
         let Some(&[first]) = first else { return Ok(()) };
         let value = self.tensor(first)?;
         let root = self.root(value);
@@ -110,11 +112,17 @@ impl<'a> Importer<'a> {
             self.note_reads(name, value);
             made = made.or(Some(value));
         }
+        let is_out = writes.is_some_and(|(argument, known)| known && argument.name == "out");
+        if let Some(made) = made.filter(|_| is_out) {
+            let op = Elementwise { zeros: Zeros::AllKept, results: 0 };
+            self.push_write(&node.name, op, &[value, made]);
+        }
         if read.iter().all(Vec::is_empty) {
             return Ok(());
         }
         let same = |made: &ValueId| self.graph.shape(*made) == self.graph.shape(value);
-        match made.filter(same).filter(|_| writes == Some(true)) {
+        let known = writes.is_some_and(|(_, known)| known);
+        match made.filter(same).filter(|_| known) {
             Some(made) => self.overwrite(read, [value, made], root),
             None => {
                 self.push_opaque(index, node, vec![Some(root)], Vec::new());

@@ -1,0 +1,344 @@
+"""Live modules as people write them: what their code does beside layers, and what is around it."""
+
+import copy
+from collections import UserDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import secateur as sc
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical
+from torch.nn import functional
+from torch.nn.utils import parametrizations, prune, weight_norm
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import live
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+class Code(nn.Module):
+    """A module whose code is a function of its layers and the inputs."""
+
+    def __init__(self, code: Callable[..., Any], **layers: nn.Module) -> None:
+        super().__init__()
+        self.code = code
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.code(self, *args, **kwargs)
+
+
+def perceptron(hidden: int = 16, classes: int = 8) -> dict[str, nn.Module]:
+    return {"body": nn.Linear(4, hidden), "head": nn.Linear(hidden, classes)}
+
+
+def checked(module: nn.Module, *args: Any) -> dict[str, Any]:
+    """The record of a module that is pruned whole, equal to its masked copy."""
+    record = live.check(module.eval(), args, live.outputs(module, args), 0.5)
+    assert record["status"] == "ok", record
+    assert record["left"] == 0, record
+    return record
+
+
+@dataclass
+class Output:
+    logits: Tensor
+
+
+class Slotted:
+    __slots__ = ("logits",)
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+
+RETURNED: dict[str, Callable[[Tensor], Any]] = {
+    "dataclass": Output,
+    "nested": lambda logits: (logits.sum(), [Output(logits)]),
+    "namespace": lambda logits: SimpleNamespace(logits=logits),
+    "mapping": lambda logits: UserDict(logits=logits),
+    "slots": Slotted,
+    "set": lambda logits: {logits},
+    "distribution": lambda logits: Categorical(logits=logits),
+}
+
+
+@pytest.mark.parametrize("kind", RETURNED)
+def test_what_is_returned_in_any_object_stays_whole(kind: str) -> None:
+    module = Code(lambda m, x: RETURNED[kind](m.head(m.body(x).relu())), **perceptron())
+    sc.Pruner(module, torch.randn(3, 4), ratio=0.5).step()
+    assert module.body.out_features == 8
+    assert module.head.out_features == 8
+
+
+def test_a_graph_of_a_module_that_was_changed_is_refused() -> None:
+    module = Code(lambda m, x: m.head(m.body(x).relu()), **perceptron())
+    graph, x = sc.graph(module, torch.randn(3, 4)), torch.randn(3, 4)
+    sc.Pruner(module, x, ratio=0.5).step()
+    with pytest.raises(sc.SecateurError, match="was changed since it was traced"):
+        graph.group("body.weight", 0).prune([0])
+    assert module(x).shape == (3, 8)
+    graph.refresh()
+    graph.group("body.weight", 0).prune([0])
+    assert module.body.out_features == 7
+
+
+def test_the_order_of_memory_is_kept() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 3))
+    module.to(memory_format=torch.channels_last)
+    sc.Pruner(module, torch.randn(2, 3, 8, 8), ratio=0.5).step()
+    assert all(module[at].weight.is_contiguous(memory_format=torch.channels_last) for at in (0, 2))
+
+
+def test_a_module_that_returns_nothing_is_refused() -> None:
+    with pytest.raises(sc.SecateurError, match="returns no tensor"):
+        sc.graph(Code(lambda m, x: None, **perceptron()), torch.randn(3, 4))
+
+
+POOLS = (nn.MaxPool1d(2), nn.AdaptiveMaxPool1d(3), nn.AdaptiveAvgPool1d(3))
+
+
+@pytest.mark.parametrize("pool", POOLS, ids=lambda pool: type(pool).__name__)
+def test_positions_that_nobody_asked_for_keep_nothing_whole(pool: nn.Module) -> None:
+    layers = (nn.Conv1d(3, 8, 3), pool, nn.Conv1d(8, 8, 1), nn.Flatten(), nn.LazyLinear(2))
+    module, x = nn.Sequential(*layers), torch.randn(2, 3, 12)
+    module(x)
+    assert checked(module, x)["groups"] == 2
+
+
+def test_masked_attention_is_cut_in_heads_and_width() -> None:
+    layer = nn.TransformerEncoderLayer(32, 4, 48, batch_first=True)
+    module = Code(
+        lambda m, x, mask: m.head(m.encoder(m.stem(x), src_key_padding_mask=mask)),
+        stem=nn.Linear(8, 32),
+        encoder=nn.TransformerEncoder(layer, 2, enable_nested_tensor=False),
+        head=nn.Linear(32, 8),
+    )
+    mask = torch.zeros(2, 6, dtype=torch.bool)
+    mask[0, 4:] = True
+    record = checked(module, torch.randn(2, 6, 8), mask)
+    assert not record["warnings"]
+    assert record["after"]["parameters"] < 0.3 * record["before"]["parameters"]
+
+
+@pytest.mark.parametrize("divided", [lambda x: x / x.shape[1], lambda x: x * float(x.shape[1])])
+def test_factors_that_follow_a_width_are_approximate(divided: Callable[[Tensor], Tensor]) -> None:
+    module = Code(lambda m, x: m.head(divided(m.body(x).relu())), **perceptron())
+    exact = sc.Pruner(module, torch.randn(3, 4), ratio=0.5, exact_only=True)
+    with pytest.raises(sc.SecateurError, match=r"no group can be cut\nleft alone.*\n.*test_live"):
+        exact.step()
+    pruner = sc.Pruner(module, torch.randn(3, 4), ratio=0.5)
+    pruner.step()
+    assert module.body.out_features == 8
+    assert "approximate: " in pruner.report()
+
+
+def test_heads_stay_where_their_width_is_cut() -> None:
+    """As in the Set Transformer: `dim_V` follows, `num_heads` does not."""
+
+    def attend(m: Code, x: Tensor) -> Tensor:
+        width = m.dim_V // m.num_heads
+        q, k = (torch.cat(layer(x).split(width, 2), 0) for layer in (m.query, m.key))
+        made = torch.softmax(q @ k.transpose(1, 2), 2) @ k
+        return m.head(torch.cat(made.split(x.shape[0], 0), 2))
+
+    module = Code(attend, query=nn.Linear(4, 16), key=nn.Linear(4, 16), head=nn.Linear(16, 2))
+    module.dim_V, module.num_heads = 16, 4
+    checked(module, torch.randn(3, 6, 4))
+    assert (module.dim_V, module.num_heads) == (8, 4)
+
+
+def test_what_the_example_did_not_run_is_named() -> None:
+    branches = nn.ModuleDict({"a": nn.Linear(4, 16), "b": nn.Linear(4, 16)})
+    module = Code(
+        lambda m, x, mode="a": m.head(m.branch[mode](x).relu()),
+        branch=branches,
+        head=nn.Linear(16, 3),
+    )
+    pruner = sc.Pruner(module, torch.randn(3, 4), ratio=0.5)
+    pruner.step()
+    assert pruner.graph.unread == ["branch.b"]
+    report = pruner.report()
+    assert "not run on the example inputs, and left as it was: branch.b" in report
+    assert f"{sum(p.numel() for p in module.parameters())}" in report
+
+
+def spelled_mask(layer: nn.Linear, mask: Tensor) -> None:
+    prune.custom_from_mask(layer, "weight", mask.expand_as(layer.weight))
+
+
+def spelled_norm(layer: nn.Linear, mask: Tensor) -> None:
+    with torch.no_grad():
+        parametrizations.weight_norm(layer).parametrizations.weight.original0.mul_(mask + 1e-4)
+
+
+def hooked_norm(layer: nn.Linear, mask: Tensor) -> None:
+    with torch.no_grad():
+        weight_norm(layer).weight_g.mul_(mask + 1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("derive", [spelled_mask, spelled_norm, hooked_norm])
+@pytest.mark.parametrize("criterion", ["l1", "l2", "fpgm"])
+def test_scores_are_those_of_weights_as_they_are_used(
+    derive: Callable[[nn.Linear, Tensor], None], criterion: str
+) -> None:
+    layers = perceptron()
+    mask = torch.arange(16).ge(8).float()[:, None]
+    with torch.no_grad():
+        layers["body"].bias.zero_()
+    derive(layers["body"], mask)
+    module = Code(lambda m, x: m.head(m.body(x).relu()), **layers)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    keeps = sc.Pruner(module, torch.randn(3, 4), ratio=0.5, criterion=criterion).select().keeps
+    if criterion != "fpgm":  # the median of zeros and others is anywhere
+        assert [*keeps.values()] == [list(range(8, 16))]
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+
+def test_weights_of_spectral_norms_are_scored_without_a_step_of_theirs() -> None:
+    layers = perceptron()
+    parametrizations.spectral_norm(layers["body"])
+    module = Code(lambda m, x: m.head(m.body(x).relu()), **layers).train()
+    before = module.body.parametrizations.weight[0]._u.clone()
+    pruner = sc.Pruner(module, torch.randn(3, 4), ratio=0.5)
+    assert [group.name for group in pruner] == ["body.parametrizations.weight.original:0"]
+    pruner.select()
+    assert torch.equal(before, module.body.parametrizations.weight[0]._u)
+    assert module.body.parametrizations.weight[0].training
+    pruner.step()
+    module(torch.randn(3, 4)).sum().backward()
+    assert module.body.parametrizations.weight[0]._u.shape == (8,)
+
+
+def test_copies_and_modules_around_know_what_was_cut(tmp_path: Path) -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(
+            nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 8)), nn.ReLU()
+        )
+
+    x, whole = torch.randn(3, 4), make()
+    sc.Pruner(whole[0], x, ratio=0.25).step()
+    sc.Pruner(whole, x, ratio=0.25).step()
+    torch.save(whole, tmp_path / "module.pt")
+    for known in (copy.deepcopy(whole), torch.load(tmp_path / "module.pt", weights_only=False)):
+        sc.save(known, tmp_path / "module.safetensors")
+        loaded = sc.load(tmp_path / "module.safetensors", make)
+        assert torch.equal(loaded(x), whole(x))
+        assert loaded[0][0].out_features == 9
+    sc.save(whole[0], tmp_path / "inner.safetensors")
+    inner = sc.load(tmp_path / "inner.safetensors", lambda: make()[0])
+    assert torch.equal(inner(x), whole[0](x))
+
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adafactor": torch.optim.Adafactor,
+    "lbfgs": torch.optim.LBFGS,
+}
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_state_by_row_is_cut_and_a_history_begins_anew(kind: str) -> None:
+    module = Code(lambda m, x: m.head(m.body(x).relu()), **perceptron())
+    x, optimizer = torch.randn(3, 4), OPTIMIZERS[kind](module.parameters())
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = module(x).square().mean()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    row = optimizer.state[module.body.weight].get("row_var")
+    kept = sc.Pruner(module, x, ratio=0.5, optimizer=optimizer).step().keeps["body.weight:0"]
+    if row is not None:
+        assert torch.equal(optimizer.state[module.body.weight]["row_var"], row[kept])
+    optimizer.step(loss)
+    assert module.body.weight.isfinite().all()
+
+
+def test_wrappers_of_data_parallelism_are_looked_into() -> None:
+    module = nn.DataParallel(Code(lambda m, x: m.head(m.body(x).relu()), **perceptron()))
+    sc.Pruner(module, torch.randn(3, 4), ratio=0.5).step()
+    assert module.module.body.out_features == 8
+    with pytest.raises(sc.SecateurError, match="ScriptModule"):
+        sc.graph(torch.jit.script(nn.Linear(4, 4)), torch.randn(3, 4))
+
+
+def packed(m: Code, x: Tensor, lengths: Tensor) -> Tensor:
+    rows = pack_padded_sequence(m.table(x), lengths, batch_first=True, enforce_sorted=False)
+    made, (last, _) = m.layer(rows)
+    padded, _ = pad_packed_sequence(made, batch_first=True)
+    return m.head(padded.amax(1) + torch.cat([*last[-2:]], 1))
+
+
+def test_sequences_of_different_lengths_are_followed() -> None:
+    layer = nn.LSTM(12, 8, 2, batch_first=True, bidirectional=True)
+    module = Code(packed, table=nn.Embedding(20, 12), layer=layer, head=nn.Linear(16, 3))
+    checked(module, torch.randint(20, (3, 7)), torch.tensor([5, 7, 2]))
+    assert (module.table.embedding_dim, layer.hidden_size) == (6, 4)
+
+
+def cells(m: Code, x: Tensor) -> Tensor:
+    h = x.new_zeros(x.shape[0], m.lstm.hidden_size)
+    c, g = torch.zeros_like(h), x.new_zeros(x.shape[0], m.gru.hidden_size)
+    for step in x.unbind(1):
+        h, c = m.lstm(step, (h, c))
+        g = m.gru(h, g)
+    return m.head(g)
+
+
+OPERATORS: dict[str, tuple[Callable[..., Any], dict[str, nn.Module], tuple[Any, ...]]] = {
+    "cells": (
+        cells,
+        {"lstm": nn.LSTMCell(4, 8), "gru": nn.GRUCell(8, 6), "head": nn.Linear(6, 2)},
+        (torch.randn(3, 5, 4),),
+    ),
+    "bags": (
+        lambda m, x, offsets: m.head(m.bag(x, offsets).relu()),
+        {"bag": nn.EmbeddingBag(20, 8), "head": nn.Linear(8, 2)},
+        (torch.randint(20, (9,)), torch.tensor([0, 4, 5])),
+    ),
+    "distances": (
+        lambda m, x, y: torch.cdist(m.body(x), m.body(y)).relu(),
+        {"body": nn.Linear(4, 8, bias=False)},
+        (torch.randn(3, 5, 4), torch.randn(3, 6, 4)),
+    ),
+    "losses": (
+        lambda m, x, y: (
+            functional.mse_loss(m.body(x), m.other(x), reduction="sum"),
+            functional.cross_entropy(m.head(m.body(x)), y),
+        ),
+        {"body": nn.Linear(4, 8), "other": nn.Linear(4, 8), "head": nn.Linear(8, 5)},
+        (torch.randn(3, 4), torch.randint(5, (3,))),
+    ),
+    "medians": (
+        lambda m, x: m.head(m.body(x).median(1).values + m.body(x).count_nonzero(1)),
+        {"body": nn.Linear(4, 8), "head": nn.Linear(8, 2)},
+        (torch.randn(3, 5, 4),),
+    ),
+    "spectral": (
+        lambda m, x: m.head(m.body(x).relu()),
+        {"body": parametrizations.spectral_norm(nn.Linear(4, 8)), "head": nn.Linear(8, 2)},
+        (torch.randn(3, 4),),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_of_wild_code_are_followed(name: str) -> None:
+    code, layers, args = OPERATORS[name]
+    record = checked(Code(code, **layers), *args)
+    assert not record["warnings"]
+    assert record["groups"] > 0
