@@ -1135,14 +1135,14 @@ fn rows_are_grouped_by_expert_and_put_back() {
           a=4 b=8 c=6   zero: moved
         grouped_product [m, k], [e, k, n], [e] -> [m, n]   free: n   summed: k   fixed: m e
           m=10 e=4 k=6 n=8   zero: 0·1   macs: 480
-        put_slices [a, b], [i0], [i0, b] -> [a, b]   free: b   fixed: a i0
-          a=10 b=8 i0=10   zero: 0 + 2
-        put_slices [a, b], [i0] -> [a, b]   free: b   fixed: a i0
-          a=10 b=8 i0=10   zero: 0
+        put_slices [a, b], [i0], [i0, b] -> [a, b]   free: b   fixed: i0 a
+          i0=10 a=10 b=8   zero: 0 + 2
+        put_slices [a, b], [i0] -> [a, b]   free: b   fixed: i0 a
+          i0=10 a=10 b=8   zero: 0
         put [a, b], [a', b] -> [a, b]   free: b   fixed: a a'
           a=10 a'=10 b=8   zero: lost
-        put_slices [a, b], [i0], [i0, b] -> [a, b]   free: b   fixed: a i0
-          a=10 b=8 i0=10   zero: 0 + 2
+        put_slices [a, b], [i0], [i0, b] -> [a, b]   free: b   fixed: i0 a
+          i0=10 a=10 b=8   zero: 0 + 2
         linear [a, k], [n, k] -> [a, n]   free: a n   summed: k
           a=10 n=3 k=8   zero: 0·1   macs: 240"#]],
     );
@@ -1470,9 +1470,9 @@ fn what_is_not_known_is_left_as_it_is() {
         warning: operator `aten.relu.default` is left as it is: its argument `input` is missing or of another type (first at node `a`, File "model.py", line 7, in forward: `aten.relu.default(self=3)`)"#]],
     );
     check_groups(
-        &call("aten.add.out(self=y, other=y, out=y)"),
+        &call("aten.add.out(self=y, other=y)"),
         expect![[
-            r#"warning: operator `aten.add.out` is unknown: what it touches is left as it is (first at node `a`, File "model.py", line 7, in forward: `aten.add.out(self=y, other=y, out=y)`)"#
+            r#"warning: operator `aten.add.out` is unknown: what it touches is left as it is (first at node `a`, File "model.py", line 7, in forward: `aten.add.out(self=y, other=y)`)"#
         ]],
     );
     check_groups(
@@ -1480,6 +1480,18 @@ fn what_is_not_known_is_left_as_it_is() {
         expect![[r#"
         warning: operator `aten.flatten.using_ints` is left as it is: numbers of elements do not agree: 12 and 14 (first at node `a`, File "model.py", line 7, in forward: `aten.flatten.using_ints(self=y, start_dim=0)`)
         warning: operator `aten.linear.default` is left as it is: features of data and weight do not agree: 7 and 6 (first at node `z`, File "model.py", line 7, in forward: `aten.linear.default(input=a, weight=v)`)"#]],
+    );
+}
+
+#[test]
+fn what_is_written_into_memory_that_is_given_has_its_axes() {
+    check_groups(
+        "x: 2x8\nw = 6x8\nb = 2x6\nv = 3x6\n\
+        y: 2x6 = aten.linear.default(input=x, weight=w)\n\
+        a: 2x6 = aten.mul.out(self=y, other=y, out=b)\n\
+        s: 2x6 = aten.relu.default(self=b)\n\
+        z: 2x3 = aten.linear.default(input=s, weight=v)\n-> z",
+        expect!["w:0 features 6 exact: w:0 producer, b:1 affine, v:1 consumer"],
     );
 }
 
