@@ -419,6 +419,31 @@ OPERATORS: dict[str, tuple[nn.Module | Callable[..., object], tuple[Tensor, ...]
     "lstm": (nn.LSTM(5, 7, 2, bidirectional=True, batch_first=True), (random(3, 4, 5),)),
     "gru": (nn.GRU(5, 7, 2, bidirectional=True, bias=False), (random(4, 3, 5),)),
     "rnn": (nn.RNN(5, 7, nonlinearity="relu"), (random(4, 3, 5),)),
+    "lstm_cell": (
+        lambda x, h, c, w, u: torch.lstm_cell(x, (h, c), w, u),
+        (random(3, 5), random(3, 7), random(3, 7), random(28, 5), random(28, 7)),
+    ),
+    "gru_cell": (nn.GRUCell(5, 7), (random(3, 5), random(3, 7))),
+    "rnn_cell": (nn.RNNCell(5, 7, bias=False), (random(3, 5), random(3, 7))),
+    "distances": (
+        lambda x, y: (
+            torch.cdist(x, y),
+            torch.cdist(x, y, p=1.0),
+            F.cosine_similarity(x, y[:, :5], dim=2),
+            F.pairwise_distance(x, y[:, :5], keepdim=True),
+            torch.vdot(x[0, 0], y[0, 0]),
+            x.aminmax(dim=1),
+        ),
+        (random(2, 5, 4), random(2, 6, 4)),
+    ),
+    "losses": (
+        lambda x, y: tuple(
+            loss(x, y, reduction)
+            for loss in (torch.ops.aten.mse_loss, torch.ops.aten.l1_loss)
+            for reduction in (0, 1, 2)
+        ),
+        (random(3, 4), random(3, 4)),
+    ),
 }
 
 

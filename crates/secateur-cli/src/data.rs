@@ -1,6 +1,6 @@
 //! Data for training and measuring.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -72,6 +72,7 @@ impl Data {
         let path = self.data.as_ref().ok_or_else(|| {
             secateur::Error::argument("there is no data").hint("give `--data PATH`")
         })?;
+        self.check_images(path)?;
         let all = open(path, &self.options(self.part))?;
         match self.limit {
             Some(limit) if limit < all.len() => {
@@ -86,8 +87,29 @@ impl Data {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn open_other(&self, path: &std::path::Path) -> Result<Arc<dyn Dataset>> {
+    pub fn open_other(&self, path: &Path) -> Result<Arc<dyn Dataset>> {
         open(path, &self.options(Part::Test))
+    }
+
+    /// Arrays are taken as they are.
+    fn check_images(&self, path: &Path) -> Result<()> {
+        let for_images = [
+            ("--resize", self.resize.is_some()),
+            ("--crop", self.crop.is_some()),
+            ("--gray", self.gray),
+            ("--mean", !self.mean.is_empty()),
+            ("--std", !self.std.is_empty()),
+        ];
+        match for_images.iter().find(|(_, given)| *given) {
+            Some((flag, _)) if path.is_file() => {
+                let error = secateur::Error::argument(format!(
+                    "`{flag}` is for folders of images, and `{}` is a file",
+                    path.display()
+                ));
+                Err(error.hint("prepare the arrays before: their numbers are taken as they are"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn options(&self, part: Part) -> DataOptions {

@@ -9,6 +9,12 @@ use secateur::{Error, Model, Result};
 /// A model may be written over the one that it is made from, but not over its weights.
 pub fn check_output(model: &Model, output: &Path) -> Result<()> {
     check_folder(output)?;
+    let format = model.source().format();
+    let named = output.extension().and_then(|extension| extension.to_str());
+    if let Some(named) = named.filter(|named| ["onnx", "pt2"].contains(named) && *named != format) {
+        let error = Error::argument(format!("the model stays `.{format}`, and is no `.{named}`"));
+        return Err(error.hint(format!("name it `{}`", output.with_extension(format).display())));
+    }
     let folder = folder(model.path());
     for data in model.data_files() {
         if same(output, &folder.join(data)) {
@@ -57,6 +63,10 @@ impl Plans {
 }
 
 fn check_folder(path: &Path) -> Result<()> {
+    if path == Path::new("-") {
+        let error = Error::argument("models and plans are not written to the standard output");
+        return Err(error.hint("name a file"));
+    }
     if path.is_dir() {
         let error = Error::argument(format!("`{}` is a folder", path.display()));
         return Err(error.hint("name a file"));

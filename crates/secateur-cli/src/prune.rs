@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 use secateur::cost::Cost;
 use secateur::group::Keeps;
 use secateur::select::{Amount, SelectOptions, Selection};
-use secateur::{ErrorKind, Model, Result};
+use secateur::{Error, ErrorKind, Model, Result};
 #[cfg(feature = "train")]
 use secateur_train::fit::{Ranking, rank};
 #[cfg(feature = "train")]
@@ -113,7 +113,9 @@ pub fn run(args: &Prune) -> Result<Output> {
         #[cfg(feature = "train")]
         if args.running.verify {
             let seed = args.scoring.seed();
-            report.verified = Some(verify::check(&model, &selection.keeps, output, seed)?);
+            let verified = verify::check(&model, &selection.keeps, output, seed)?;
+            report.warnings.extend(verified.warning());
+            report.verified = Some(verified);
         }
     }
     if let Some(plan) = plan {
@@ -166,6 +168,11 @@ impl Prune {
         let scores = self.scoring.options();
         let ranking = measuring.ranking(self.scoring.criterion, &scores);
         if matches!(ranking, Ranking::Criterion(_)) && !is_measured(&ranking) {
+            if data.data.is_some() {
+                let name = self.scoring.criterion.name();
+                let error = Error::argument(format!("`--criterion {name}` reads weights, no data"));
+                return Err(error.hint("leave --data out, or choose a criterion that runs on data"));
+            }
             return model.select(options, &scores);
         }
         let train = TrainOptions { loss: judging.loss, ..TrainOptions::default() };

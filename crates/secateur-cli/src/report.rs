@@ -15,6 +15,8 @@ use serde_json::Value;
 use crate::number;
 use crate::source;
 use crate::table::{self, Align};
+#[cfg(feature = "train")]
+use crate::verify::Verified;
 
 /// Why a group that was free to be cut loses nothing.
 const SPARED: &str = "the ratio removes none of its indices";
@@ -46,8 +48,9 @@ pub struct Report {
     /// The plan that was written.
     pub plan: Option<String>,
     /// What running the model and the mask has told.
+    #[cfg(feature = "train")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub verified: Option<String>,
+    pub verified: Option<Verified>,
     /// What was asked for and reached, for people.
     #[serde(skip)]
     pub summary: Option<String>,
@@ -142,6 +145,7 @@ impl Report {
             plan: None,
             opaque: model.graph().warnings.len(),
             summary: None,
+            #[cfg(feature = "train")]
             verified: None,
             stuck: None,
             input: model.path().display().to_string(),
@@ -214,6 +218,7 @@ impl Report {
         if let Some(plan) = &self.plan {
             let _ = writeln!(text, "Wrote the plan `{plan}`.");
         }
+        #[cfg(feature = "train")]
         if let Some(verified) = &self.verified {
             let _ = writeln!(text, "{verified}");
         }

@@ -62,10 +62,10 @@ pub struct Train {
     #[command(flatten)]
     data: Data,
     /// Samples for evaluation; of a folder of IDX files, its test part.
-    #[arg(long, value_name = "PATH", help_heading = "Data", conflicts_with = "eval_split")]
+    #[arg(long, value_name = "PATH", help_heading = "Data", group = "evaluation")]
     eval_data: Option<PathBuf>,
     /// The part of the samples that is held out for evaluation, such as 0.1.
-    #[arg(long, value_name = "RATIO", help_heading = "Data")]
+    #[arg(long, value_name = "RATIO", help_heading = "Data", group = "evaluation")]
     eval_split: Option<f64>,
     #[command(flatten)]
     training: Training,
@@ -135,7 +135,7 @@ struct Training {
     #[arg(long, value_name = "ALPHA")]
     cutmix: Option<f64>,
     /// Stop after so many epochs without a better loss in the evaluation.
-    #[arg(long, value_name = "EPOCHS")]
+    #[arg(long, value_name = "EPOCHS", requires = "evaluation")]
     patience: Option<usize>,
     /// Parameters with names like this stay as they are. Repeatable.
     #[arg(long, value_name = "PATTERN")]
@@ -172,16 +172,16 @@ struct Teaching {
     #[arg(long, value_name = "MODEL")]
     teacher: Option<PathBuf>,
     /// What the logits of both are divided by.
-    #[arg(long, value_name = "T", default_value_t = 4.0)]
+    #[arg(long, value_name = "T", default_value_t = 4.0, requires = "teacher")]
     temperature: f64,
     /// The part of the loss that the teacher's outputs have.
-    #[arg(long, value_name = "PART", default_value_t = 0.9)]
+    #[arg(long, value_name = "PART", default_value_t = 0.9, requires = "teacher")]
     teacher_weight: f64,
     /// Values that shall be alike: the student's and the teacher's. Repeatable.
-    #[arg(long, value_name = "VALUE=VALUE", value_parser = pair)]
+    #[arg(long, value_name = "VALUE=VALUE", value_parser = pair, requires = "teacher")]
     feature: Vec<(String, String)>,
     /// What the difference of features is multiplied with.
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, requires = "teacher")]
     feature_weight: f64,
 }
 
@@ -205,6 +205,7 @@ pub fn run(args: &Train) -> Result<Output> {
     let start = Instant::now();
     let (mut trainer, state) = args.start()?;
     place::check_output(trainer.model(), &args.output)?;
+    args.check_frozen(&trainer)?;
     let (data, evaluation) = args.data()?;
     args.teach(&mut trainer)?;
     let mut log = args.log.as_deref().map(Log::create).transpose()?;
@@ -326,6 +327,21 @@ impl Train {
                 patterns.iter().any(|text| Pattern::new(text).is_ok_and(|p| p.matches(name)))
             }),
         })
+    }
+
+    /// What is named to be frozen has to be there.
+    fn check_frozen(&self, trainer: &Trainer<Cpu>) -> Result<()> {
+        let params = &trainer.model().graph().params;
+        for text in &self.training.freeze {
+            let pattern = Pattern::new(text)?;
+            if !params.iter().any(|param| pattern.matches(&param.name)) {
+                let some = params.iter().take(3).map(|param| param.name.as_str());
+                let some = some.collect::<Vec<_>>().join(", ");
+                return Err(Error::argument(format!("no parameter is named like `{text}`"))
+                    .hint(format!("`secateur groups` lists them: {some}, …")));
+            }
+        }
+        Ok(())
     }
 
     fn options(&self) -> FitOptions {

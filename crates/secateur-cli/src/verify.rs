@@ -1,5 +1,6 @@
 //! `verify`: whether a pruned model computes what it should.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -8,8 +9,8 @@ use secateur::plan::Plan;
 use secateur::{Error, Model, Result};
 use secateur_train::Cpu;
 use secateur_train::data::read_arrays;
-use secateur_train::verify::{Verdict, verify};
-use serde_json::json;
+use secateur_train::verify::{Verdict, differing, verify};
+use serde::Serialize;
 
 use crate::apply;
 use crate::output::Output;
@@ -26,7 +27,28 @@ Examples:
           what the plan would make";
 
 /// The difference that counts as none, by the largest number in an output.
-pub const TOLERANCE: f64 = 1e-4;
+const TOLERANCE: f64 = 1e-4;
+
+/// Operators of which a rounding may change a result by a whole step.
+const ROUNDING: &[&str] = &[
+    "ArgMax",
+    "ArgMin",
+    "Ceil",
+    "DynamicQuantizeLinear",
+    "Equal",
+    "Floor",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "NonMaxSuppression",
+    "NonZero",
+    "QuantizeLinear",
+    "Round",
+    "Sign",
+    "TopK",
+    "Unique",
+];
 
 /// Check that a pruned model computes what the original does with the removed slices zero.
 #[derive(Args, Debug)]
@@ -46,8 +68,8 @@ pub struct Verify {
     /// Seed of random inputs.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// The largest difference that is none.
-    #[arg(long, value_name = "NUMBER", default_value_t = TOLERANCE)]
+    /// The largest difference that is none, by the largest number in an output.
+    #[arg(long, value_name = "NUMBER", default_value_t = TOLERANCE, value_parser = tolerance)]
     tolerance: f64,
 }
 
@@ -58,16 +80,30 @@ pub fn run(args: &Verify) -> Result<Output> {
     let _spinner = Spinner::new("running both models");
     let folder = tempfile::tempdir().map_err(|e| Error::io(&std::env::temp_dir(), e))?;
     let made = folder.path().join("pruned");
-    let pruned = match &args.pruned {
-        Some(path) => path.as_path(),
-        None => {
-            model.write_pruned(&keeps, &made, &mut |_| ())?;
-            &made
-        }
-    };
+    if args.plan.is_some() {
+        model.write_pruned(&keeps, &made, &mut |_| ())?;
+    }
+    let pruned = args.pruned.as_deref().unwrap_or(&made);
     let options = (args.seed, args.tolerance);
     let verdict = verify::<Cpu>(&model, pruned, &keeps, &inputs, options, &Default::default())?;
-    finish(&model, &keeps, &verdict, (args.tolerance, args.source.json))
+    let verified = Verified::new(&model, &keeps, &verdict, args.tolerance)?;
+    if let (Some(pruned), Some(_)) = (&args.pruned, &args.plan) {
+        let [wanted, found] = [&made, pruned].map(|path| Model::open(path, &model.id().shapes));
+        if let Some(name) = differing(&wanted?, &found?)? {
+            return Err(Error::malformed(format!("`{name}` is not what the plan makes of it"))
+                .hint("where the model was trained since it was pruned, it has to differ"));
+        }
+    }
+    let output = match args.source.json {
+        true => Output::json(&verified)?,
+        false => Output::text(verified.to_string()),
+    };
+    Ok(output.warn(verified.warning().into_iter().collect()))
+}
+
+fn tolerance(text: &str) -> std::result::Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| "give a number from 0 on, such as 1e-4".to_string())
 }
 
 impl Verify {
@@ -90,50 +126,91 @@ impl Verify {
 ///
 /// # Errors
 /// When the models differ where they should not, or cannot be run.
-pub fn check(model: &Model, keeps: &Keeps, pruned: &Path, seed: u64) -> Result<String> {
+pub fn check(model: &Model, keeps: &Keeps, pruned: &Path, seed: u64) -> Result<Verified> {
     let _spinner = Spinner::new("running both models");
     let verdict = verify::<Cpu>(model, pruned, keeps, &[], (seed, TOLERANCE), &Default::default())?;
-    finish(model, keeps, &verdict, (TOLERANCE, false)).map(|output| output.text)
+    Verified::new(model, keeps, &verdict, TOLERANCE)
 }
 
-fn finish(
-    model: &Model,
-    keeps: &Keeps,
-    verdict: &Verdict,
-    (tolerance, json): (f64, bool),
-) -> Result<Output> {
-    let approximate: Vec<&str> = keeps
-        .keys()
-        .map(|&id| model.groups().get(id))
-        .filter(|group| !group.is_exact())
-        .map(|group| group.name.as_str())
-        .collect();
-    let equal = verdict.is_equal(tolerance);
-    let (error, effect) = (verdict.error, verdict.effect);
-    if !equal && approximate.is_empty() {
-        let at = verdict.parted.as_ref();
-        let at =
-            at.map_or(String::new(), |(node, e)| format!(", first at node `{node}` by {e:.1e}"));
-        return Err(Error::malformed(format!("the pruned model differs by {error:.1e}{at}")).hint(
-            "compare with the plan that made it; where it was trained since, it has to differ",
-        ));
-    }
-    if json {
-        return Output::json(&json!({
-            "equal": equal, "error": error, "effect": effect, "tolerance": tolerance,
-            "approximate": approximate,
-            "node": verdict.parted.as_ref().map(|(node, _)| node),
-        }));
-    }
-    let shown = format!(
-        "error {error:.1e} in {} outputs, effect of the mask {effect:.1e}",
-        verdict.outputs
-    );
-    Ok(Output::text(match equal {
-        true => format!("Equal to the mask: {shown}."),
-        false => {
-            let names = approximate.join(", ");
-            format!("Not equal to the mask, as approximate groups were cut ({names}): {shown}.")
+/// What running the model and its mask has told.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verified {
+    equal: bool,
+    error: f64,
+    effect: f64,
+    tolerance: f64,
+    /// The approximate groups that were cut.
+    approximate: Vec<String>,
+    /// The first node whose result differs.
+    node: Option<String>,
+    #[serde(skip)]
+    outputs: usize,
+    #[serde(skip)]
+    is_cut: bool,
+}
+
+impl Verified {
+    fn new(model: &Model, keeps: &Keeps, verdict: &Verdict, tolerance: f64) -> Result<Self> {
+        let groups = keeps.keys().map(|&id| model.groups().get(id));
+        let approximate = groups.filter(|group| !group.is_exact());
+        let verified = Verified {
+            equal: verdict.is_equal(tolerance),
+            error: verdict.error,
+            effect: verdict.effect,
+            tolerance,
+            approximate: approximate.map(|group| group.name.clone()).collect(),
+            node: verdict.parted.as_ref().map(|(node, _)| node.clone()),
+            outputs: verdict.outputs,
+            is_cut: !keeps.is_empty(),
+        };
+        if verified.equal || !verified.approximate.is_empty() {
+            return Ok(verified);
         }
-    }))
+        let kind = |node: &String| {
+            let graph = model.graph();
+            let mut nodes = graph.node_ids().map(|id| graph.node(id));
+            nodes.find(|other| other.name == *node).map(|node| node.kind.clone())
+        };
+        let kind = verified.node.as_ref().and_then(kind).unwrap_or_default();
+        let at = verdict.parted.as_ref();
+        let at = at.map_or(String::new(), |(node, error)| {
+            format!(", first at node `{node}` ({kind}) by {error:.1e}")
+        });
+        let error = format!("the pruned model differs by {:.1e}{at}", verified.error);
+        Err(Error::malformed(error).hint(match ROUNDING.contains(&kind.as_str()) {
+            true => {
+                "rounding decides on what this node makes of equal numbers: verify on samples \
+                     (`--inputs`), or with another --seed"
+            }
+            false => {
+                "compare with the plan that made it; where it was trained since, it has to differ"
+            }
+        }))
+    }
+
+    /// What makes an answer worth little.
+    pub fn warning(&self) -> Option<String> {
+        let is_dead = self.is_cut && self.effect == 0.0;
+        let text = "on these inputs the mask changes no output, so that being equal to it says \
+                    little: verify on samples (`secateur verify --inputs`)";
+        is_dead.then(|| text.to_string())
+    }
+}
+
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.equal {
+            true => f.write_str("Equal to the mask: ")?,
+            false => {
+                const SHOWN: usize = 3;
+                let more = self.approximate.len().saturating_sub(SHOWN);
+                let more = (more > 0).then(|| format!("and {more} more"));
+                let names = self.approximate.iter().take(SHOWN).cloned().chain(more);
+                let names = names.collect::<Vec<_>>().join(", ");
+                write!(f, "Not equal to the mask, as approximate groups were cut ({names}): ")?;
+            }
+        }
+        let Verified { error, effect, outputs, .. } = self;
+        write!(f, "error {error:.1e} in {outputs} outputs, effect of the mask {effect:.1e}.")
+    }
 }

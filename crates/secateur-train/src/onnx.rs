@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use secateur::DType;
-use secateur::onnx::OnnxFile;
 use secateur::onnx::proto::{self, AttributeProto, FunctionProto, GraphProto, NodeProto};
+use secateur::onnx::{OnnxFile, order};
 use secateur::tensor::TensorView;
 
 use crate::ops::control::{Graph, If, Loop, Scan};
@@ -217,7 +217,9 @@ impl<'a> Compiler<'a> {
 
     fn body(&mut self, nodes: &'a [NodeProto], scope: &mut Scope<'a>) -> Result<Vec<Step>> {
         let mut steps = Vec::new();
-        for node in nodes {
+        let around: HashSet<&str> = scope.names.keys().copied().collect();
+        for index in order(nodes, |_| false, |name| around.contains(name))? {
+            let node = &nodes[index as usize];
             self.steps += 1;
             if self.steps > MAX_STEPS || scope.depth > MAX_DEPTH {
                 return Err(Error::unsupported("functions that call each other too often"));

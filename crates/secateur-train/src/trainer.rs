@@ -109,7 +109,7 @@ impl<B: Engine> Trainer<B> {
     /// Trains a model on a device.
     ///
     /// # Errors
-    /// When it has operators that cannot be run, or nothing to train.
+    /// When it has operators that cannot be run.
     pub fn new(model: Model, options: TrainOptions, device: &Device<B>) -> Result<Self> {
         let program = Program::new(&model)?;
         let values = program.load(device)?;
@@ -128,9 +128,6 @@ impl<B: Engine> Trainer<B> {
             options,
         };
         trainer.parameters = trainer.find_parameters();
-        if trainer.parameters.is_empty() {
-            return Err(Error::unsupported("the model has no parameter that can be trained"));
-        }
         Ok(trainer)
     }
 
@@ -297,6 +294,9 @@ impl<B: Engine> Trainer<B> {
         targets: Vec<(f64, Value<B>)>,
         rate: f64,
     ) -> Result<Outcome> {
+        if self.parameters.is_empty() {
+            return Err(Error::unsupported("the model has no parameter that can be trained"));
+        }
         let (mut grads, outcome) = self.gradients_weighted(inputs, targets, Mode::Train)?;
         if let Some(most) = self.options.clip {
             clip::<B>(&mut grads, most)?;

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn_backend::tensor::Device;
-use secateur::graph::{Origin, ValueId};
+use secateur::graph::{Graph, Node, Origin, ValueId};
 use secateur::group::Keeps;
 use secateur::onnx::Hints;
-use secateur::tensor::Keep;
+use secateur::tensor::{Keep, TensorView};
 use secateur::{DType, Model};
 
 use crate::data::Array;
 use crate::fit::to_value;
 use crate::program::Memory;
 use crate::trainer::cut;
-use crate::{Context, Engine, Error, Program, Result, Slot, Value};
+use crate::{Context, Engine, Error, Program, Result, Slot, Stored, Value};
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +38,42 @@ impl Verdict {
     }
 }
 
+/// The most numbers that all nodes may make, for all of them to be compared: half a gigabyte.
+const MOST_RESULTS: usize = 1 << 27;
+
+/// How many numbers all nodes make.
+fn results(model: &Model) -> usize {
+    let values = model.graph().values.iter().filter_map(|value| value.shape.as_ref());
+    let sizes =
+        values.map(|shape| shape.iter().map(|extent| extent.size).fold(1, usize::saturating_mul));
+    sizes.fold(0, usize::saturating_add)
+}
+
+/// What chance decides on differs in every run.
+fn refuse_chance(model: &Model) -> Result<()> {
+    let graph = model.graph();
+    let drawn = |node: &&Node| DRAWING.iter().any(|drawing| node.kind.contains(drawing));
+    match graph.node_ids().map(|id| graph.node(id)).find(drawn) {
+        None => Ok(()),
+        Some(node) => {
+            let (name, kind) = (&node.name, &node.kind);
+            Err(Error::unsupported(format!("node `{name}` ({kind}) draws random numbers")))
+        }
+    }
+}
+
+/// What the names of operators that draw random numbers have.
+const DRAWING: [&str; 8] = [
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomUniform",
+    "aten.bernoulli",
+    "aten.multinomial",
+    "aten.normal",
+    "aten.rand",
+];
+
 /// Runs the masked original and the pruned model on the same inputs. Inputs that are not given are
 /// drawn at random.
 ///
@@ -51,6 +87,7 @@ pub fn verify<B: Engine>(
     (seed, tolerance): (u64, f64),
     device: &Device<B>,
 ) -> Result<Verdict> {
+    refuse_chance(original)?;
     let folder = tempfile::tempdir().map_err(|error| Error::io(&std::env::temp_dir(), error))?;
     let masked = folder.path().join("masked");
     original.write_masked(keeps, &masked, &mut |_| ())?;
@@ -62,7 +99,17 @@ pub fn verify<B: Engine>(
     let (masked, pruned, whole) = (open(&masked)?, open(pruned)?, Program::new(original)?);
     let inputs = inputs::<B>(original, given, seed, device)?;
     let outputs = |program: &Program| run(program, inputs.clone(), &[], device).map(|(o, _)| o);
-    let (expected, found, unmasked) = (outputs(&masked)?, outputs(&pruned)?, outputs(&whole)?);
+    let guessed = |error: Error| match original.guessed().first_key_value() {
+        Some((name, shape)) if error.remedy().is_none() => {
+            let sizes = shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+            error.hint(format!(
+                "the sizes of `{name}` are guessed: give them, `--shape {name}={sizes}`"
+            ))
+        }
+        _ => error,
+    };
+    let unmasked = outputs(&whole).map_err(guessed)?;
+    let (expected, found) = (outputs(&masked)?, outputs(&pruned)?);
     let mut verdict =
         Verdict { error: 0.0, effect: 0.0, parted: None, outputs: masked.body.outputs.len() };
     let triples = expected.iter().zip(&found).zip(&unmasked);
@@ -72,13 +119,26 @@ pub fn verify<B: Engine>(
         verdict.error = verdict.error.max(distance(expected, found)? / scale);
         verdict.effect = verdict.effect.max(distance(expected, unmasked)? / scale);
     }
-    if !verdict.is_equal(tolerance) {
+    if !verdict.is_equal(tolerance) && results(original) <= MOST_RESULTS {
         let reference = all(&masked, inputs.clone(), device)?;
         let other = all(&pruned, inputs, device)?;
         let pair = ((&masked, &reference), (&pruned, &other));
         verdict.parted = parted(original, keeps, pair, tolerance)?;
     }
     Ok(verdict)
+}
+
+/// The first stored tensor of a model that another one has under the same name, and otherwise.
+///
+/// # Errors
+/// When a model cannot be read.
+pub fn differing(wanted: &Model, found: &Model) -> Result<Option<String>> {
+    let (wanted, found) = (Program::new(wanted)?, Program::new(found)?);
+    let found: BTreeMap<&str, &TensorView> =
+        found.stored.iter().map(|stored| (&*stored.name, &stored.view)).collect();
+    let differs =
+        |stored: &&Stored| found.get(&*stored.name).is_some_and(|&view| *view != stored.view);
+    Ok(wanted.stored.iter().find(differs).map(|stored| stored.name.clone()))
 }
 
 fn is_onnx(model: &Model) -> bool {
@@ -151,7 +211,8 @@ pub fn inputs<B: Engine>(
         Ok(match value.dtype {
             Some(DType::Bool) => Value::of_bools(vec![true; count], shape, device),
             Some(dtype) if dtype.is_int() => {
-                let numbers = (0..count).map(|_| random.i64(0..2)).collect();
+                let most = rows(graph, input).unwrap_or(2).max(1) as i64;
+                let numbers = (0..count).map(|_| random.i64(0..most)).collect();
                 Value::of_ints(numbers, shape, device)
             }
             _ => {
@@ -163,8 +224,30 @@ pub fn inputs<B: Engine>(
     let values = graph.inputs.iter().map(&mut one).collect::<Result<_>>()?;
     match given.first_key_value() {
         None => Ok(values),
-        Some((name, _)) => Err(Error::argument(format!("the model has no input `{name}`"))),
+        Some((name, _)) => {
+            let names = graph.inputs.iter().map(|&input| format!("`{}`", graph.value(input).name));
+            let names = names.collect::<Vec<_>>().join(", ");
+            Err(Error::argument(format!("the model has no input `{name}`"))
+                .hint(format!("name the arrays as its inputs: {names}")))
+        }
     }
+}
+
+/// The size of the table that an input picks rows of, if it does.
+fn rows(graph: &Graph, input: ValueId) -> Option<usize> {
+    const HANDING_ON: [&str; 5] = ["Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"];
+    let mut ids = input;
+    for node in graph.node_ids().map(|id| graph.node(id)) {
+        let (first, second) = (node.inputs.first().copied().flatten(), node.inputs.get(1));
+        if HANDING_ON.contains(&&*node.kind) && first == Some(ids) {
+            ids = *node.outputs.first()?;
+        }
+        let picks = node.kind == "Gather" || node.kind.starts_with("aten.embedding.");
+        if picks && second == Some(&Some(ids)) {
+            return graph.shape(first?).first().map(|extent| extent.size);
+        }
+    }
+    None
 }
 
 fn largest<B: Engine>(value: &Value<B>) -> Result<f64> {

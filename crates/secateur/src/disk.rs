@@ -188,11 +188,18 @@ fn check_target(target: &Path) -> Result<()> {
     let name = target.display();
     let what = match fs::metadata(target) {
         Ok(metadata) if metadata.is_dir() => format!("`{name}` is a folder"),
-        Ok(metadata) if !metadata.is_file() => format!("`{name}` is not a file"),
+        Ok(metadata) if !metadata.is_file() || is_stream(target) => {
+            format!("`{name}` is not a file")
+        }
         _ if target.file_name().is_none() => format!("`{name}` is a folder"),
         _ => return Ok(()),
     };
     Err(Error::argument(what).hint("name a file"))
+}
+
+/// Whether it is a link to what a process has open, as `/dev/stdout` is.
+fn is_stream(path: &Path) -> bool {
+    fs::read_link(path).is_ok_and(|target| target.starts_with("/proc"))
 }
 
 /// A file that is not in its place yet.
@@ -367,12 +374,17 @@ mod tests {
         assert_eq!(mode(&path), 0o640);
     }
 
-    #[cfg(unix)]
+    #[cfg(target_os = "linux")]
     #[test]
     fn only_a_file_is_replaced() {
         let error = |path: &str| Replacement::create(Path::new(path)).unwrap_err().to_string();
         assert_eq!(error("/dev/null"), "`/dev/null` is not a file");
         assert_eq!(error("/"), "`/` is a folder");
+        let dir = tempfile::tempdir().unwrap();
+        let (link, file) = (dir.path().join("link"), File::open("/etc/passwd").unwrap());
+        let open = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+        std::os::unix::fs::symlink(open, &link).unwrap();
+        assert!(error(link.to_str().unwrap()).ends_with("is not a file"));
     }
 
     #[cfg(target_os = "linux")]

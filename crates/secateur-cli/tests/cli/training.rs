@@ -54,6 +54,29 @@ fn a_model_that_differs_is_told_with_its_node() {
 }
 
 #[test]
+fn weights_that_a_plan_does_not_make_are_told_where_groups_are_approximate() {
+    let folder = folder();
+    for (from, to) in [("fashion-vit.onnx", "vit.onnx"), ("fashion-test.npz", "data.npz")] {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models").join(from);
+        folder.write(to, &fs::read(source).unwrap());
+    }
+    folder.text("prune vit.onnx --ratio 0.5 -o small.onnx --plan plan.json");
+    let verified = folder.json("verify vit.onnx small.onnx --plan plan.json --json");
+    assert_ne!(verified["approximate"].as_array().unwrap().len(), 0, "{verified}");
+    folder.text("train small.onnx -o tuned.onnx --data data.npz --limit 64 --epochs 1 --quiet");
+    let ran = folder.run("verify vit.onnx tuned.onnx --plan plan.json");
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    assert!(ran.stderr.contains("is not what the plan makes of it"), "{}", ran.stderr);
+}
+
+#[test]
+fn tolerances_are_numbers() {
+    let ran = trained().run("verify cnn.onnx --plan plan.json --tolerance nan");
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("give a number from 0 on"), "{}", ran.stderr);
+}
+
+#[test]
 fn criteria_on_data_choose_what_goes() {
     let folder = trained();
     for criterion in ["taylor", "fisher", "apoz", "taylor-activation", "activation-norm"] {

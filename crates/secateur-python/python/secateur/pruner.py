@@ -467,9 +467,13 @@ class Pruner:
             try:
                 selection = self.select()
             except SecateurError as error:
-                if not self.left:
+                if self.left:
+                    raise SecateurError(_nothing(self.left)) from error
+                if self.graph.groups:
                     raise
-                raise SecateurError(_nothing(self.left)) from error
+                raise SecateurError(
+                    f"{error}\nhint: `graph.group(PARAMETER, AXIS)` tells what keeps an axis whole"
+                ) from error
             try:
                 self.graph.apply(selection.keeps, loose=self._loose)
                 return selection

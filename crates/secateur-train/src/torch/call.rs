@@ -377,8 +377,18 @@ impl<'a> Call<'_, 'a> {
 
     /// As many results of one more step as the call has.
     pub(crate) fn emit_all(&mut self, op: impl Into<Op>, inputs: Vec<Option<Slot>>) -> Vec<Slot> {
+        self.emit_several(self.results.len(), op, inputs)
+    }
+
+    /// Several results of one more step.
+    pub(crate) fn emit_several(
+        &mut self,
+        count: usize,
+        op: impl Into<Op>,
+        inputs: Vec<Option<Slot>>,
+    ) -> Vec<Slot> {
         let builder = &mut self.compiler.builder;
-        let slots: Vec<Slot> = self.results.iter().map(|_| builder.slot("")).collect();
+        let slots: Vec<Slot> = (0..count).map(|_| builder.slot("")).collect();
         let outputs = slots.iter().copied().map(Some).collect();
         builder.step(op.into(), inputs, outputs);
         slots

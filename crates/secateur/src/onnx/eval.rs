@@ -84,6 +84,19 @@ pub(super) fn evaluate(
     Some(Evaluated { known, may_be_weights })
 }
 
+/// The parts of sizes that are split; `None` where that is not evaluated.
+pub(super) fn split(
+    graph: &mut Graph,
+    node: &NodeProto,
+    inputs: &[Option<Arc<Known>>],
+) -> Option<Vec<Known>> {
+    let mut evaluator = Evaluator { graph, node, inputs, frozen: Vec::new() };
+    let parts = evaluator.split()?;
+    let frozen = evaluator.frozen;
+    graph.frozen.extend(frozen);
+    Some(parts)
+}
+
 /// Whether an operator gives its result a shape that is spelled, or adds its numbers up: as weights,
 /// they are followed where they stand.
 fn is_shaped(kind: &str) -> bool {
@@ -293,12 +306,61 @@ impl Evaluator<'_> {
     fn concat(&mut self) -> Option<Known> {
         let parts: Option<Vec<&Known>> = self.inputs.iter().map(Option::as_deref).collect();
         let parts = parts?;
-        if parts.iter().any(|part| part.dims.len() != 1) {
+        let first = parts.first()?;
+        let mut dims = first.dims.clone();
+        let along = crate::ops::axis(int(self.node, "axis").unwrap_or(0), dims.len()).ok()?;
+        let fits = |part: &&Known| {
+            let others = |dims: &[usize]| [&dims[..along], &dims[along + 1..]].concat();
+            part.dims.len() == dims.len() && others(&part.dims) == others(&dims)
+        };
+        if !parts.iter().all(fits) {
             return None;
         }
-        let dtype = parts.first()?.dtype;
-        let exprs = parts.iter().flat_map(|part| part.exprs.iter().copied()).collect();
-        Some(Known { dtype, ..Known::vector(exprs) })
+        dims[along] = parts.iter().map(|part| part.dims[along]).sum();
+        let rows: usize = dims[..along].iter().product();
+        let mut exprs = Vec::new();
+        for row in 0..rows {
+            for part in &parts {
+                let length = part.exprs.len() / rows;
+                exprs.extend(&part.exprs[row * length..][..length]);
+            }
+        }
+        Some(Known { dims, dtype: first.dtype, ..Known::vector(exprs) })
+    }
+
+    fn split(&mut self) -> Option<Vec<Known>> {
+        let data = self.input(0).filter(|data| data.dtype.holds_sizes())?.clone();
+        let along = crate::ops::axis(int(self.node, "axis").unwrap_or(0), data.dims.len()).ok()?;
+        let (size, count) = (data.dims[along], self.node.output.len());
+        if count == 0 {
+            return None;
+        }
+        let lengths: Vec<usize> = match ints(self.node, "split").or_else(|| self.ints(1)) {
+            Some(lengths) => {
+                lengths.into_iter().map(usize::try_from).collect::<Result<_, _>>().ok()?
+            }
+            None => {
+                let length = size.div_ceil(count);
+                (0..count).map(|part| size.saturating_sub(part * length).min(length)).collect()
+            }
+        };
+        if lengths.len() != count
+            || lengths.iter().try_fold(0usize, |a, &b| a.checked_add(b))? != size
+        {
+            return None;
+        }
+        let inner: usize = data.dims[along + 1..].iter().product();
+        let mut start = 0;
+        let part = |length: usize| {
+            let rows = data.exprs.chunks((size * inner).max(1));
+            let cut = start * inner..(start + length) * inner;
+            start += length;
+            let mut part = data.clone();
+            part.dims[along] = length;
+            part.exprs = rows.flat_map(|row| &row[cut.clone()]).copied().collect();
+            part
+        };
+        Some(lengths.into_iter().map(part).collect())
     }
 
     fn slice(&mut self) -> Option<Known> {

@@ -114,11 +114,11 @@ impl<'h> InputShapes<'h> {
                 }
                 Some(proto::Extent::Param(name)) if is_symbol(name) => {
                     let known = given.or(self.symbols.get(name).copied());
-                    let size = known.unwrap_or_else(|| self.guess(name, axis, dims.len()));
+                    let size = known.unwrap_or_else(|| self.guess(name, axis, dims));
                     self.symbols.insert(name.clone(), size);
                     open(size)
                 }
-                _ => open(given.unwrap_or_else(|| self.guess("", axis, dims.len()))),
+                _ => open(given.unwrap_or_else(|| self.guess("", axis, dims))),
             });
         }
         if guesses < self.guesses {
@@ -127,14 +127,17 @@ impl<'h> InputShapes<'h> {
         Ok(Some(shape))
     }
 
-    /// A usual size: one sample, images of 224 × 224 pixels with 3 channels, 16 tokens.
-    fn guess(&mut self, symbol: &str, axis: usize, rank: usize) -> usize {
+    /// A usual size: one sample, images of 224 × 224 pixels with 3 channels, 16 tokens. Channels are
+    /// last where a last axis of 1, 3 or 4 is declared.
+    fn guess(&mut self, symbol: &str, axis: usize, dims: &[Dimension]) -> usize {
         self.guesses += 1;
         let symbol = symbol.to_lowercase();
-        match (axis, rank) {
+        let last = dims.last().and_then(|dim| dim.extent.as_ref());
+        let is_last = matches!(last, Some(proto::Extent::Value(1 | 3 | 4)));
+        match (axis, dims.len()) {
             _ if symbol.contains("batch") => 1,
             (0, _) => 1,
-            (1, 4) => 3,
+            (1, 4) if !is_last => 3,
             (_, 4) => 224,
             _ => 16,
         }

@@ -388,7 +388,7 @@ impl<'a> Importer<'a> {
             }
             evaluated => evaluated.map(|evaluated| Arc::new(evaluated.known)),
         };
-        if self.add_if(index, node)? {
+        if self.add_parts_of_sizes(node)? || self.add_if(index, node)? {
             return Ok(());
         }
         let nodes = self.graph.nodes.len();
@@ -479,6 +479,23 @@ impl<'a> Importer<'a> {
             node.input.iter().for_each(|input| self.keep_whole(input));
         }
         Ok(Some(evaluated))
+    }
+
+    /// A split of sizes.
+    fn add_parts_of_sizes(&mut self, node: &'a NodeProto) -> Result<bool> {
+        if node.op_type != "Split" || !is_standard(&node.domain) {
+            return Ok(false);
+        }
+        let Some(inputs) = self.known_inputs(node)? else { return Ok(false) };
+        let spelled = self.with_attributes(node);
+        let Some(parts) = eval::split(&mut self.graph, &spelled, &inputs) else {
+            return Ok(false);
+        };
+        node.input.iter().for_each(|input| self.keep_whole(input));
+        for (name, known) in node.output.iter().zip(parts).filter(|(name, _)| !name.is_empty()) {
+            self.define(name, Binding { known: Some(Arc::new(known)), ..Binding::default() })?;
+        }
+        Ok(true)
     }
 
     /// What a node reads, if all of it is known; nothing for an omitted input.

@@ -39,5 +39,6 @@ pub use file::OnnxFile;
 pub use hints::Hints;
 pub use import::{Imported, import, known_operators};
 pub use names::Names;
+pub use order::order;
 pub use save::save;
 pub use weights::StoredWeights;

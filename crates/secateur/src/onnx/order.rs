@@ -11,7 +11,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// When a name is defined twice or by nothing, and when nodes read each other in a circle.
-pub(super) fn order(
+pub fn order(
     nodes: &[NodeProto],
     is_stored: impl Fn(&str) -> bool,
     is_outside: impl Fn(&str) -> bool,

@@ -119,7 +119,7 @@ pub(crate) const ONNX: &[(&str, Decode)] = table! {
     Moved: "Identity";
     FirstKept: "Abs" "Asin" "Asinh" "Atan" "Atanh" "Bernoulli" "BitShift" "Cast" "Ceil" "Celu"
         "Elu" "Erf" "Floor" "Gelu" "HardSwish" "LeakyRelu" "Mish" "Neg" "PRelu" "Relu" "Round" "Selu" "Shrink" "Sign" "Sin" "Sinh" "Softsign"
-        "Sqrt" "Swish" "Tan" "Tanh" "ThresholdedRelu" "CastLike" "IsNaN" "IsInf";
+        "Sqrt" "Swish" "Tan" "Tanh" "ThresholdedRelu" "IsNaN" "IsInf";
     AnyKept: "Mul" "And" "BitwiseAnd";
     Quotient: "Div" "Mod";
     Pole: "Acosh" "Log" "Reciprocal";
@@ -137,6 +137,10 @@ pub(crate) const ONNX_SPECIAL: &[(&str, Decode)] = &[
     ("Add", decode_terms),
     ("BitwiseOr", decode_terms),
     ("BitwiseXor", decode_terms),
+    ("CastLike", |cx| {
+        // Of the other operand, the type alone is read.
+        cx.node_over(1, Elementwise { zeros: Zeros::FirstKept, results: 1 })
+    }),
     ("Clip", decode_clip),
     ("Dropout", decode_dropout),
     ("Max", decode_terms),

@@ -38,6 +38,7 @@ pub(super) struct Entry {
     /// The name, with the archive's folder.
     name: String,
     range: Range<usize>,
+    checksum: u32,
 }
 
 /// What an entry holds when the archive is written again.
@@ -69,6 +70,13 @@ impl Archive {
             let entry = zip.by_index_raw(index).map_err(broken)?;
             let name = entry.name().map_err(broken)?.into_owned();
             if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
+                if name.contains("/code/") {
+                    let text = format!("`{}` is TorchScript", path.display());
+                    return Err(Error::unsupported(text).hint(
+                        "write the module that it was made of with \
+                         `torch.export.save(torch.export.export(module, inputs), FILE)`",
+                    ));
+                }
                 return Err(Error::unsupported(format!("`{name}` is compressed or encrypted"))
                     .hint("save the model again with `torch.export.save`"));
             }
@@ -79,7 +87,7 @@ impl Archive {
             });
             let range = range.ok_or_else(|| Error::malformed(format!("`{name}` is cut off")))?;
             names.insert(name.clone(), index);
-            entries.push(Entry { name, range });
+            entries.push(Entry { name, range, checksum: entry.crc32() });
         }
         let folder = entries.first().and_then(|entry| entry.name.split_once('/'));
         let root = folder.map_or(String::new(), |(folder, _)| format!("{folder}/"));
@@ -153,6 +161,7 @@ impl Archive {
             .compression_method(CompressionMethod::Stored)
             .with_alignment(ALIGNMENT)
             .large_file(len >= LARGE);
+        self.check(index)?;
         zip.start_file(entry.name.as_str(), options)?;
         match content {
             Content::New(_, write) => write(zip),
@@ -162,6 +171,22 @@ impl Archive {
                 Ok(())
             }),
         }
+    }
+
+    /// What is damaged must not get a checksum of its own.
+    fn check(&self, index: usize) -> io::Result<()> {
+        let entry = &self.entries[index];
+        let mut hasher = crc32fast::Hasher::new();
+        for chunk in self.bytes(index).chunks(CHUNK) {
+            hasher.update(chunk);
+            self.release(chunk);
+        }
+        if hasher.finalize() == entry.checksum {
+            return Ok(());
+        }
+        let path = self.path.display();
+        let text = format!("`{}` in `{path}` is damaged: its checksum differs", entry.name);
+        Err(io::Error::new(io::ErrorKind::InvalidData, text))
     }
 
     /// Copies the file as it is.

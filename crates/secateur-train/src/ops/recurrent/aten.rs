@@ -107,7 +107,7 @@ fn decode_cell(call: &mut Call<'_, '_>, kind: &Kind) -> Result<()> {
     for state in &states {
         operands.push(Some(stacked(call, &[*state])));
     }
-    let made = call.emit_all(kind.layer(1), operands);
+    let made = call.emit_several(1 + states.len(), kind.layer(1), operands);
     for (index, &state) in made[1..].iter().enumerate() {
         let state = call.emit(Reshape::Squeeze(Some(vec![0])), &[state]);
         call.bind(index, state);

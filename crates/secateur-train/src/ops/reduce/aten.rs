@@ -4,6 +4,7 @@ use super::{Arg, CumSum, Reduce, Reduction, Softmax, TopK};
 use crate::ops::elementwise::{Binary, Unary};
 use crate::ops::index::Trilu;
 use crate::ops::order::{CumProd, Flip, Roll, Sort as Sorted, Variance};
+use crate::ops::shape::Reshape;
 use crate::torch::{Call, Decode, Sort};
 use crate::{Error, Result, Slot};
 
@@ -41,6 +42,50 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     }),
     ("aten.norm", |call| norm(call, "p")),
     ("aten.linalg_vector_norm", |call| norm(call, "ord")),
+    ("aten.aminmax", |call| {
+        let x = call.tensor("self")?;
+        for (slot, kind) in [Reduction::Min, Reduction::Max].into_iter().enumerate() {
+            let reduce = reduce(call, kind)?;
+            let made = call.emit(reduce, &[x]);
+            call.bind(slot, made);
+        }
+        Ok(())
+    }),
+    ("aten.cosine_similarity", |call| {
+        let axis = call.int("dim", 1)?;
+        let [x, y] = [call.float("x1")?, call.float("x2")?];
+        let along = |kind| Reduce { kind, axes: Some(vec![axis]), keep: false, none: false };
+        let least = call.number_or("eps", 1e-8)?;
+        let least = call.real(least);
+        let product = call.emit(Binary::Mul, &[x, y]);
+        let mut quotient = call.emit(along(Reduction::Sum), &[product]);
+        for side in [x, y] {
+            let length = call.emit(along(Reduction::L2), &[side]);
+            let length = call.emit(Binary::Max, &[length, least]);
+            quotient = call.emit(Binary::Div, &[quotient, length]);
+        }
+        call.bind(0, quotient);
+        Ok(())
+    }),
+    ("aten.pairwise_distance", |call| {
+        let difference = difference(call, "x1", "x2")?;
+        let epsilon = call.number_or("eps", 1e-6)?;
+        let epsilon = call.real(epsilon);
+        let x = call.emit(Binary::Add, &[difference, epsilon]);
+        distance(call, x)
+    }),
+    ("aten.cdist", distances),
+    ("aten._cdist_forward", distances),
+    ("aten.mse_loss", |call| {
+        let x = difference(call, "self", "target")?;
+        let x = call.emit(Binary::Mul, &[x, x]);
+        loss(call, x)
+    }),
+    ("aten.l1_loss", |call| {
+        let x = difference(call, "self", "target")?;
+        let x = call.emit(Unary::Abs, &[x]);
+        loss(call, x)
+    }),
     ("aten.argmax", |call| position(call, true)),
     ("aten.argmin", |call| position(call, false)),
     ("aten.softmax", |call| shares(call, false)),
@@ -184,6 +229,44 @@ fn norm(call: &mut Call<'_, '_>, order: &str) -> Result<()> {
         order => return Err(Error::unsupported(format!("a norm of order {order}"))),
     };
     reduced(call, x, kind)
+}
+
+fn difference(call: &mut Call<'_, '_>, one: &str, other: &str) -> Result<Slot> {
+    let operands = [call.float(one)?, call.float(other)?];
+    Ok(call.emit(Binary::Sub, &operands))
+}
+
+/// The length of differences along the last axis.
+fn distance(call: &mut Call<'_, '_>, differences: Slot) -> Result<()> {
+    let kind = match call.number_or("p", 2.0)? {
+        1.0 => Reduction::L1,
+        2.0 => Reduction::L2,
+        order => return Err(Error::unsupported(format!("a distance of order {order}"))),
+    };
+    let keep = call.flag("keepdim", false);
+    call.make(Reduce { kind, axes: Some(vec![-1]), keep, none: false }, &[differences])
+}
+
+/// Distances of all rows from all others.
+fn distances(call: &mut Call<'_, '_>) -> Result<()> {
+    let [x, y] = [call.float("x1")?, call.float("x2")?];
+    let x = call.emit(Reshape::Unsqueeze(Some(vec![-2])), &[x]);
+    let y = call.emit(Reshape::Unsqueeze(Some(vec![-3])), &[y]);
+    let x = call.emit(Binary::Sub, &[x, y]);
+    distance(call, x)
+}
+
+/// What becomes of the loss of every element.
+fn loss(call: &mut Call<'_, '_>, elements: Slot) -> Result<()> {
+    let kind = match call.int("reduction", 1)? {
+        0 => {
+            call.bind(0, elements);
+            return Ok(());
+        }
+        1 => Reduction::Mean,
+        _ => Reduction::Sum,
+    };
+    call.make(Reduce { kind, axes: None, keep: false, none: false }, &[elements])
 }
 
 /// Without an axis, the position among all elements.

@@ -58,6 +58,13 @@ fn sizes_that_nobody_gives_are_guessed() {
         ids: 1*x16* (guessed)
         z: 2x1* (guessed)"#]],
     );
+    check(
+        "x: nxhxwx3\ny: nxhxwx8",
+        &[],
+        expect![[r#"
+        x: 1*x224*x224*x3 (guessed)
+        y: 1*x224*x224*x8"#]],
+    );
 }
 
 #[test]

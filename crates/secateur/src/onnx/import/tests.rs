@@ -705,6 +705,71 @@ fn sizes_may_be_computed_from_constants_in_floats() {
 }
 
 #[test]
+fn tables_of_sizes_are_put_together() {
+    check(
+        "x: 2x3x8x8
+        w = 4x3x1x1
+        y = Conv(x, w)
+        n = i64[0, 0]
+        k = i64[1, 2]
+        i = i64[0]
+        a = Unsqueeze(n, i)
+        b = Unsqueeze(k, i)
+        c = Concat(a, a, a, b) axis=0
+        j = i64[1, 3]
+        d, e = Split(c, j) axis=0
+        t = Concat(d, e) axis=0
+        m = i64[-1]
+        p = Reshape(t, m)
+        z = Pad(y, p)
+        v = 2x4x1x1
+        o = Conv(z, v)
+        -> o",
+        expect![[r#"
+            y Conv 2x4x8x8
+            z Pad 2x4x9x10
+            o Conv 2x2x9x10
+            group w:0 4
+            w:1 pinned: it is an input of the model
+            v:0 pinned: it is an output of the model"#]],
+    );
+}
+
+#[test]
+fn a_cast_has_the_shape_of_what_is_cast() {
+    check(
+        "x: 2x8
+        w = 8x6
+        y = MatMul(x, w)
+        u = 8x4
+        h = MatMul(x, u)
+        s = 5x6
+        c = CastLike(y, s)
+        g = CastLike(h, y)
+        v = 6x3
+        p = MatMul(c, v)
+        t = 4x3
+        q = MatMul(g, t)
+        z = Add(p, q)
+        -> z",
+        expect![[r#"
+            y MatMul 2x6
+            h MatMul 2x4
+            c CastLike 2x6
+            g CastLike 2x4
+            p MatMul 2x3
+            q MatMul 2x3
+            z Add 2x3
+            group w:1 6
+            group u:1 4
+            w:0 pinned: it is an input of the model
+            u:0 pinned: it is an input of the model
+            v:1 pinned: it is an output of the model
+            t:1 pinned: it is an output of the model"#]],
+    );
+}
+
+#[test]
 fn a_weight_of_which_the_numbers_are_read_stays_whole() {
     check(
         "x: 2x6

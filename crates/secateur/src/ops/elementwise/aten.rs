@@ -29,6 +29,17 @@ macro_rules! table {
                 let keeps = low <= 0.0 && high >= 0.0;
                 unary(cx, if keeps { Zeros::FirstKept } else { Zeros::Lost })
             }),
+            ("aten.broadcast_tensors", |cx| {
+                let tensors: Vec<ValueId> = cx.tensors("tensors")?.into_iter().flatten().collect();
+                for (slot, &tensor) in tensors.iter().enumerate() {
+                    let others = tensors.iter().copied().filter(|&other| other != tensor);
+                    let operands: Vec<ValueId> = std::iter::once(tensor).chain(others).collect();
+                    let zeros = Zeros::SomeKept(0b1);
+                    let made = cx.emit(Elementwise { zeros, results: 1 }, &operands)?;
+                    cx.bind(slot, made);
+                }
+                Ok(())
+            }),
             ("aten.where", |cx| {
                 let operands = [cx.tensor("condition")?, cx.tensor("self")?, cx.tensor("other")?];
                 make(cx, Zeros::BranchesKept, &operands)
