@@ -157,6 +157,10 @@ class Model:
         Decides which indices stay. `statistics(measure, parameter, axes, kept)` gives sums, per
         axis, as lists of numbers; `scores`, by group, takes their place.
         """
+    def unread(self, /) -> list[str]:
+        """
+        The parameters that no call reads, sorted.
+        """
     def warnings(self, /) -> list[str]:
         """
         What could not be followed.
