@@ -299,6 +299,14 @@ def cells(m: Code, x: Tensor) -> Tensor:
     return m.head(g)
 
 
+def masked_experts(m: Code, x: Tensor) -> Tensor:
+    first = x[:, 0] > 0
+    made = x.new_zeros(x.shape[0], m.one.out_features)
+    made[first] = m.one(x[first])
+    made[~first] = m.two(x[~first])
+    return m.head(made.relu())
+
+
 OPERATORS: dict[str, tuple[Callable[..., Any], dict[str, nn.Module], tuple[Any, ...]]] = {
     "cells": (
         cells,
@@ -322,6 +330,29 @@ OPERATORS: dict[str, tuple[Callable[..., Any], dict[str, nn.Module], tuple[Any, 
         ),
         {"body": nn.Linear(4, 8), "other": nn.Linear(4, 8), "head": nn.Linear(8, 5)},
         (torch.randn(3, 4), torch.randint(5, (3,))),
+    ),
+    "masks": (
+        masked_experts,
+        {"one": nn.Linear(4, 8), "two": nn.Linear(4, 8), "head": nn.Linear(8, 2)},
+        (torch.randn(6, 4),),
+    ),
+    "bilinear": (
+        lambda m, x, y: m.head(m.mix(m.one(x), m.two(y)).relu()),
+        {
+            "one": nn.Linear(4, 6),
+            "two": nn.Linear(4, 10),
+            "mix": nn.Bilinear(6, 10, 8),
+            "head": nn.Linear(8, 2),
+        },
+        (torch.randn(3, 4), torch.randn(3, 4)),
+    ),
+    "diagonals": (
+        lambda m, x: m.head(
+            m.body(x).transpose(1, 2).diag_embed().sum(3).transpose(1, 2)
+            + m.body(x[:, :3]).diagonal(0, 0, 1).transpose(0, 1)[:, None]
+        ),
+        {"body": nn.Linear(4, 8), "head": nn.Linear(8, 2)},
+        (torch.randn(3, 5, 4),),
     ),
     "medians": (
         lambda m, x: m.head(m.body(x).median(1).values + m.body(x).count_nonzero(1)),

@@ -327,17 +327,23 @@ mod tests {
 
     /// What the core knows and is not run: complex numbers, what is drawn into a tensor, patterns,
     /// and a few functions.
-    const NOT_RUN: &str = "_conj _ctc_loss _embedding_bag _embedding_bag_forward_only _fft_c2c \
-        _fft_c2r _fft_r2c _is_all_true _is_any_true _linalg_svd _pack_padded_sequence \
-        _pad_packed_sequence angle atan2 binary_cross_entropy binary_cross_entropy_with_logits \
-        blackman_window broadcast_tensors bucketize col2im complex conj_physical count_nonzero cross_entropy_loss \
-        ctc_loss digamma embedding_bag erfinv exponential fft_fft fft_fft2 fft_fftn fft_fftshift \
+    const NOT_RUN: &str = "_conj _ctc_loss _embedding_bag _embedding_bag_forward_only \
+        _fake_quantize_per_tensor_affine_cachemask_tensor_qparams _fft_c2c _fft_c2r _fft_r2c \
+        _fused_moving_avg_obs_fq_helper _is_all_true _is_any_true _linalg_det _linalg_slogdet \
+        _linalg_svd _pack_padded_sequence _pad_packed_sequence _trilinear affine_grid_generator \
+        angle atan2 bilinear binary_cross_entropy binary_cross_entropy_with_logits \
+        blackman_window broadcast_tensors bucketize col2im complex conj_physical copysign \
+        count_nonzero cross_entropy_loss ctc_loss cummax cummin diag_embed diagonal digamma \
+        embedding_bag erfinv exponential fake_quantize_per_channel_affine \
+        fake_quantize_per_channel_affine_cachemask fake_quantize_per_tensor_affine \
+        fake_quantize_per_tensor_affine_cachemask fft_fft fft_fft2 fft_fftn fft_fftshift \
         fft_hfft fft_ifft fft_ifft2 fft_ifftn fft_ifftshift fft_ihfft fft_irfft fft_irfft2 \
-        fft_irfftn fft_rfft fft_rfft2 fft_rfftn hamming_window hann_window huber_loss imag \
-        index_reduce kaiser_window kl_div kthvalue lgamma linalg_inv linalg_inv_ex \
-        linalg_solve_triangular logit median mode nanmedian nansum nll_loss2d_forward \
-        nll_loss_forward normal polar random real renorm resolve_conj resolve_neg segment_reduce \
-        sinc smooth_l1_loss soft_margin_loss special_entr tril_indices triu_indices uniform \
+        fft_irfftn fft_rfft fft_rfft2 fft_rfftn float_power hamming_window hann_window heaviside \
+        huber_loss imag index_reduce kaiser_window kl_div kthvalue lgamma linalg_inv \
+        linalg_inv_ex linalg_solve_triangular logaddexp2 logcumsumexp logit median mode \
+        nanmedian nansum nextafter nll_loss2d_forward nll_loss_forward normal polar random real \
+        renorm resolve_conj resolve_neg rrelu rrelu_with_noise segment_reduce sinc \
+        smooth_l1_loss soft_margin_loss special_entr tril_indices triu_indices uniform \
         view_as_complex view_as_real xlogy";
 
     #[test]

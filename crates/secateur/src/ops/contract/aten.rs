@@ -27,12 +27,60 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         let term = cx.tensor("self")?;
         cx.node(Elementwise { zeros: Zeros::AllKept, results: 1 }, &[made, term])
     }),
+    ("aten.addmv", |cx| {
+        let made = [cx.tensor("mat")?, cx.tensor("vec")?];
+        let made = cx.emit(Contract::MatMul, &made)?;
+        let term = cx.tensor("self")?;
+        cx.node(Elementwise { zeros: Zeros::AllKept, results: 1 }, &[made, term])
+    }),
+    ("aten._trilinear", decode_trilinear),
+    ("aten.bilinear", |cx| {
+        let operands = ["input1", "weight", "input2"].map(|name| cx.tensor(name));
+        let [one, weight, two] = operands;
+        let operands = vec![Some(one?), Some(weight?), Some(two?)];
+        let data = operands[0].map_or(Ok(0), |data| cx.shape(data).map(|shape| shape.len()))?;
+        let lead = data.checked_sub(1).ok_or_else(|| Error::malformed("data without an axis"))?;
+        let lead: String = ('a'..'t').take(lead).collect();
+        let text = format!("{lead}x,zxy,{lead}y->{lead}z");
+        let ranks = [data, 3, data];
+        let made = cx.emit_all(equation(&text, &ranks)?, operands)?[0];
+        match cx.optional("bias")? {
+            Some(bias) => cx.node(Elementwise { zeros: Zeros::AllKept, results: 1 }, &[made, bias]),
+            None => {
+                cx.bind(0, made);
+                Ok(())
+            }
+        }
+    }),
     ("aten.einsum", decode_einsum),
 ];
 
 fn product(cx: &mut Decoder<'_, '_>, names: [&str; 2]) -> Result<()> {
     let operands = [cx.tensor(names[0])?, cx.tensor(names[1])?];
     cx.node(Contract::MatMul, &operands)
+}
+
+/// A product of three tensors, each spread over axes that it lacks, summed up along some.
+fn decode_trilinear(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let mut terms = Vec::new();
+    let (mut operands, mut ranks) = (Vec::new(), Vec::new());
+    let mut rank = 0;
+    for place in 1..4 {
+        let operand = cx.tensor(["i1", "i2", "i3"][place - 1])?;
+        let lacks = cx.ints(["expand1", "expand2", "expand3"][place - 1])?.unwrap_or_default();
+        ranks.push(cx.shape(operand)?.len());
+        rank = ranks[place - 1] + lacks.len();
+        operands.push(Some(operand));
+        terms.push(lacks);
+    }
+    let summed = cx.ints("sumdim")?.unwrap_or_default();
+    let letters = |without: &[i64]| -> String {
+        let axes = ('a'..='z').enumerate().take(rank);
+        axes.filter(|(axis, _)| !without.contains(&(*axis as i64))).map(|(_, name)| name).collect()
+    };
+    let terms = terms.iter().map(|lacks| letters(lacks)).collect::<Vec<_>>().join(",");
+    let text = format!("{terms}->{}", letters(&summed));
+    cx.node_over(equation(&text, &ranks)?, operands)
 }
 
 fn decode_einsum(cx: &mut Decoder<'_, '_>) -> Result<()> {

@@ -94,7 +94,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = table! {
     FirstKept unary: "_conj" "_to_copy" "abs" "angle" "asin" "asinh" "atan" "atanh" "ceil" "celu"
         "conj_physical" "deg2rad" "dropout" "elu" "erf" "erfinv" "expm1" "feature_dropout" "floor"
         "frac" "gelu" "hardshrink" "hardswish" "imag" "isinf" "isnan" "leaky_relu" "log1p" "mish"
-        "nan_to_num" "native_dropout" "neg" "real" "relu" "relu6" "resolve_conj" "resolve_neg"
+        "nan_to_num" "native_dropout" "neg" "real" "relu" "relu6" "rrelu" "rrelu_with_noise" "resolve_conj" "resolve_neg"
         "round" "selu" "sgn" "sign" "silu" "sin" "sinh" "softshrink" "special_entr" "sqrt" "square" "tan" "tanh"
         "tanhshrink" "to" "trunc" "type_as" "_autocast_to_reduced_precision"
         "_autocast_to_full_precision";
@@ -107,7 +107,8 @@ pub(crate) const ATEN: &[(&str, Decode)] = table! {
     Quotient binary: "div" "divide" "floor_divide" "fmod" "remainder" "true_divide";
     AllKept binary: "__or__" "__xor__" "atan2" "bitwise_or" "bitwise_xor" "fmax" "fmin" "hypot"
         "logical_or" "logical_xor" "maximum" "minimum";
-    Lost binary: "eq" "ge" "gt" "le" "logaddexp" "lt" "ne";
+    Lost binary: "copysign" "eq" "float_power" "ge" "gt" "heaviside" "le" "logaddexp" "logaddexp2" "lt"
+        "ne" "nextafter";
 };
 
 fn make(cx: &mut Decoder<'_, '_>, zeros: Zeros, operands: &[ValueId]) -> Result<()> {

@@ -177,8 +177,81 @@ fn spell(
     Ok((dims, indices, result))
 }
 
+/// The one mask of an index, and the axis of the data from which on it lies.
+fn mask(cx: &mut Decoder<'_, '_>) -> Result<Option<(usize, ValueId)>> {
+    let indices = cx.tensors("indices")?;
+    let mut given = indices.iter().enumerate().filter_map(|(axis, index)| Some((axis, (*index)?)));
+    let only = given.next().filter(|_| given.next().is_none());
+    Ok(only.filter(|&(_, index)| matches!(cx.dtype(index), Some(DType::Bool | DType::U8))))
+}
+
+/// The axes of values that are put where these lie: those of size 1 are spread.
+fn spread(r: &Rule, values: &[Extent], dims: &[Dim]) -> Result<Vec<Dim>> {
+    let skip = dims.len().checked_sub(values.len());
+    let skip = skip.ok_or_else(|| Error::malformed("values of too many axes"))?;
+    let one = |(extent, dim): (&Extent, &Dim)| match extent.size == r.extent(dim).size {
+        true => dim.clone(),
+        false => Dim::one(),
+    };
+    Ok(values.iter().zip(&dims[skip..]).map(one).collect())
+}
+
+/// What lies where a mask is true, picked or, with `values`, put.
+fn masked(
+    cx: &mut Decoder<'_, '_>,
+    data: ValueId,
+    (at, mask): (usize, ValueId),
+    values: Option<ValueId>,
+) -> Result<()> {
+    let (shape, mask_shape) = (cx.shape(data)?, cx.shape(mask)?);
+    let end = at + mask_shape.len();
+    let covered = shape.get(at..end).ok_or_else(|| Error::malformed("a mask of too many axes"))?;
+    for (one, other) in covered.iter().zip(&mask_shape) {
+        agree("sizes of data and mask", one.size, other.size)?;
+    }
+    let mut r = Rule::new("mask");
+    let axes = shape.iter().enumerate();
+    let dims: Vec<Dim> = axes
+        .map(|(axis, &extent)| match (at..end).contains(&axis) {
+            true => r.fixed(letter(axis), extent, PICKED).into(),
+            false => r.free(letter(axis), extent).into(),
+        })
+        .collect();
+    r.operand(Use::Data, dims.clone());
+    r.operand(Use::Data, dims[at..end].to_vec());
+    let count = match values {
+        None => cx.result_shape(0)?.get(at).copied(),
+        Some(values) => {
+            let given = cx.shape(values)?;
+            let rest = shape.len() - end;
+            given.len().checked_sub(rest + 1).map(|axis| given[axis])
+        }
+    };
+    let count = count.map(|count| Dim::from(r.fixed("n", count, PICKED)));
+    let picked = [&dims[..at], count.as_slice(), &dims[end..]].concat();
+    let mut operands = vec![data, mask];
+    match values {
+        None => {
+            r.result(picked);
+            r.flow = Flow::product([0], []);
+        }
+        Some(values) => {
+            let given = cx.shape(values)?;
+            let put = spread(&r, &given, &picked)?;
+            r.operand(Use::Data, put);
+            operands.push(values);
+            r.result(dims);
+            r.flow = Flow::product([], [0, 2]);
+        }
+    }
+    cx.node(Written(r), &operands)
+}
+
 fn decode_index(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let data = cx.tensor("self")?;
+    if let Some(mask) = mask(cx)? {
+        return masked(cx, data, mask, None);
+    }
     let shape = cx.shape(data)?;
     let places = places(cx, shape.len())?;
     let mut r = Rule::new("index");
@@ -200,6 +273,9 @@ fn picks(r: &mut Rule, shape: &[Extent]) -> Vec<Dim> {
 
 fn decode_index_put(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let (data, values) = (cx.tensor("self")?, cx.tensor("values")?);
+    if let Some(mask) = mask(cx)? {
+        return masked(cx, data, mask, Some(values));
+    }
     let places = places(cx, cx.shape(data)?.len())?;
     put_slices(cx, data, &places, Some(values))
 }
@@ -224,13 +300,7 @@ fn put_slices(
     r.flow = filled(cx);
     if let Some(values) = values {
         let given = cx.shape(values)?;
-        let skip = result.len().checked_sub(given.len());
-        let skip = skip.ok_or_else(|| Error::malformed("values of too many axes"))?;
-        let one = |(extent, dim): (&Extent, &Dim)| match extent.size == r.extent(dim).size {
-            true => dim.clone(),
-            false => Dim::one(),
-        };
-        let put = given.iter().zip(&result[skip..]).map(one).collect();
+        let put = spread(&r, &given, &result)?;
         r.flow = Flow::product([], [0, r.operands.len()]);
         r.operand(Use::Data, put);
     }

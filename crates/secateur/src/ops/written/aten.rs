@@ -80,6 +80,20 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.nll_loss_forward", |cx| whole(cx, &["self", "target", "weight"], CLASSES)),
     ("aten.nll_loss2d_forward", |cx| whole(cx, &["self", "target", "weight"], CLASSES)),
     ("aten._linalg_svd", |cx| whole(cx, &["A"], MATRIX)),
+    ("aten._linalg_slogdet", |cx| whole(cx, &["A"], MATRIX)),
+    ("aten._linalg_det", |cx| whole(cx, &["A"], MATRIX)),
+    ("aten.affine_grid_generator", |cx| {
+        cx.ints("size")?;
+        whole(cx, &["theta"], POSITIONS)
+    }),
+    ("aten.diagonal", decode_diagonal),
+    ("aten.diag_embed", decode_diagonal),
+    ("aten.fake_quantize_per_tensor_affine", fake_quantize),
+    ("aten.fake_quantize_per_tensor_affine_cachemask", fake_quantize),
+    ("aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams", fake_quantize),
+    ("aten.fake_quantize_per_channel_affine", fake_quantize),
+    ("aten.fake_quantize_per_channel_affine_cachemask", fake_quantize),
+    ("aten._fused_moving_avg_obs_fq_helper", fake_quantize),
     ("aten.linalg_inv", |cx| whole(cx, &["A"], MATRIX)),
     ("aten.linalg_inv_ex", |cx| whole(cx, &["A"], MATRIX)),
     ("aten._pack_padded_sequence", |cx| {
@@ -149,6 +163,74 @@ fn whole(cx: &mut Decoder<'_, '_>, names: &[&str], reason: &'static str) -> Resu
     }
     r.flow = Flow::Break;
     cx.node(Written(r), &operands)
+}
+
+/// Numbers rounded to those of a quantized type: one scale for all, or one for each index of an axis.
+fn fake_quantize(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    const SIDES: [&str; 7] = [
+        "scale",
+        "zero_point",
+        "running_min",
+        "running_max",
+        "observer_on",
+        "fake_quant_on",
+        "fake_quant_enabled",
+    ];
+    let data = cx.tensor("self")?;
+    let shape = cx.shape(data)?;
+    let axis = if cx.has("ch_axis") { cx.int("ch_axis", 0)? } else { cx.int("axis", 0)? };
+    let mut r = Rule::new("fake_quantize");
+    let dims = letters(&mut r, &shape);
+    r.operand(Use::Data, dims.clone());
+    let mut operands = vec![data];
+    for (place, name) in SIDES.into_iter().enumerate() {
+        let Some(side) = cx.optional(name)? else { continue };
+        let of_side = match cx.shape(side)?[..] {
+            [one] if one.size > 1 => {
+                let along = crate::ops::axis(axis, shape.len())?;
+                agree("scales and channels", one.size, shape[along].size)?;
+                vec![dims[along].clone()]
+            }
+            ref sizes => fixed(&mut r, &format!("s{place}_"), sizes, MADE),
+        };
+        r.operand(Use::Data, of_side);
+        operands.push(side);
+    }
+    r.result(dims);
+    r.flow = Flow::product([0], []);
+    let made = cx.emit(Written(r), &operands)?;
+    cx.bind(0, made);
+    cx.drop_results(1..2);
+    Ok(())
+}
+
+/// A diagonal as a last axis, or the reverse.
+fn decode_diagonal(cx: &mut Decoder<'_, '_>) -> Result<()> {
+    let data = cx.tensor("self")?;
+    let (from, to) = (cx.shape(data)?, cx.result_shape(0)?);
+    cx.int("offset", 0)?;
+    let takes = from.len() > to.len();
+    let (square, line) = if takes { (&from, &to) } else { (&to, &from) };
+    let [first, second] = if takes { [0, 1] } else { [-2, -1] };
+    let first = crate::ops::axis(cx.int("dim1", first)?, square.len())?;
+    let second = crate::ops::axis(cx.int("dim2", second)?, square.len())?;
+    let mut r = Rule::new("diagonal");
+    let (mut wide, mut narrow): (Vec<Dim>, Vec<Dim>) = (Vec::new(), Vec::new());
+    for (axis, &extent) in square.iter().enumerate() {
+        if axis == first || axis == second {
+            wide.push(r.fixed(letter(axis), extent, MATRIX).into());
+            continue;
+        }
+        wide.push(r.free(letter(axis), extent).into());
+        narrow.push(wide[axis].clone());
+    }
+    let last = line.last().copied().ok_or_else(|| Error::malformed("no diagonal"))?;
+    narrow.push(r.fixed("d", last, MATRIX).into());
+    let (before, after) = if takes { (wide, narrow) } else { (narrow, wide) };
+    r.operand(Use::Data, before);
+    r.result(after);
+    r.flow = Flow::product([0], []);
+    cx.node(Written(r), &[data])
 }
 
 const STEPS: &str = "steps of sequences lie along it";
