@@ -25,7 +25,14 @@ import live
 import modelzoo
 
 SEED = 0
-SMALL = ("resnet18", "shufflenet_v2_x1_0_64", "bert_tiny", "llama_tiny", "vit_small_32")
+SMALL = (
+    "resnet18",
+    "shufflenet_v2_x1_0_64",
+    "bert_tiny",
+    "llama_tiny",
+    "bloom_tiny",
+    "vit_small_32",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -181,10 +181,14 @@ impl<'a> Scope<'a> {
 }
 
 /// Which calls of a graph make what is read, or write memory. Others might as well not run, such as
-/// those with the positions of maxima that nobody asked for.
+/// those with the positions of maxima that nobody asked for. Of code that stopped before it returned
+/// anything, all calls are needed.
 pub(super) fn needed(program: &Program, graph: &schema::Graph) -> Vec<bool> {
     let mut read: HashSet<&str> = graph.outputs.iter().flat_map(tensor_names).collect();
     let mut needed = vec![true; graph.nodes.len()];
+    if read.is_empty() {
+        return needed;
+    }
     for (needed, &index) in needed.iter_mut().zip(&graph.nodes).rev() {
         let Some(node) = program.nodes.get(index as usize) else { continue };
         let writes =
