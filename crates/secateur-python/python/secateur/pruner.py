@@ -467,8 +467,10 @@ class Pruner:
             try:
                 selection = self.select()
             except SecateurError as error:
-                if self.left:
-                    raise SecateurError(_nothing(self.left)) from error
+                if self.left:  # those are what is kept
+                    none = str(error).startswith("no group can be cut")
+                    what = "no group can be cut" if none else str(error)
+                    raise SecateurError("\n".join([what, *_left(self.left)])) from error
                 if self.graph.groups:
                     raise
                 raise SecateurError(
@@ -642,10 +644,6 @@ def _left(left: Mapping[str, str]) -> list[str]:
         f"left alone, as the code cannot follow: {', '.join(names)}\n{textwrap.indent(why, '  ')}"
         for why, names in reasons.items()
     ]
-
-
-def _nothing(left: Mapping[str, str]) -> str:
-    return "\n".join(["no group can be cut", *_left(left)])
 
 
 def _stored(module: nn.Module) -> tuple[int, int]:

@@ -424,7 +424,8 @@ fn decode_unfold(cx: &mut Decoder<'_, '_>) -> Result<()> {
     cx.int("size", 1)?;
     cx.int("step", 1)?;
     let mut r = Rule::new("unfold");
-    let after = |index| (index == along).then(|| result[index]);
+    let windows = result.get(along).copied().ok_or_else(|| Error::malformed("too few axes"))?;
+    let after = |index| (index == along).then_some(windows);
     let [dims, mut made] = changed(&mut r, &from, after, REASON);
     let window = result.last().copied().unwrap_or(Extent::fixed(1));
     made.push(r.fixed("k", window, REASON).into());
