@@ -21,6 +21,7 @@ def effective(module: nn.Module) -> dict[str, Tensor]:
         return {
             f"{path}.{name}" if path else name: tensor
             for path, layer in layers(module)
+            if layer._forward_pre_hooks or "parametrizations" in layer._modules
             for name, tensor in (*_hooked(layer), *_parametrized(layer))
         }
 
