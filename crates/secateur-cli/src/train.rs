@@ -332,16 +332,8 @@ impl Train {
     /// What is named to be frozen has to be there.
     fn check_frozen(&self, trainer: &Trainer<Cpu>) -> Result<()> {
         let params = &trainer.model().graph().params;
-        for text in &self.training.freeze {
-            let pattern = Pattern::new(text)?;
-            if !params.iter().any(|param| pattern.matches(&param.name)) {
-                let some = params.iter().take(3).map(|param| param.name.as_str());
-                let some = some.collect::<Vec<_>>().join(", ");
-                return Err(Error::argument(format!("no parameter is named like `{text}`"))
-                    .hint(format!("`secateur groups` lists them: {some}, …")));
-            }
-        }
-        Ok(())
+        let names = || params.iter().map(|param| param.name.as_str()).collect();
+        self.training.freeze.iter().try_for_each(|text| Pattern::new(text)?.check(names()))
     }
 
     fn options(&self) -> FitOptions {

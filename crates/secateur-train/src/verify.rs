@@ -6,7 +6,7 @@ use std::path::Path;
 use burn_backend::tensor::Device;
 use secateur::graph::{Graph, Node, Origin, ValueId};
 use secateur::group::Keeps;
-use secateur::onnx::Hints;
+use secateur::onnx::{Hints, guess_remedy};
 use secateur::tensor::{Keep, TensorView};
 use secateur::{DType, Model};
 
@@ -99,13 +99,8 @@ pub fn verify<B: Engine>(
     let (masked, pruned, whole) = (open(&masked)?, open(pruned)?, Program::new(original)?);
     let inputs = inputs::<B>(original, given, seed, device)?;
     let outputs = |program: &Program| run(program, inputs.clone(), &[], device).map(|(o, _)| o);
-    let guessed = |error: Error| match original.guessed().first_key_value() {
-        Some((name, shape)) if error.remedy().is_none() => {
-            let sizes = shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
-            error.hint(format!(
-                "the sizes of `{name}` are guessed: give them, `--shape {name}={sizes}`"
-            ))
-        }
+    let guessed = |error: Error| match guess_remedy(original.guessed()) {
+        Some(remedy) if error.remedy().is_none() => error.hint(remedy),
         _ => error,
     };
     let unmasked = outputs(&whole).map_err(guessed)?;

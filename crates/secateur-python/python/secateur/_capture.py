@@ -187,10 +187,9 @@ class _Recorder(TorchDispatchMode):
             return None
         with no_dispatch():
             out = rule(*args, **given)
+            if out is not None and False in unknown:
+                args, given = pytree.tree_map_only(Tensor, self._copy, (args, given))
         if out is not None:
-            if False in unknown:
-                with no_dispatch():
-                    args, given = pytree.tree_map_only(Tensor, self._copy, (args, given))
             self._note(op, args, given, out)
         return out
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from secateur._attributes import Attribute, helpers
-from secateur._capture import layers
+from secateur._capture import _join, layers
 
 Keep = Sequence[Sequence[int] | None]
 Record = dict[str, Any]
@@ -37,8 +37,9 @@ def add(
         of_layer[own] = [_then(old, new) for old, new in zip(before, keep, strict=True)]
     if not changed:
         return
-    owners = {id(layer): (layer, "") for _, layer in layers(module)}
-    for _, layer in layers(module):
+    inside = layers(module)
+    owners = {id(layer): (layer, "") for _, layer in inside}
+    for _, layer in inside:
         for helper, value in helpers(layer):
             owners.setdefault(id(value), (layer, helper))
     for attribute, number in changed.items():
@@ -56,7 +57,7 @@ def as_json(module: nn.Module) -> Record:
     attributes = []
     for path, layer in layers(module):
         record = layer.__dict__.get(RECORD, {"slices": {}, "attributes": []})
-        slices |= {f"{path}.{own}" if path else own: keep for own, keep in record["slices"].items()}
+        slices |= {_join(path, own): keep for own, keep in record["slices"].items()}
         for helper, *rest in record["attributes"]:
             attributes.append([f"{path}{HELPER}{helper}" if helper else path, *rest])
     return {"version": 1, "slices": slices, "attributes": attributes}

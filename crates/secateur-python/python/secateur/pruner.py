@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from secateur import _apply, _distributed, _history
-from secateur._capture import Trace, layers, tensors, trace
+from secateur._capture import Trace, _join, layers, tensors, trace
 from secateur._export import export
 from secateur._secateur import Footprint, Group, Model, SecateurError, Selection
 from secateur._statistics import Gathered, Statistics
@@ -110,8 +110,8 @@ class Graph:
         """Parameters that the example run did not reach, or whole modules of them."""
         unread = self._model.unread()
         gone, found = set(unread), []
-        for path, layer in layers(self.module):
-            inside = {f"{path}.{name}" if path else name for name, _ in layer.named_parameters()}
+        for path, layer in layers(self.module) if unread else ():
+            inside = {_join(path, name) for name, _ in layer.named_parameters()}
             if inside and inside <= gone:
                 found.append(path)
                 gone -= inside

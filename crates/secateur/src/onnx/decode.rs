@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use super::hints::guess_remedy;
 use super::import::{Formal, Importer};
 use super::proto::{AttributeProto, NodeProto, attribute_type};
 use crate::graph::{Extent, Node, Open, Origin, ValueId};
@@ -355,16 +356,11 @@ impl<'d, 'a> Decoder<'d, 'a> {
         if self.node.input.iter().any(|name| self.importer.is_counted(name)) {
             return Error::unsupported(format!("with sizes that are counted from data, {text}"));
         }
-        let Some((name, shape)) = self.importer.guessed.first_key_value() else {
+        let Some(remedy) = guess_remedy(&self.importer.guessed) else {
             return Error::malformed(text);
         };
-        let shape: Vec<String> = shape.iter().map(ToString::to_string).collect();
-        let shape = shape.join("x");
         let node = self.importer.node_name(self.node);
-        Error::argument(format!("node `{node}`: {text}")).hint(format!(
-            "input `{name}` was taken as {shape}: give sizes that it is used with, \
-             `--shape {name}=SIZES`"
-        ))
+        Error::argument(format!("node `{node}`: {text}")).hint(remedy)
     }
 
     /// Adds a node over given values; returns its first result, which has no name in the source.

@@ -12,6 +12,16 @@ mod tests;
 /// Input shapes that the user gave, by input name.
 pub type Hints = BTreeMap<String, Vec<usize>>;
 
+/// What to do where sizes that were guessed may be to blame.
+pub fn guess_remedy(guessed: &Hints) -> Option<String> {
+    let (name, shape) = guessed.first_key_value()?;
+    let shape = shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+    Some(format!(
+        "input `{name}` was taken as {shape}: give sizes that it is used with, \
+         `--shape {name}=SIZES`"
+    ))
+}
+
 const INPUTS: &str = "`secateur inspect` lists the inputs";
 
 /// The declared extent of a dimension, where it is a number or a known symbol.

@@ -36,7 +36,7 @@ pub(crate) use apply::{
 pub use decode::{Decode, Decoder};
 pub use edits::{AttributeEdit, Edits, Encoded, TensorEdit, TensorRef};
 pub use file::OnnxFile;
-pub use hints::Hints;
+pub use hints::{Hints, guess_remedy};
 pub use import::{Imported, import, known_operators};
 pub use names::Names;
 pub use order::order;

@@ -3,6 +3,7 @@
 mod aten;
 
 use super::reshape::{PickAll, Reshape};
+use super::written::fixed;
 use super::{Operator, Shapes, agree, axis, letter, letters, operand, ranked};
 use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
@@ -92,8 +93,7 @@ impl Operator for Pick {
 }
 
 fn fix(r: &mut Rule, name: &str, shape: &[Extent]) -> Vec<Dim> {
-    let axes = shape.iter().enumerate();
-    axes.map(|(i, &e)| r.fixed(format!("{name}{i}"), e, PICKED).into()).collect()
+    fixed(r, name, shape, PICKED)
 }
 
 /// Picks or, with `updates`, puts single elements. An axis of which indices reach only the first

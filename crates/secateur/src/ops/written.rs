@@ -7,7 +7,7 @@ use crate::graph::Extent;
 use crate::onnx::{Decode, Decoder};
 use crate::rule::{Dim, FactorId, Flow, Rule, Use};
 use crate::{Error, Result};
-pub(crate) use aten::ATEN;
+pub(crate) use aten::{ATEN, kept};
 
 /// A rule for operands of the shapes that the node has.
 #[derive(Clone, Debug)]

@@ -85,6 +85,21 @@ impl<'a> Pattern<'a> {
     pub fn matches(&self, name: &str) -> bool {
         !name.is_empty() && (name == self.text || self.glob.is_match(name))
     }
+
+    /// A pattern that matches none of the names that there are is a mistake.
+    ///
+    /// # Errors
+    /// When it matches none; the most similar names.
+    pub fn check(&self, names: Vec<&str>) -> Result<()> {
+        if names.iter().any(|name| self.matches(name)) {
+            return Ok(());
+        }
+        let error = Error::argument(format!("the pattern `{}` matches nothing", self.text));
+        Err(match nearest(self.text, names).as_slice() {
+            [] => error,
+            near => error.hint(format!("names like it: {}", near.join(", "))),
+        })
+    }
 }
 
 /// Finds the groups that a pattern means, by the names of groups, of the parameters that carry
@@ -126,15 +141,7 @@ impl<'a> Matcher<'a> {
         let params = params.flat_map(|param| [param.name.as_str(), param.label.as_str()]);
         let nodes = self.graph.nodes.iter().map(|node| node.name.as_str());
         let groups = groups.iter().map(|(_, group)| group.name.as_str());
-        let names: Vec<&str> = groups.chain(params).chain(nodes).collect();
-        if names.iter().any(|name| pattern.matches(name)) {
-            return Ok(());
-        }
-        let error = Error::argument(format!("the pattern `{}` matches nothing", pattern.text));
-        Err(match nearest(pattern.text, names).as_slice() {
-            [] => error,
-            near => error.hint(format!("names like it: {}", near.join(", "))),
-        })
+        pattern.check(groups.chain(params).chain(nodes).collect())
     }
 }
 

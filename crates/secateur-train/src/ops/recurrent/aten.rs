@@ -88,15 +88,20 @@ impl Kind {
     }
 }
 
+/// The initial states: of an LSTM two, in a list.
+fn states(call: &mut Call<'_, '_>, cell: Cell) -> Result<Vec<Slot>> {
+    match cell {
+        Cell::Lstm => Ok(call.tensors("hx")?.into_iter().flatten().collect()),
+        _ => Ok(vec![call.tensor("hx")?]),
+    }
+}
+
 /// One step of one layer.
 fn decode_cell(call: &mut Call<'_, '_>, kind: &Kind) -> Result<()> {
     if call.rank("input")? != 2 {
         return Err(Error::unsupported("data without a batch axis"));
     }
-    let states: Vec<Slot> = match kind.cell {
-        Cell::Lstm => call.tensors("hx")?.into_iter().flatten().collect(),
-        _ => vec![call.tensor("hx")?],
-    };
+    let states = states(call, kind.cell)?;
     let mut params = vec![call.tensor("w_ih")?, call.tensor("w_hh")?];
     params.extend(call.optional("b_ih")?);
     params.extend(call.optional("b_hh")?);
@@ -123,10 +128,7 @@ fn decode(call: &mut Call<'_, '_>, kind: &Kind) -> Result<()> {
         return Err(Error::unsupported("data without a batch axis"));
     }
     let params: Vec<Slot> = call.tensors("params")?.into_iter().flatten().collect();
-    let states: Vec<Slot> = match kind.cell {
-        Cell::Lstm => call.tensors("hx")?.into_iter().flatten().collect(),
-        _ => vec![call.tensor("hx")?],
-    };
+    let states = states(call, kind.cell)?;
     let directions = if call.flag("bidirectional", false) { 2 } else { 1 };
     let each = if call.flag("has_biases", true) { 4 } else { 2 };
     let layers = usize::try_from(call.int("num_layers", 1)?).unwrap_or(0);

@@ -1,6 +1,7 @@
 //! How PyTorch spells contractions.
 
 use super::{Contract, equation};
+use crate::graph::ValueId;
 use crate::ops::elementwise::{Elementwise, Zeros};
 use crate::torch::{Decode, Decoder};
 use crate::{Error, Result};
@@ -25,35 +26,39 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         let operands = [cx.tensor("batch1")?, cx.tensor("batch2")?];
         let made = cx.emit(Contract::MatMul, &operands)?;
         let term = cx.tensor("self")?;
-        cx.node(Elementwise { zeros: Zeros::AllKept, results: 1 }, &[made, term])
+        added(cx, made, Some(term))
     }),
     ("aten.addmv", |cx| {
-        let made = [cx.tensor("mat")?, cx.tensor("vec")?];
-        let made = cx.emit(Contract::MatMul, &made)?;
+        let operands = [cx.tensor("mat")?, cx.tensor("vec")?];
+        let made = cx.emit(Contract::MatMul, &operands)?;
         let term = cx.tensor("self")?;
-        cx.node(Elementwise { zeros: Zeros::AllKept, results: 1 }, &[made, term])
+        added(cx, made, Some(term))
     }),
     ("aten._trilinear", decode_trilinear),
     ("aten.bilinear", |cx| {
-        let operands = ["input1", "weight", "input2"].map(|name| cx.tensor(name));
-        let [one, weight, two] = operands;
-        let operands = vec![Some(one?), Some(weight?), Some(two?)];
-        let data = operands[0].map_or(Ok(0), |data| cx.shape(data).map(|shape| shape.len()))?;
+        let operands = [cx.tensor("input1")?, cx.tensor("weight")?, cx.tensor("input2")?];
+        let data = cx.shape(operands[0])?.len();
         let lead = data.checked_sub(1).ok_or_else(|| Error::malformed("data without an axis"))?;
         let lead: String = ('a'..'t').take(lead).collect();
         let text = format!("{lead}x,zxy,{lead}y->{lead}z");
         let ranks = [data, 3, data];
-        let made = cx.emit_all(equation(&text, &ranks)?, operands)?[0];
-        match cx.optional("bias")? {
-            Some(bias) => cx.node(Elementwise { zeros: Zeros::AllKept, results: 1 }, &[made, bias]),
-            None => {
-                cx.bind(0, made);
-                Ok(())
-            }
-        }
+        let made = cx.emit(equation(&text, &ranks)?, &operands)?;
+        let term = cx.optional("bias")?;
+        added(cx, made, term)
     }),
     ("aten.einsum", decode_einsum),
 ];
+
+/// The result, with a term that is added, if there is one.
+fn added(cx: &mut Decoder<'_, '_>, made: ValueId, term: Option<ValueId>) -> Result<()> {
+    match term {
+        Some(term) => cx.node(Elementwise { zeros: Zeros::AllKept, results: 1 }, &[made, term]),
+        None => {
+            cx.bind(0, made);
+            Ok(())
+        }
+    }
+}
 
 fn product(cx: &mut Decoder<'_, '_>, names: [&str; 2]) -> Result<()> {
     let operands = [cx.tensor(names[0])?, cx.tensor(names[1])?];

@@ -2,7 +2,7 @@
 
 use super::{Gather, OneHot, PICKED, Pick};
 use crate::graph::{Extent, ValueId};
-use crate::ops::written::Written;
+use crate::ops::written::{Written, kept};
 use crate::ops::{agree, letter};
 use crate::rule::{Dim, Flow, Rule, Use};
 use crate::torch::{Decode, Decoder};
@@ -61,12 +61,7 @@ fn decode_bags(cx: &mut Decoder<'_, '_>) -> Result<()> {
     let (rows, width) = (r.fixed("rows", rows, PICKED), r.free("d", width));
     r.operand(Use::Table, vec![rows.into(), width.into()]);
     let mut operands = vec![weight];
-    for name in ["indices", "offsets", "per_sample_weights"] {
-        let Some(operand) = cx.optional(name)? else { continue };
-        let dims = super::fix(&mut r, &name[..1], &cx.shape(operand)?);
-        r.operand(Use::Data, dims);
-        operands.push(operand);
-    }
+    operands.extend(kept(cx, &mut r, &["indices", "offsets", "per_sample_weights"], PICKED)?);
     let count = r.fixed("b", count, PICKED);
     r.result(vec![count.into(), width.into()]);
     r.flow = Flow::First;
@@ -103,7 +98,7 @@ fn put_along(cx: &mut Decoder<'_, '_>) -> Result<()> {
 }
 
 /// Where the picks of an advanced index stand: the axes that are indexed, and the first axis of
-/// the result that the picks make. Masks of Booleans are not followed: their counts are data.
+/// the result that the picks make. A mask beside other indices is not followed.
 struct Places {
     indexed: Vec<(usize, ValueId)>,
     at: usize,
@@ -154,15 +149,7 @@ fn spell(
         }
     }
     let picks = picks(r, &wide);
-    let spelled = |shape: &Vec<Extent>| -> Vec<Dim> {
-        let axes = shape.iter().zip(&picks[rank - shape.len()..]);
-        axes.map(|(extent, dim)| match extent.size == r.extent(dim).size {
-            true => dim.clone(),
-            false => Dim::one(),
-        })
-        .collect()
-    };
-    let indices = shapes.iter().map(spelled).collect();
+    let indices = shapes.iter().map(|shape| spread(r, shape, &picks)).collect::<Result<_>>()?;
     let (mut dims, mut result): (Vec<Dim>, Vec<Dim>) = (Vec::new(), Vec::new());
     for (axis, &extent) in data.iter().enumerate() {
         if places.indexed.iter().any(|&(indexed, _)| indexed == axis) {
@@ -185,7 +172,7 @@ fn mask(cx: &mut Decoder<'_, '_>) -> Result<Option<(usize, ValueId)>> {
     Ok(only.filter(|&(_, index)| matches!(cx.dtype(index), Some(DType::Bool | DType::U8))))
 }
 
-/// The axes of values that are put where these lie: those of size 1 are spread.
+/// The axes of values that meet these from the last one on: those of size 1 are spread.
 fn spread(r: &Rule, values: &[Extent], dims: &[Dim]) -> Result<Vec<Dim>> {
     let skip = dims.len().checked_sub(values.len());
     let skip = skip.ok_or_else(|| Error::malformed("values of too many axes"))?;

@@ -52,12 +52,17 @@ fn biases(cx: &mut Decoder<'_, '_>, pair: &[ValueId]) -> Result<ValueId> {
     unsqueezed(cx, joined)
 }
 
+/// The initial states: of an LSTM two, in a list.
+fn states(cx: &mut Decoder<'_, '_>, cell: Cell) -> Result<Vec<ValueId>> {
+    match cell {
+        Cell::Lstm => Ok(cx.tensors("hx")?.into_iter().flatten().collect()),
+        _ => Ok(vec![cx.tensor("hx")?]),
+    }
+}
+
 /// One step of one layer: data `[n, i]`, states `[n, h]`.
 fn decode_cell(cx: &mut Decoder<'_, '_>, cell: Cell) -> Result<()> {
-    let states = match cell {
-        Cell::Lstm => cx.tensors("hx")?.into_iter().flatten().collect(),
-        _ => vec![cx.tensor("hx")?],
-    };
+    let states = states(cx, cell)?;
     let data = cx.tensor("input")?;
     if cx.shape(data)?.len() != 2 {
         return Err(Error::unsupported("data without a batch axis"));
@@ -87,10 +92,7 @@ fn decode_cell(cx: &mut Decoder<'_, '_>, cell: Cell) -> Result<()> {
 fn decode(cx: &mut Decoder<'_, '_>, cell: Cell) -> Result<()> {
     let packed = cx.overload() == "data";
     let params: Vec<ValueId> = cx.tensors("params")?.into_iter().flatten().collect();
-    let states: Vec<ValueId> = match cell {
-        Cell::Lstm => cx.tensors("hx")?.into_iter().flatten().collect(),
-        _ => vec![cx.tensor("hx")?],
-    };
+    let states = states(cx, cell)?;
     let biased = cx.flag("has_biases", true);
     let layers = usize::try_from(cx.int("num_layers", 1)?).unwrap_or(0);
     let directions = if cx.flag("bidirectional", false) { 2 } else { 1 };

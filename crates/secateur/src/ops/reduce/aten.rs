@@ -1,7 +1,7 @@
 //! How PyTorch spells reductions and operators along an axis.
 
 use super::{Along, Reduce, ReduceKind};
-use crate::graph::{Extent, ValueId};
+use crate::graph::Extent;
 use crate::ops::axis;
 use crate::ops::elementwise::{Elementwise, Zeros};
 use crate::ops::reshape::Reshape;
@@ -18,8 +18,8 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.any", |cx| decode(cx, ReduceKind::Max)),
     ("aten.std", |cx| decode(cx, ReduceKind::Variance)),
     ("aten.var", |cx| decode(cx, ReduceKind::Variance)),
-    ("aten.var_mean", decode_var_mean),
-    ("aten.std_mean", decode_var_mean),
+    ("aten.var_mean", |cx| each(cx, [ReduceKind::Variance, ReduceKind::Mean])),
+    ("aten.std_mean", |cx| each(cx, [ReduceKind::Variance, ReduceKind::Mean])),
     ("aten.logsumexp", |cx| decode(cx, ReduceKind::LogSumExp)),
     ("aten.norm", |cx| decode_norm(cx, "p")),
     ("aten.linalg_vector_norm", |cx| decode_norm(cx, "ord")),
@@ -31,11 +31,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.nansum", |cx| decode(cx, ReduceKind::Sum)),
     ("aten._is_all_true", |cx| decode(cx, ReduceKind::Min)),
     ("aten._is_any_true", |cx| decode(cx, ReduceKind::Max)),
-    ("aten.aminmax", |cx| {
-        let data = cx.tensor("self")?;
-        let (axes, keep) = (axes(cx)?, cx.flag("keepdim", false));
-        each(cx, data, [ReduceKind::Min, ReduceKind::Max], axes.as_deref(), keep)
-    }),
+    ("aten.aminmax", |cx| each(cx, [ReduceKind::Min, ReduceKind::Max])),
     ("aten.cdist", decode_distances),
     ("aten._cdist_forward", decode_distances),
     ("aten.cosine_similarity", |cx| {
@@ -116,23 +112,12 @@ pub(crate) fn decode(cx: &mut Decoder<'_, '_>, kind: ReduceKind) -> Result<()> {
     Ok(())
 }
 
-fn decode_var_mean(cx: &mut Decoder<'_, '_>) -> Result<()> {
+/// A result for each kind of reduction.
+fn each(cx: &mut Decoder<'_, '_>, kinds: [ReduceKind; 2]) -> Result<()> {
     let data = cx.tensor("self")?;
     let (axes, keep) = (axes(cx)?, cx.flag("keepdim", false));
-    each(cx, data, [ReduceKind::Variance, ReduceKind::Mean], axes.as_deref(), keep)
-}
-
-/// A result for each kind of reduction.
-fn each(
-    cx: &mut Decoder<'_, '_>,
-    data: ValueId,
-    kinds: [ReduceKind; 2],
-    axes: Option<&[i64]>,
-    keep: bool,
-) -> Result<()> {
     for (slot, kind) in kinds.into_iter().enumerate() {
-        let axes = axes.map(<[i64]>::to_vec);
-        let reduced = cx.emit(Reduce { kind, axes, keep }, &[data])?;
+        let reduced = cx.emit(Reduce { kind, axes: axes.clone(), keep }, &[data])?;
         cx.bind(slot, reduced);
     }
     Ok(())

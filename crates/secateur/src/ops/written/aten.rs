@@ -1,7 +1,7 @@
 //! How PyTorch spells operators of which no number follows a size.
 
 use super::{MADE, POSITIONS, Written, extent, fixed, joined};
-use crate::graph::Extent;
+use crate::graph::{Extent, ValueId};
 use crate::ops::contract::Contract;
 use crate::ops::{agree, changed, letter, letters, ranked};
 use crate::rule::{Dim, Flow, Rule, Use};
@@ -64,12 +64,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
         let [dims, result] = changed(&mut r, &from, after, "segments of it are reduced");
         r.operand(Use::Data, dims);
         let mut operands = vec![data];
-        for name in ["lengths", "indices", "offsets"] {
-            let Some(operand) = cx.optional(name)? else { continue };
-            let dims = fixed(&mut r, &name[..1], &cx.shape(operand)?, MADE);
-            r.operand(Use::Data, dims);
-            operands.push(operand);
-        }
+        operands.extend(kept(cx, &mut r, &["lengths", "indices", "offsets"], MADE)?);
         r.result(result);
         r.flow = Flow::Break;
         cx.node(Written(r), &operands)
@@ -147,16 +142,27 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
 const CLASSES: &str = "labels are of its classes";
 const MATRIX: &str = "it is an axis of a matrix";
 
-/// Operands and results that stay as they are.
-fn whole(cx: &mut Decoder<'_, '_>, names: &[&str], reason: &'static str) -> Result<()> {
-    let mut r = Rule::new("whole");
+/// Operands that stay whole, of these names, as far as they are given.
+pub(crate) fn kept(
+    cx: &mut Decoder<'_, '_>,
+    r: &mut Rule,
+    names: &[&str],
+    reason: &'static str,
+) -> Result<Vec<ValueId>> {
     let mut operands = Vec::new();
     for (place, name) in names.iter().enumerate() {
         let Some(operand) = cx.optional(name)? else { continue };
-        let dims = fixed(&mut r, &letter(place), &cx.shape(operand)?, reason);
+        let dims = fixed(r, &format!("o{place}_"), &cx.shape(operand)?, reason);
         r.operand(Use::Data, dims);
         operands.push(operand);
     }
+    Ok(operands)
+}
+
+/// Operands and results that stay as they are.
+fn whole(cx: &mut Decoder<'_, '_>, names: &[&str], reason: &'static str) -> Result<()> {
+    let mut r = Rule::new("whole");
+    let operands = kept(cx, &mut r, names, reason)?;
     for slot in 0..cx.output_count() {
         let made = fixed(&mut r, &format!("r{slot}_"), &cx.result_shape(slot)?, reason);
         r.result(made);

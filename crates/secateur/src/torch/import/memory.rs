@@ -112,8 +112,8 @@ impl<'a> Importer<'a> {
             self.note_reads(name, value);
             made = made.or(Some(value));
         }
-        let is_out = writes.is_some_and(|(argument, known)| known && argument.name == "out");
-        if let Some(made) = made.filter(|_| is_out) {
+        let known = writes.filter(|(_, known)| *known).map(|(argument, _)| argument);
+        if let Some(made) = made.filter(|_| known.is_some_and(|argument| argument.name == "out")) {
             let op = Elementwise { zeros: Zeros::AllKept, results: 0 };
             self.push_write(&node.name, op, &[value, made]);
         }
@@ -121,8 +121,7 @@ impl<'a> Importer<'a> {
             return Ok(());
         }
         let same = |made: &ValueId| self.graph.shape(*made) == self.graph.shape(value);
-        let known = writes.is_some_and(|(_, known)| known);
-        match made.filter(same).filter(|_| known) {
+        match made.filter(same).filter(|_| known.is_some()) {
             Some(made) => self.overwrite(read, [value, made], root),
             None => {
                 self.push_opaque(index, node, vec![Some(root)], Vec::new());
