@@ -18,7 +18,7 @@ import numpy as np
 import secateur
 import torch
 from secateur._apply import forget_derived
-from secateur._capture import tensors
+from secateur._modules import tensors
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 

@@ -13,7 +13,8 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 import torch.utils._pytree as pytree
 from einops.layers.torch import Rearrange
-from secateur._capture import tensors, trace
+from secateur._capture import trace
+from secateur._modules import tensors
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard

@@ -16,7 +16,8 @@ from torch.optim import Optimizer
 
 from secateur import _attributes, _sharded
 from secateur._attributes import Attribute, Number, Sizes
-from secateur._capture import StoppedError, Trace, layers, tensors
+from secateur._capture import StoppedError, Trace
+from secateur._modules import layers, tensors
 from secateur._secateur import Changes, SecateurError
 
 Keep = Sequence[Sequence[int] | None]

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from secateur._capture import Call, layers
+from secateur._capture import Call
+from secateur._modules import layers
 
 Number = tuple[Call, str, int, int]
 """An integer that a call is given: the call, the argument, what it is and what it becomes."""

@@ -13,7 +13,6 @@ import os
 import sys
 import traceback
 import warnings
-from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,13 +31,25 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur import _sharded
+from secateur._modules import held, kept, layers, places, tensors
 from secateur._secateur import SecateurError
 from secateur._shapes import META, WHOLE, like, made
+from secateur._spelling import (
+    COUNTED,
+    NONE,
+    SCHEMA,
+    SPELLED,
+    Operator,
+    operator,
+    spelled_float,
+    spelled_input,
+    spelled_meta,
+    spelled_node,
+    spelled_other,
+    spelled_tensor,
+    stack_trace,
+)
 
-SCHEMA = {"major": 8, "minor": 0}
-NONE = '{"as_none":true}'
-POSITIONAL = 1
-STRIDED = 7
 CPU = torch.device("cpu")
 PLAIN = (Tensor, nn.Parameter)
 ATTENTION_LAYER = nn.functional.multi_head_attention_forward
@@ -47,29 +58,9 @@ EMPTY = torch.ops.aten.empty.memory_format
 INDEX = torch.ops.aten.index.Tensor
 UNSAFE_VIEW = torch.ops.aten._unsafe_view.default
 MAX_NUMBERS = 1 << 16  # that a tensor of integers may have to be real
-MAX_READ = 16  # numbers of a tensor that code may read one by one
-COUNTING = frozenset(("aten::nonzero", "aten::masked_select", "torchvision::nms"))
 SLOT = MemberDescriptorType
 LEAVES = (nn.Module, FunctionType, ModuleType, type, str, bytes, range)  # hold no results
-CONTAINERS = frozenset((dict, list, set, OrderedDict, defaultdict, deque))
 INNER = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
-DTYPES = {
-    torch.uint8: 1,
-    torch.int8: 2,
-    torch.int16: 3,
-    torch.int32: 4,
-    torch.int64: 5,
-    torch.float16: 6,
-    torch.float32: 7,
-    torch.float64: 8,
-    torch.complex64: 10,
-    torch.complex128: 11,
-    torch.bool: 12,
-    torch.bfloat16: 13,
-    torch.uint16: 28,
-    torch.uint32: 34,
-    torch.uint64: 35,
-}
 
 
 class Call(NamedTuple):
@@ -128,13 +119,13 @@ class _Recorder(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        op = _operator(func)
+        op = operator(func)
         args, kwargs, out = self._run(op, args, dict(kwargs) if kwargs else {})
         self._note(op, args, kwargs, out)
         return out
 
     def _run(
-        self, op: "_Operator", args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, op: "Operator", args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
         """What an operator makes, and of what: integers meet tensors without memory as such."""
         func = op.func
@@ -176,7 +167,7 @@ class _Recorder(TorchDispatchMode):
     ) -> Tensor | None:
         """What a function makes of values of the run, noted as one call, where that is known."""
         tensors = _tensors((*args, *kwargs.values()))
-        op = _operator(func)
+        op = operator(func)
         given = {name: value for name, value in kwargs.items() if value is not None}
         if not self.meta or not given.keys() <= set(op.arguments):
             return None
@@ -194,7 +185,7 @@ class _Recorder(TorchDispatchMode):
         return out
 
     def _note(
-        self, op: "_Operator", args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+        self, op: "Operator", args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
     ) -> None:
         results = out if isinstance(out, tuple) else (out,)
         if not op.named or not _tensors(results):
@@ -205,30 +196,28 @@ class _Recorder(TorchDispatchMode):
         if op.func is UNSAFE_VIEW and cloned is not None and args[0] is cloned[1]:
             op, args = self._reshape(cloned[0], args)
         inputs = [
-            _input(name, self._argument(value))
+            spelled_input(name, self._argument(value))
             for name, value in zip(op.arguments, args, strict=False)
         ]
-        inputs += [_input(name, self._argument(value)) for name, value in kwargs.items()]
+        inputs += [spelled_input(name, self._argument(value)) for name, value in kwargs.items()]
         line, quoted = _line()
         counted = self._is_counted(op, args, kwargs)
         made = [self._output(value, counted=counted) for value in results]
-        self.nodes.append(_node(op, inputs, made, quoted, len(self.nodes)))
+        self.nodes.append(spelled_node(op, inputs, made, quoted, len(self.nodes)))
         self.calls.append(Call(line, tuple(self.modules)))
         if op.func is CLONE:
             self.cloned = args[0], out
 
-    def _reshape(self, data: Tensor, args: tuple[Any, ...]) -> tuple["_Operator", tuple[Any, ...]]:
+    def _reshape(self, data: Tensor, args: tuple[Any, ...]) -> tuple["Operator", tuple[Any, ...]]:
         """A reshape that has to copy, which sizes of 1 decide, is one call as any other is."""
         self.nodes.pop()
         self.calls.pop()
         self.counted.discard(self.values.popitem()[0])
         if self.counting[-1:] == [len(self.nodes)]:
             self.counting.pop()
-        return _operator(torch.ops.aten.view_copy.default), (data, *args[1:])
+        return operator(torch.ops.aten.view_copy.default), (data, *args[1:])
 
-    def _is_counted(
-        self, op: "_Operator", args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> bool:
+    def _is_counted(self, op: "Operator", args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Whether data decide on sizes in a call, or on the code that makes it."""
         counts = op.counts or (op.func is INDEX and _has_mask(args[1]))
         if not counts and not self.counted:
@@ -250,16 +239,16 @@ class _Recorder(TorchDispatchMode):
             return
         joined = set(self.counting)
         call = self.calls[self.counting[0]]
-        inputs = [_input(name, _tensor(name)) for name in self.outside]
+        inputs = [spelled_input(name, spelled_tensor(name)) for name in self.outside]
         self.nodes = [node for index, node in enumerate(self.nodes) if index not in joined]
         self.calls = [made for index, made in enumerate(self.calls) if index not in joined]
-        quoted = _quoted(call.line)
-        self.nodes.append(_node(COUNTED, inputs, (), quoted, len(self.nodes)))
+        quoted = stack_trace(call.line)
+        self.nodes.append(spelled_node(COUNTED, inputs, (), quoted, len(self.nodes)))
         self.calls.append(call)
 
     def _output(self, value: object, *, counted: bool) -> str:
         if isinstance(value, Tensor):
-            return _tensor(self.define(value, counted=counted))
+            return spelled_tensor(self.define(value, counted=counted))
         if isinstance(value, (list, tuple)):
             names = ",".join(f'{{"name":"{self.define(one, counted=counted)}"}}' for one in value)
             return f'{{"as_tensors":[{names}]}}'
@@ -276,7 +265,7 @@ class _Recorder(TorchDispatchMode):
             self.counted.add(name)
         self.names[id(tensor)] = name
         self.kept.append(tensor)
-        self.values[name] = _meta(tensor)
+        self.values[name] = spelled_meta(tensor)
         return name
 
     def name(self, tensor: Tensor) -> str:
@@ -288,22 +277,24 @@ class _Recorder(TorchDispatchMode):
 
     def _argument(self, value: Any) -> str:
         if isinstance(value, Tensor):
-            return _tensor(self.name(value))
+            return spelled_tensor(self.name(value))
         spell = SPELLED.get(type(value))
         if spell is not None:
             return spell(value)
-        return self._list(value) if isinstance(value, (list, tuple)) else _other(value)
+        return self._list(value) if isinstance(value, (list, tuple)) else spelled_other(value)
 
     def _list(self, values: Sequence[Any]) -> str:
         kinds = set(map(type, values))
         if kinds <= {int, bool}:
             return f'{{"as_ints":[{",".join(str(int(value)) for value in values)}]}}'
         if kinds <= {int, bool, float}:
-            return f'{{"as_floats":[{",".join(_float(float(value)) for value in values)}]}}'
+            return f'{{"as_floats":[{",".join(spelled_float(float(value)) for value in values)}]}}'
         if any(issubclass(kind, Tensor) for kind in kinds):
-            optional = (NONE if value is None else _tensor(self.name(value)) for value in values)
+            optional = (
+                NONE if value is None else spelled_tensor(self.name(value)) for value in values
+            )
             return f'{{"as_optional_tensors":[{",".join(optional)}]}}'
-        return _other(values)
+        return spelled_other(values)
 
 
 class _Whole(TorchFunctionMode):
@@ -346,87 +337,8 @@ def _unasking(func: FunctionType) -> FunctionType:
     return made
 
 
-class _Operator(NamedTuple):
-    """What is known of an operator of PyTorch."""
-
-    func: Any
-    named: bool  # whether it has a schema, as all have that compute
-    arguments: tuple[str, ...]  # their names
-    makes: bool  # whether it can be told where its result lies
-    mutable: bool  # whether it writes into what it is given
-    counts: bool  # whether data decide on the size of its result
-    head: str  # how its nodes begin
-    name: str
-
-
-_operators: dict[int, _Operator] = {}
-"""By identity, as every hash of an operator is a call of Python code."""
-
-
-def _operator(func: Any) -> _Operator:
-    known = _operators.get(id(func))
-    return _learned(func) if known is None else known
-
-
-def _learned(func: Any) -> _Operator:
-    schema = getattr(func, "_schema", None)
-    arguments = tuple(argument.name for argument in schema.arguments) if schema else ()
-    target = f"{func}"
-    known = _Operator(
-        func,
-        schema is not None,
-        arguments,
-        "device" in arguments,
-        schema is not None and schema.is_mutable,
-        schema is not None and schema.name in COUNTING,
-        f'{{"target":"torch.ops.{target}","inputs":',
-        target.split(".")[-2] if "." in target else target,
-    )
-    _operators[id(func)] = known
-    return known
-
-
-COUNTED = _learned("secateur.counted.default")
-
-
 def _has_mask(indices: Sequence[Tensor | None]) -> bool:
     return any(index is not None and index.dtype == torch.bool for index in indices)
-
-
-def _other(value: object) -> str:
-    return f'{{"as_device":{{"type":{json.dumps(str(value))}}}}}'
-
-
-def _float(value: float) -> str:
-    finite = value - value == 0
-    return repr(value) if finite else {"inf": '"inf"', "-inf": '"-inf"'}.get(str(value), '"nan"')
-
-
-SPELLED: dict[type, Callable[[Any], str]] = {
-    type(None): lambda _: NONE,
-    bool: lambda value: f'{{"as_bool":{"true" if value else "false"}}}',
-    int: lambda value: f'{{"as_int":{value}}}',
-    float: lambda value: f'{{"as_float":{_float(value)}}}',
-    str: lambda value: f'{{"as_string":{json.dumps(value)}}}',
-}
-"""How arguments are written."""
-
-
-def _tensor(name: str) -> str:
-    return f'{{"as_tensor":{{"name":"{name}"}}}}'
-
-
-def _input(name: str, argument: str) -> str:
-    return f'{{"name":"{name}","arg":{argument},"kind":{POSITIONAL}}}'
-
-
-def _node(
-    op: _Operator, inputs: Sequence[str], outputs: Sequence[str], quoted: str, index: int
-) -> str:
-    return (
-        f'{op.head}[{",".join(inputs)}],"outputs":[{",".join(outputs)}],"name":"{op.name}_{index}",'
-        f'"metadata":{{"stack_trace":{quoted}}}}}'
-    )
 
 
 def _new(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -455,42 +367,20 @@ def _tensors(values: Iterable[Any]) -> list[Tensor]:
     return found
 
 
-def _sizes(sizes: Sequence[int]) -> str:
-    return ",".join(f'{{"as_int":{int(size)}}}' for size in sizes)
-
-
-def _meta(tensor: Tensor) -> str:
-    strides = tensor.stride() if tensor.layout == torch.strided else None
-    return _described(tensor.dtype, tensor.shape, strides)
-
-
-@functools.lru_cache(maxsize=4096)
-def _described(dtype: torch.dtype, sizes: Sequence[int], strides: Sequence[int] | None) -> str:
-    layout = STRIDED if strides is not None else 0
-    return (
-        f'{{"dtype":{DTYPES.get(dtype, 0)},"sizes":[{_sizes(sizes)}],'
-        f'"strides":[{_sizes(strides or ())}],"storage_offset":{{"as_int":0}},"layout":{layout}}}'
-    )
-
-
 def _line() -> tuple[str, str]:
     """The innermost line of code that is neither PyTorch's nor ours, also as nodes have it."""
     frame: FrameType | None = sys._getframe(3)
     while frame and frame.f_code.co_filename.startswith(INNER):
         frame = frame.f_back
     if frame is None:
-        return "", _quoted("")
+        return "", stack_trace("")
     return _spelled_line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 
 @functools.lru_cache(maxsize=4096)
 def _spelled_line(file: str, number: int, function: str) -> tuple[str, str]:
     line = f"{file}:{number}, in {function}"
-    return line, _quoted(line)
-
-
-def _quoted(line: str) -> str:
-    return json.dumps(f"File {line}")
+    return line, stack_trace(line)
 
 
 def trace(
@@ -539,64 +429,6 @@ def line_of(error: Exception) -> str:
     return line
 
 
-def layers(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """A module and all in it, each once, as `named_modules` has them, which takes much longer."""
-    found: dict[int, tuple[str, nn.Module]] = {}
-    stack = [("", module)]
-    while stack:
-        path, layer = stack.pop()
-        if id(layer) not in found:
-            found[id(layer)] = path, layer
-            inner = layer._modules.items()
-            stack += [(_join(path, name), one) for name, one in reversed(inner) if one is not None]
-    return list(found.values())
-
-
-def tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters, buffers and tensors that are mere attributes, by name, each once."""
-    inside = layers(module)
-    found: dict[int, str] = {}
-    stored: dict[str, Tensor] = {}
-    for of in (_parameters, _buffers, _held):
-        for path, layer in inside:
-            for name, tensor in of(layer):
-                if tensor is not None and id(tensor) not in found:
-                    found[id(tensor)] = name = _join(path, name)
-                    stored[name] = tensor
-    return stored
-
-
-def _parameters(layer: nn.Module) -> Iterable[tuple[str, Tensor | None]]:
-    return layer._parameters.items()
-
-
-def _buffers(layer: nn.Module) -> Iterable[tuple[str, Tensor | None]]:
-    return layer._buffers.items()
-
-
-def _held(layer: nn.Module) -> list[tuple[str, Tensor]]:
-    """Tensors that are attributes, but for a few numbers, which code may read one by one."""
-    return [
-        (name, value)
-        for name, value in layer.__dict__.items()
-        if type(value) is Tensor and value.is_floating_point() and value.numel() > MAX_READ
-    ]
-
-
-def _places(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by every name, once for every module that has them."""
-    return {
-        _join(path, name): tensor
-        for path, layer in layers(module)
-        for name, tensor in (*_parameters(layer), *_buffers(layer))
-        if tensor is not None
-    }
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
-
-
 def _trace(
     module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, meta: bool
 ) -> Trace:
@@ -615,7 +447,7 @@ def _trace(
         for kind in ("parameter" if isinstance(originals[name], nn.Parameter) else "buffer",)
     ]
     specs += [
-        f'{{"user_input":{{"arg":{_tensor(recorder.define(leaf))}}}}}'
+        f'{{"user_input":{{"arg":{spelled_tensor(recorder.define(leaf))}}}}}'
         for leaf in pytree.tree_leaves(given)
         if isinstance(leaf, Tensor) and id(leaf) not in recorder.names
     ]
@@ -624,18 +456,18 @@ def _trace(
         with (
             _quiet(),
             _without_onednn() if recurrent else contextlib.nullcontext(),
-            _kept(module),
+            kept(module),
             _sharded.resting(module),
             _entered(modules, recorder),
             torch.no_grad(),
             recorder,
             _Whole(recorder),
         ):
-            places = {name: stored[keys[id(tensor)]] for name, tensor in _places(module).items()}
+            stand_ins = {n: stored[keys[id(tensor)]] for n, tensor in places(module).items()}
             for _, layer in layers(module):
-                layer.__dict__.update((n, stored[keys[id(held)]]) for n, held in _held(layer))
+                layer.__dict__.update((n, stored[keys[id(one)]]) for n, one in held(layer))
             out = torch.func.functional_call(
-                module, places, given[0], dict(given[1]), tie_weights=False
+                module, stand_ins, given[0], dict(given[1]), tie_weights=False
             )
     except Exception as error:
         raise _stopped(error, _program(recorder, specs, None)) from error
@@ -690,7 +522,7 @@ def _program(recorder: _Recorder, specs: Sequence[str], out: object) -> str:
         f'{{"tensor_constant":{{"arg":{{"name":"{name}"}}}}}}' for name in recorder.constants
     ]
     returned = (recorder.names.get(id(tensor)) for tensor in returned_tensors(out))
-    outputs = [_tensor(name) for name in returned if name not in {None, *recorder.counted}]
+    outputs = [spelled_tensor(name) for name in returned if name not in {None, *recorder.counted}]
     values = ",".join(f'"{name}":{meta}' for name, meta in recorder.values.items())
     specified = ",".join(f'{{"user_output":{{"arg":{output}}}}}' for output in outputs)
     return (
@@ -723,32 +555,6 @@ def _entered(modules: list[nn.Module], recorder: _Recorder) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextlib.contextmanager
-def _kept(module: nn.Module) -> Iterator[None]:
-    """Takes back what the modules' code notes in them: attributes, and what is in containers.
-
-    Such as positions for sizes met last, hooks, and buffers that are made when they are first read.
-    """
-    before = [(layer.__dict__, dict(layer.__dict__)) for _, layer in layers(module)]
-    containers = [
-        (value, value.copy() if value else ())
-        for attributes, _ in before
-        for value in attributes.values()
-        if type(value) in CONTAINERS
-    ]
-    try:
-        yield
-    finally:
-        for value, then in containers:
-            if value or then:
-                value.clear()
-                (value.update if hasattr(value, "update") else value.extend)(then)
-        for now, then in before:
-            for name in now.keys() - then.keys():
-                del now[name]
-            now.update(then)
 
 
 @contextlib.contextmanager

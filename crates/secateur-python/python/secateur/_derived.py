@@ -9,7 +9,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from secateur._capture import _join, layers
+from secateur._modules import join, layers
 
 
 def effective(module: nn.Module) -> dict[str, Tensor]:
@@ -19,7 +19,7 @@ def effective(module: nn.Module) -> dict[str, Tensor]:
     """
     with torch.no_grad():
         return {
-            _join(path, name): tensor
+            join(path, name): tensor
             for path, layer in layers(module)
             if layer._forward_pre_hooks or "parametrizations" in layer._modules
             for name, tensor in (*_hooked(layer), *_parametrized(layer))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from secateur import _derived, _sharded
-from secateur._capture import tensors
+from secateur._modules import tensors
 from secateur._secateur import SecateurError
 
 Keeps = Mapping[str, Sequence[int]]

@@ -22,12 +22,11 @@ from secateur._capture import (
     Call,
     StoppedError,
     Trace,
-    _kept,
     _quiet,
     _stand_in,
     line_of,
-    tensors,
 )
+from secateur._modules import kept, tensors
 
 _LINE = re.compile(r'File "(.+?)", line (\d+), in (\S+)')
 _MODEL = "models/model.json"
@@ -40,7 +39,7 @@ def export(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     StoppedError: PyTorch cannot export it.
     """
     try:
-        with _quiet(), _silent(), _kept(module), torch.no_grad():
+        with _quiet(), _silent(), kept(module), torch.no_grad():
             exported = torch.export.export(module, tuple(args), dict(kwargs))
     except Exception as error:  # PyTorch may raise anything
         raise StoppedError(

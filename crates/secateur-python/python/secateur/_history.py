@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from secateur._attributes import Attribute, helpers
-from secateur._capture import _join, layers
+from secateur._modules import join, layers
 
 Keep = Sequence[Sequence[int] | None]
 Record = dict[str, Any]
@@ -57,7 +57,7 @@ def as_json(module: nn.Module) -> Record:
     attributes = []
     for path, layer in layers(module):
         record = layer.__dict__.get(RECORD, {"slices": {}, "attributes": []})
-        slices |= {_join(path, own): keep for own, keep in record["slices"].items()}
+        slices |= {join(path, own): keep for own, keep in record["slices"].items()}
         for helper, *rest in record["attributes"]:
             attributes.append([f"{path}{HELPER}{helper}" if helper else path, *rest])
     return {"version": 1, "slices": slices, "attributes": attributes}

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from secateur import _apply, _distributed, _history
-from secateur._capture import Trace, _join, layers, tensors, trace
+from secateur._capture import Trace, trace
 from secateur._export import export
+from secateur._modules import join, layers, tensors
 from secateur._secateur import Footprint, Group, Model, SecateurError, Selection
 from secateur._statistics import Gathered, Statistics
 
@@ -111,7 +112,7 @@ class Graph:
         unread = self._model.unread()
         gone, found = set(unread), []
         for path, layer in layers(self.module) if unread else ():
-            inside = {_join(path, name) for name, _ in layer.named_parameters()}
+            inside = {join(path, name) for name, _ in layer.named_parameters()}
             if inside and inside <= gone:
                 found.append(path)
                 gone -= inside

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from secateur._capture import tensors
+from secateur._modules import tensors
 from secateur._secateur import Group
 from secateur.pruner import Graph
 

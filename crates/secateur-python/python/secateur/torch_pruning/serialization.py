@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur._capture import tensors
+from secateur._modules import tensors
 from secateur._secateur import SecateurError
 
 FORMAT = 1
