@@ -262,9 +262,16 @@ impl Train {
             _ => None,
         };
         let options = self.train_options()?;
+        let source = self.source.open()?;
         let Some(last) = last else {
-            return Ok((engine::trainer(self.source.open()?, options)?, State::default()));
+            return Ok((engine::trainer(source, options)?, State::default()));
         };
+        let now = source.cost().now();
+        let cost = [now.parameters, now.bytes, now.macs];
+        if last.original().is_some_and(|original| original != cost) {
+            let text = format!("the checkpoints are not of `{}`", source.path().display());
+            return Err(Error::argument(text).hint("name another folder with `--checkpoint`"));
+        }
         let model = Model::open(&last.model(), &self.source.hints()?)?;
         let mut trainer = engine::trainer(model, options)?;
         let state = last.restore(&mut trainer)?;

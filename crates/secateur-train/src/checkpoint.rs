@@ -151,6 +151,11 @@ impl Checkpoint {
         self.progress.steps
     }
 
+    /// What the run's model cost before the first cut, as in [`State`].
+    pub fn original(&self) -> Option<[u64; 3]> {
+        self.progress.state.original
+    }
+
     /// Brings a trainer of its model to where the run stood.
     ///
     /// # Errors
@@ -182,6 +187,12 @@ impl Checkpoint {
             {
                 state.insert(stored.name.clone(), found);
             }
+        }
+        let missing = state.is_empty() && self.progress.steps > 0 && !kinds.is_empty();
+        if !states.is_empty() || missing {
+            let text = "the run of the checkpoint had another optimizer";
+            return Err(Error::argument(text)
+                .hint("give the same `--optimizer`, or start anew, without `--resume`"));
         }
         trainer.set_values(values)?;
         trainer.restore(self.progress.steps, self.progress.dropouts.clone(), state);

@@ -158,6 +158,9 @@ pub struct CutRecord {
 pub struct State {
     /// What the model cost before the first cut: parameters, bytes, MACs.
     pub original: Option<[u64; 3]>,
+    /// Steps per epoch.
+    #[serde(default)]
+    pub batches: Option<u64>,
     /// The cuts so far.
     pub cuts: Vec<CutRecord>,
     /// The epochs so far.
@@ -232,6 +235,13 @@ impl<'a> Run<'a> {
         if state.original.is_none() {
             let now = trainer.model().cost().now();
             state.original = Some([now.parameters, now.bytes, now.macs]);
+        }
+        let batches = *state.batches.get_or_insert(self.batches);
+        if batches != self.batches {
+            let text = format!("an epoch had {batches} steps, and has {} now", self.batches);
+            return Err(Error::argument(text).hint(
+                "go on with the same data and `--batch-size`, or start anew, without `--resume`",
+            ));
         }
         while trainer.steps() < self.schedule.steps && !self.is_over(&state) {
             let epoch = trainer.steps() / self.batches;

@@ -127,6 +127,27 @@ fn a_killed_run_goes_on_to_the_same_weights() {
     assert_eq!(folder.read("whole.onnx"), folder.read("resumed.onnx"));
 }
 
+#[test]
+fn a_run_goes_on_as_what_it_was() {
+    let folder = trained();
+    let line = |model: &str, rest: &str| {
+        format!(
+            "train {model} -o out.onnx --data data.npz --checkpoint run --checkpoint-every 2 \
+             --resume --quiet {rest}"
+        )
+    };
+    folder.text(&line("cnn.onnx", "--batch-size 50"));
+    folder.text("prune cnn.onnx -o small.onnx --ratio 0.5");
+    for (line, expected) in [
+        (line("cnn.onnx", "--batch-size 50 --optimizer sgd"), "another optimizer"),
+        (line("cnn.onnx", "--batch-size 20"), "an epoch had 20 steps, and has 50 now"),
+        (line("small.onnx", "--batch-size 50"), "not of `small.onnx`"),
+    ] {
+        let error = folder.error(&line);
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
 fn has_checkpoint(folder: &Path) -> bool {
     let mut entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.any(|entry| entry.file_name().to_string_lossy().starts_with("step-"))
