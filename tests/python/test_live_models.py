@@ -307,6 +307,35 @@ def masked_experts(m: Code, x: Tensor) -> Tensor:
     return m.head(made.relu())
 
 
+def detected(m: Code, x: Tensor) -> list[Tensor]:
+    features = m.body(x).relu()
+    scores, boxes = m.scores(features).softmax(1), m.boxes(features)
+    best, labels = scores.max(1)
+    kept = torch.zeros_like(best, dtype=torch.bool)
+    for label in torch.unique(labels).tolist():
+        of = torch.where(labels == label)[0]
+        kept[of[best[of].argsort(descending=True)[: int(best[of].sum().item()) + 2]]] = True
+    large = boxes.abs().amax(1) > 0.1
+    if boxes.numel() > (20 if boxes.device.type == "cpu" else 10**6) and bool(large.any()):
+        kept &= large
+    order = torch.randperm(int(kept.sum()))
+    found = m.refine(features[kept])[order]
+    return [found.sum(0), boxes]
+
+
+def test_code_that_reads_what_layers_make_is_followed_as_the_example_decides() -> None:
+    layers = {
+        "body": nn.Linear(6, 16),
+        "scores": nn.Linear(16, 3),
+        "boxes": nn.Linear(16, 4),
+        "refine": nn.Sequential(nn.Linear(16, 10), nn.ReLU(), nn.Linear(10, 2)),
+    }
+    module = Code(detected, **layers)
+    record = checked(module, torch.randn(40, 6))
+    assert (module.body.out_features, module.refine[0].out_features) == (8, 5)
+    assert record["groups"] == 2
+
+
 OPERATORS: dict[str, tuple[Callable[..., Any], dict[str, nn.Module], tuple[Any, ...]]] = {
     "cells": (
         cells,

@@ -31,6 +31,7 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur import _sharded
+from secateur._decisions import Decisions, is_known
 from secateur._modules import held, kept, layers, places, tensors
 from secateur._secateur import SecateurError
 from secateur._shapes import META, WHOLE, like, made
@@ -53,11 +54,11 @@ from secateur._spelling import (
 CPU = torch.device("cpu")
 PLAIN = (Tensor, nn.Parameter)
 ATTENTION_LAYER = nn.functional.multi_head_attention_forward
+DEVICE = Tensor.device.__get__
 CLONE = torch.ops.aten.clone.default
 EMPTY = torch.ops.aten.empty.memory_format
 INDEX = torch.ops.aten.index.Tensor
 UNSAFE_VIEW = torch.ops.aten._unsafe_view.default
-MAX_NUMBERS = 1 << 16  # that a tensor of integers may have to be real
 SLOT = MemberDescriptorType
 LEAVES = (nn.Module, FunctionType, ModuleType, type, str, bytes, range)  # hold no results
 INNER = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
@@ -78,6 +79,7 @@ class Trace:
     calls: list[Call]
     dropouts: list[tuple[nn.Module, int]]  # and the elements that they are given
     meta: bool = True  # whether it ran on tensors without memory, but for integers
+    decisions: Decisions | None = None  # of a run on real tensors
 
 
 class StoppedError(SecateurError):
@@ -97,6 +99,8 @@ class _Recorder(TorchDispatchMode):
     kept: list[Tensor]  # so that no identity is used twice
     modules: list[nn.Module]
     meta: bool
+    decisions: Decisions | None  # made in this run, or in one before, if there was one
+    device: torch.device | None  # where tensors without memory claim to be, so that code goes there
     nodes: list[str] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     values: dict[str, str] = field(default_factory=dict)
@@ -133,18 +137,75 @@ class _Recorder(TorchDispatchMode):
         if kwargs:
             tensors += _tensors(kwargs.values())
         if self.meta and not tensors and op.makes:
-            return args, kwargs, _new(func, args, kwargs)
+            return args, kwargs, self._decided(op, args, tensors, _new(func, args, kwargs))
         unknown = [tensor.is_meta for tensor in tensors] if self.meta else []
         if True not in unknown:
-            if kwargs.get("device") == META:  # where tensors without memory are
-                kwargs["device"] = CPU
-            return args, kwargs, func(*args, **kwargs)
+            self._place(kwargs, CPU)
+            return args, kwargs, self._decided(op, args, tensors, func(*args, **kwargs))
+        mixed = args
         if False in unknown:
             if op.mutable and id(args[0]) in self.names and not args[0].is_meta:
-                raise SecateurError("unknown numbers are written into known ones")
+                return args, kwargs, self._written(op, args, tensors)
+            if func is INDEX:
+                mixed = (args[0], _positions(args[1]))
             args, kwargs = pytree.tree_map_only(Tensor, self._copy, (args, kwargs))
-        out = made(func, args, kwargs)
-        return args, kwargs, func(*args, **kwargs) if out is None else out
+        self._place(kwargs, META)
+        error = None
+        try:
+            out = made(func, args, kwargs)
+            out = func(*args, **kwargs) if out is None else out
+        except Exception as stopped:
+            try:
+                out = func(*mixed, **kwargs)  # some need known numbers, as of positions and lengths
+            except Exception:
+                out, error = None, stopped
+        return args, kwargs, self._decided(op, args, tensors, out, error)
+
+    def _place(self, kwargs: dict[str, Any], device: torch.device) -> None:
+        """Has a result lie where the tensors that it is made of do."""
+        asked = kwargs.get("device")
+        if self.meta and asked is not None and asked in (META, self.device):
+            kwargs["device"] = device
+
+    def _decided(
+        self,
+        op: "Operator",
+        args: tuple[Any, ...],
+        tensors: Sequence[Tensor],
+        out: Any,
+        error: Exception | None = None,
+    ) -> Any:
+        """What an operator makes: numbers and sizes that data decide are noted or recalled."""
+        results = out if isinstance(out, tuple) else (out,)
+        if self.decisions is None or not (error or _decides(op, args, results)):
+            if error:
+                raise error
+            return out
+        place = op.head, _line()[0]
+        given = [tensor.shape for tensor in tensors]
+        if not self.meta:
+            self.decisions.note(place, given, results)
+            return out
+        decision = self.decisions.next(place)
+        if decision is None or op.mutable:
+            recalled = None
+        else:
+            recalled = decision.recalled(given, None if error or op.random else results)
+        if recalled is None:
+            if error:
+                raise error
+            return out
+        return recalled if isinstance(out, tuple) or len(recalled) > 1 else recalled[0]
+
+    def _written(self, op: "Operator", args: tuple[Any, ...], tensors: Sequence[Tensor]) -> Tensor:
+        """Known numbers into which unknown ones are written: those of the run before."""
+        place = op.head, _line()[0]
+        decision = self.decisions.next(place) if self.decisions else None
+        given = [tensor.shape for tensor in tensors]
+        recalled = decision.recalled(given, None) if decision else None
+        if recalled is None or not isinstance(recalled[0], Tensor) or recalled[0].is_meta:
+            raise SecateurError("unknown numbers are written into known ones")
+        return args[0].copy_(recalled[0])
 
     def _copy(self, tensor: Tensor) -> Tensor:
         """The same without memory, under the same name."""
@@ -219,7 +280,7 @@ class _Recorder(TorchDispatchMode):
 
     def _is_counted(self, op: "Operator", args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Whether data decide on sizes in a call, or on the code that makes it."""
-        counts = op.counts or (op.func is INDEX and _has_mask(args[1]))
+        counts = _counts(op, args)
         if not counts and not self.counted:
             return False
         read = dict.fromkeys(map(self.name, (*_tensors(args), *_tensors(kwargs.values()))))
@@ -313,6 +374,8 @@ class _Whole(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         given = kwargs or {}
+        if self.recorder.device and func == DEVICE:
+            return self.recorder.device
         if func in WHOLE:
             if func is torch.einsum and len(args) > 1 and isinstance(args[1], Tensor):
                 args = (args[0], args[1:])
@@ -346,14 +409,27 @@ def _new(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     placed = {**kwargs, "device": META}
     out = made(func, args, placed)
     out = func(*args, **placed) if out is None else out
-    return func(*args, **{**kwargs, "device": CPU}) if _is_known(out) else out
+    return func(*args, **{**kwargs, "device": CPU}) if is_known(out) else out
 
 
-def _is_known(tensor: object) -> bool:
-    """Whether numbers are real where tensors are without memory."""
-    if not isinstance(tensor, Tensor) or tensor.is_floating_point() or tensor.is_complex():
-        return False
-    return tensor.numel() <= MAX_NUMBERS
+def _decides(op: "Operator", args: tuple[Any, ...], results: Sequence[Any]) -> bool:
+    """Whether code may read the results, or data decide on their sizes."""
+    return _counts(op, args) or any(
+        is_known(one) if isinstance(one, Tensor) else one is not None for one in results
+    )
+
+
+def _counts(op: "Operator", args: tuple[Any, ...]) -> bool:
+    return op.counts or (op.func is INDEX and _has_mask(args[1]))
+
+
+def _positions(indices: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Masks whose numbers are known as the positions that they pick."""
+    found: list[Tensor | None] = []
+    for index in indices:
+        is_mask = index is not None and index.dtype == torch.bool and not index.is_meta
+        found += index.nonzero(as_tuple=True) if is_mask else (index,)
+    return found
 
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:
@@ -388,22 +464,28 @@ def trace(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     *,
-    meta: bool | None = None,
+    like: Trace | None = None,
 ) -> Trace:
-    """Runs the module once and notes its calls.
+    """Runs the module once and notes its calls: on tensors without memory, if its code allows.
 
-    With or without memory, as `meta` says; else without, if its code allows.
+    Else on real ones, and then again on such that data decide as they did. As `like`, if given: a
+    trace of the module before it was cut.
 
     # Raises
     StoppedError: the module does not run on these inputs.
     """
-    if meta is None:
+    try:
+        if like:
+            return _trace(module, args, kwargs, meta=like.meta, decisions=like.decisions)
         try:
             return _trace(module, args, kwargs, meta=True)
         except Exception:  # code that asks for numbers raises anything on meta tensors
             pass
-    try:
-        return _trace(module, args, kwargs, meta=bool(meta))
+        real = _trace(module, args, kwargs, meta=False, decisions=Decisions())
+        try:
+            return _trace(module, args, kwargs, meta=True, decisions=real.decisions)
+        except Exception:
+            return real
     except StoppedError:
         raise
     except Exception as error:
@@ -430,7 +512,12 @@ def line_of(error: Exception) -> str:
 
 
 def _trace(
-    module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, meta: bool
+    module: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    meta: bool,
+    decisions: Decisions | None = None,
 ) -> Trace:
     originals = tensors(module)
     keys = {id(tensor): name for name, tensor in originals.items()}
@@ -439,7 +526,9 @@ def _trace(
     once = functools.cache(lambda tensor: _stand_in(tensor, meta=meta))
     given = pytree.tree_map_only(Tensor, once, (tuple(args), kwargs))
     modules: list[nn.Module] = []
-    recorder = _Recorder({}, [], modules, meta)
+    again = Decisions(decisions) if decisions and meta else decisions
+    place = next((one.device for one in originals.values()), CPU) if again and meta else None
+    recorder = _Recorder({}, [], modules, meta, again, place)
     parameters = {name: recorder.define(tensor) for name, tensor in stored.items()}
     specs = [
         f'{{"{kind}":{{"arg":{{"name":"{value}"}},"{kind}_name":{json.dumps(name)}}}}}'
@@ -478,7 +567,7 @@ def _trace(
         )
     recorder.join_counted(set(parameters.values()))
     program = _program(recorder, specs, out)
-    return Trace(program, recorder.calls, recorder.dropouts, meta)
+    return Trace(program, recorder.calls, recorder.dropouts, meta, decisions)
 
 
 def _stand_in(tensor: Tensor, *, meta: bool) -> Tensor:
@@ -486,7 +575,7 @@ def _stand_in(tensor: Tensor, *, meta: bool) -> Tensor:
     with torch.no_grad():
         if not meta:
             made = _sharded.whole(tensor).detach().clone()
-        elif _is_known(tensor):
+        elif is_known(tensor):
             made = _sharded.whole(tensor).detach().to(CPU, copy=True)
         elif tensor.layout == torch.strided:
             made = like(tensor)

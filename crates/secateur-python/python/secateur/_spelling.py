@@ -41,6 +41,7 @@ class Operator(NamedTuple):
     makes: bool  # whether it can be told where its result lies
     mutable: bool  # whether it writes into what it is given
     counts: bool  # whether data decide on the size of its result
+    random: bool
     head: str  # how its nodes begin
     name: str
 
@@ -65,6 +66,7 @@ def learned(func: Any) -> Operator:
         "device" in arguments,
         schema is not None and schema.is_mutable,
         schema is not None and schema.name in COUNTING,
+        torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()),
         f'{{"target":"torch.ops.{target}","inputs":',
         target.split(".")[-2] if "." in target else target,
     )

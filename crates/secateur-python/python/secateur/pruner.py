@@ -124,7 +124,7 @@ class Graph:
 
     def _traced(self, module: nn.Module) -> Trace:
         """Traces the module as it was traced before."""
-        how = {"meta": self._trace.meta} if self.capture == "trace" else {}
+        how = {"like": self._trace} if self.capture == "trace" else {}
         return CAPTURES[self.capture](module, *self.inputs, **how)
 
     @property
