@@ -187,6 +187,7 @@ impl Choice {
             max_ratio: self.max_ratio,
             steps: self.steps,
             schedule: self.schedule,
+            stage: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pyo3::FromPyObject;
 use secateur::criterion::{Aggregation, Normalization, ScoreOptions};
 use secateur::group::{Kind, Role};
-use secateur::select::{Amount, Schedule, Scope, SelectOptions, Target};
+use secateur::select::{Amount, Schedule, Scope, SelectOptions, Stage, Target};
 use secateur::{Error, Result};
 
 /// A target: a number that remains, or a fraction of what is there.
@@ -46,6 +46,7 @@ pub struct Options {
     aggregation: String,
     normalization: Option<String>,
     seed: u64,
+    stage: Option<(f64, BTreeMap<String, usize>)>,
 }
 
 impl Options {
@@ -77,6 +78,7 @@ impl Options {
             max_ratio: self.max_ratio,
             steps: self.steps,
             schedule: self.schedule.parse::<Schedule>()?,
+            stage: self.stage.clone().map(|(part, sizes)| Stage { part, sizes }),
         })
     }
 

@@ -1,12 +1,13 @@
 //! Training over epochs: learning rates, evaluation, cutting meanwhile, checkpoints.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn_backend::tensor::Device;
 use secateur::cost::Footprint;
 use secateur::criterion::ScoreOptions;
-use secateur::select::{self, Amount, Schedule as Growth, SelectOptions, Selection, Target};
+use secateur::select::{self, Amount, Schedule as Growth, SelectOptions, Selection, Stage, Target};
 use secateur::{ErrorKind, Model};
 use serde::{Deserialize, Serialize};
 
@@ -161,6 +162,9 @@ pub struct State {
     /// Steps per epoch.
     #[serde(default)]
     pub batches: Option<u64>,
+    /// The sizes of groups before the first cut, by name.
+    #[serde(default)]
+    pub sizes: BTreeMap<String, usize>,
     /// The cuts so far.
     pub cuts: Vec<CutRecord>,
     /// The epochs so far.
@@ -235,6 +239,8 @@ impl<'a> Run<'a> {
         if state.original.is_none() {
             let now = trainer.model().cost().now();
             state.original = Some([now.parameters, now.bytes, now.macs]);
+            let groups = trainer.model().groups().iter();
+            state.sizes = groups.map(|(_, group)| (group.name.clone(), group.size)).collect();
         }
         let batches = *state.batches.get_or_insert(self.batches);
         if batches != self.batches {
@@ -330,13 +336,10 @@ impl<'a> Run<'a> {
         state: &State,
     ) -> Result<Option<CutRecord>> {
         let number = (trainer.steps() / cut.every) as usize;
-        let part = |number: usize| match number {
-            0 => 0.0,
-            number => cut.growth.progress(number, cut.times),
-        };
-        let original = state.original.unwrap_or_default();
-        let target = partial(cut.select.target, original, [part(number - 1), part(number)]);
-        let options = SelectOptions { target, steps: 1, ..cut.select.clone() };
+        let part = cut.growth.progress(number, cut.times);
+        let target = partial(cut.select.target, state.original.unwrap_or_default(), part);
+        let stage = Some(Stage { part, sizes: state.sizes.clone() });
+        let options = SelectOptions { target, steps: 1, stage, ..cut.select.clone() };
         let samples = self.samples(trainer.device(), cut.batches, trainer.steps())?;
         let selection = match rank(trainer, &cut.ranking, samples, &options) {
             Err(error) if error.kind() == ErrorKind::Unreachable => return Ok(None),
@@ -403,17 +406,17 @@ fn choose(model: &Model, scorer: &mut Scorer<'_>, options: &SelectOptions) -> Re
     select::select(model.graph(), model.groups(), &model.cost(), scorer, options)
 }
 
-/// The target of one cut, on the model that the cuts before it have left.
-fn partial(target: Target, original: [u64; 3], [before, now]: [f64; 2]) -> Target {
+/// The target of one cut, which goes a part of the way.
+fn partial(target: Target, original: [u64; 3], part: f64) -> Target {
     let left = |amount: Amount, all: u64| {
         let end = match amount {
             Amount::Fraction(fraction) => all as f64 * fraction,
             Amount::Absolute(number) => number as f64,
         };
-        Amount::Absolute((all as f64 - (all as f64 - end) * now) as u64)
+        Amount::Absolute((all as f64 - (all as f64 - end) * part) as u64)
     };
     match target {
-        Target::Ratio(ratio) => Target::Ratio(1.0 - (1.0 - ratio * now) / (1.0 - ratio * before)),
+        Target::Ratio(ratio) => Target::Ratio(ratio),
         Target::Parameters(amount) => Target::Parameters(left(amount, original[0])),
         Target::Size(amount) => Target::Size(left(amount, original[1])),
         Target::Macs(amount) => Target::Macs(left(amount, original[2])),

@@ -19,7 +19,7 @@ use crate::graph::Graph;
 use crate::group::{GroupId, Groups, Keeps};
 
 pub use matching::{Matcher, Pattern};
-pub use options::{Amount, Schedule, Scope, SelectOptions, Target};
+pub use options::{Amount, Schedule, Scope, SelectOptions, Stage, Target};
 
 use rank::Ranking;
 use search::Found;

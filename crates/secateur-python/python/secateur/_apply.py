@@ -8,7 +8,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from secateur import _attributes, _sharded
 from secateur._attributes import Attribute, Number, Sizes
 from secateur._capture import StoppedError, Trace
-from secateur._modules import layers, tensors
+from secateur._modules import layers, modes_of, tensors
 from secateur._secateur import Changes, SecateurError
 
 Keep = Sequence[Sequence[int] | None]
@@ -67,6 +67,7 @@ class Cut:
     sizes: dict[str, Sizes] = field(default_factory=dict)
     changed: dict[Attribute, int | float] = field(default_factory=dict)
     loose: list[str] = field(default_factory=list)  # numbers that do not follow, and need not
+    anew: set[str] = field(default_factory=set)  # optimizers of which some state is lost
 
     def rollback(self) -> None:
         for step in reversed(self.undo):
@@ -110,7 +111,7 @@ def cut(
                 for optimizer in optimizers:
                     _cut_state(optimizer, stored[name], before, keep, kept, done)
             forget_derived(module)
-    except Exception:
+    except BaseException:  # also where someone interrupts
         done.rollback()
         raise
     return done
@@ -143,10 +144,22 @@ def _cut_state(
 
     Where it remembers something else, such as a history of all parameters, it begins anew.
     """
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: cut(one) for key, one in value.items()}
+        if type(value) in (list, tuple):
+            return type(value)(map(cut, value))
+        if not isinstance(value, Tensor) or value.numel() == 1:
+            return value
+        along = zip(value.shape, sizes, keep, strict=True)
+        return kept(value, [_kept_along(size, whole, k) for size, whole, k in along])
+
     if isinstance(optimizer, torch.optim.LBFGS):
         history, count = dict(optimizer.state), optimizer._numel_cache
         optimizer.state.clear()
         optimizer._numel_cache = None  # of all parameters
+        done.anew.add(type(optimizer).__name__)
         done.undo.append(lambda: optimizer.state.update(history))
         done.undo.append(lambda: setattr(optimizer, "_numel_cache", count))
         return
@@ -155,16 +168,18 @@ def _cut_state(
         return
     before = dict(state)
     done.undo.append(lambda: state.update(before))
-    for name, value in before.items():
-        if not isinstance(value, Tensor) or value.numel() == 1:
-            continue
-        if len(value.shape) != len(sizes) or any(
-            size not in (1, whole) for size, whole in zip(value.shape, sizes, strict=True)
-        ):
-            state.clear()
-            return
-        along = zip(value.shape, keep, strict=True)
-        state[name] = kept(value, [None if size == 1 else k for size, k in along])
+    try:
+        state.update(cut(before))
+    except ValueError:  # something of other sizes
+        done.anew.add(type(optimizer).__name__)
+        state.clear()
+
+
+def _kept_along(size: int, whole: int, keep: Sequence[int] | None) -> Sequence[int] | None:
+    """What is kept along an axis that is as long as the parameter's, or 1 where it is summed up."""
+    if size not in (1, whole):
+        raise ValueError
+    return None if size == 1 else keep
 
 
 def forget_derived(module: nn.Module) -> None:
@@ -172,16 +187,15 @@ def forget_derived(module: nn.Module) -> None:
 
     They do so when these are moved, or when the mode is set: some in one mode alone.
     """
-    inside = [layer for _, layer in layers(module)]
-    modes = [layer.training for layer in inside]
-    for layer, mode in zip(inside, modes, strict=True):
+    modes = modes_of(module)
+    for layer, mode in modes:
         if type(layer).train is not nn.Module.train:
             layer.train(not mode)
             layer.train(mode)
         moves = type(layer)._apply is not nn.Module._apply and not isinstance(layer, nn.RNNBase)
         if moves and not any(map(_sharded.is_sharded, layer.parameters())):
             layer._apply(lambda tensor: tensor)
-    for layer, mode in zip(inside, modes, strict=True):
+    for layer, mode in modes:
         layer.training = mode
 
 
@@ -250,7 +264,7 @@ def follow(
             if isinstance(layer, nn.RNNBase):
                 layer.flatten_parameters()  # as cuDNN reads them
         return made
-    except Exception:
+    except BaseException:  # also where someone interrupts
         done.rollback()
         raise
 

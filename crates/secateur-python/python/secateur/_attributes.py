@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from secateur._capture import Call
+from secateur._derived import weight_sizes
 from secateur._modules import layers
 
 Number = tuple[Call, str, int, int]
@@ -222,8 +223,7 @@ def described(module: nn.Module) -> dict[Attribute, int]:
 
 
 def _described(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    weight = getattr(module, "weight", None)
-    sizes = tuple(weight.shape) if isinstance(weight, Tensor) else ()
+    sizes = weight_sizes(module)
     match module:
         case nn.Linear():
             yield from (("out_features", sizes[0]), ("in_features", sizes[1]))
@@ -235,9 +235,9 @@ def _described(module: nn.Module) -> Iterator[tuple[str, Any]]:
             lead, rest = ("in", "out") if module.transposed else ("out", "in")
             yield from ((f"{lead}_channels", sizes[0]), (f"{rest}_channels", sizes[1] * groups))
         case nn.modules.batchnorm._NormBase():
-            table = weight if weight is not None else module.running_mean
-            if table is not None:
-                yield "num_features", table.shape[0]
+            table = module.running_mean
+            if sizes or table is not None:
+                yield "num_features", sizes[0] if sizes else table.shape[0]
         case nn.GroupNorm() if sizes:
             yield "num_channels", sizes[0]
         case nn.LayerNorm() | nn.RMSNorm() if sizes:

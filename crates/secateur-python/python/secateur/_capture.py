@@ -10,6 +10,7 @@ import contextlib
 import functools
 import json
 import os
+import random
 import sys
 import traceback
 import warnings
@@ -666,13 +667,16 @@ def _without_onednn() -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """Random numbers that are drawn meanwhile are drawn again later; no fused encoder layers."""
     fused = torch.backends.mha.get_fastpath_enabled()
-    state = torch.get_rng_state()
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    numpy = sys.modules.get("numpy")
+    drawn = [(random.setstate, random.getstate()), (torch.set_rng_state, torch.get_rng_state())]
+    if numpy:
+        drawn.append((numpy.random.set_state, numpy.random.get_state()))
+    if torch.cuda.is_initialized():
+        drawn.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-        torch.set_rng_state(state)
-        if devices:
-            torch.cuda.set_rng_state_all(devices)
+        for put, state in drawn:
+            put(state)

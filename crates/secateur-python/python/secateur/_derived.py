@@ -26,6 +26,26 @@ def effective(module: nn.Module) -> dict[str, Tensor]:
         }
 
 
+def weight_sizes(layer: nn.Module) -> tuple[int, ...]:
+    """The sizes of a layer's weight, stored or computed; none if it has none."""
+    if parametrize.is_parametrized(layer, "weight"):
+        with torch.no_grad():
+            return tuple(_computed(layer.parametrizations["weight"]).shape)
+    # What hooks computed in the last run may have the sizes of then.
+    stored = (layer._parameters.get(f"weight{end}") for end in ("", "_orig", "_v"))
+    weight = next((one for one in stored if one is not None), layer.__dict__.get("weight"))
+    return tuple(weight.shape) if isinstance(weight, Tensor) else ()
+
+
+def _computed(originals: nn.Module) -> Tensor:
+    modes = [(inner, inner.training) for inner in originals.modules()]
+    try:
+        return originals.eval()()  # spectral norms iterate while they train
+    finally:
+        for inner, mode in modes:
+            inner.training = mode
+
+
 def _hooked(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for hook in layer._forward_pre_hooks.values():
         match hook:
@@ -44,12 +64,7 @@ def _parametrized(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
     if not parametrize.is_parametrized(layer):
         return
     for name, originals in layer.parametrizations.items():
-        modes = [(inner, inner.training) for inner in originals.modules()]
-        try:
-            weight = originals.eval()()  # spectral norms iterate while they train
-        finally:
-            for inner, mode in modes:
-                inner.training = mode
+        weight = _computed(originals)
         for own, original in originals._parameters.items():
             if original is not None and original.shape == weight.shape:
                 yield f"parametrizations.{name}.{own}", weight

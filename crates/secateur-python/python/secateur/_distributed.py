@@ -31,6 +31,10 @@ OPTIONS = (
 )
 
 
+KEPT = ("training", "require_backward_grad_sync", "_forward_hooks", "_forward_pre_hooks")
+"""What is set of a wrapper after it was made."""
+
+
 def is_parallel() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
@@ -98,7 +102,10 @@ def rebuilt(module: nn.Module) -> Iterator[None]:
     known = {
         name: module.__dict__[name] for name in OPTIONS if module.__dict__.get(name) is not None
     }
-    inner = module.module
+    limit = module.__dict__.get("bucket_bytes_cap")
+    if limit is not None:
+        known["bucket_cap_mb"] = limit / 2**20
+    inner, before = module.module, dict(module.__dict__)
     # Hooks of the old buckets hold nodes that remember the sizes of gradients.
     module.__dict__.pop("reducer", None)
     module.__dict__.pop("logger", None)
@@ -109,5 +116,8 @@ def rebuilt(module: nn.Module) -> Iterator[None]:
     finally:
         fresh = DistributedDataParallel(inner, **known)
         module.__dict__.clear()
-        module.__dict__.update(fresh.__dict__)
-        module.train(inner.training)
+        module.__dict__.update({**before, **fresh.__dict__})
+        for name in KEPT:
+            module.__dict__[name] = before[name]
+        for hook, state in before.get("_comm_hooks", ()):
+            module.register_comm_hook(state, hook)

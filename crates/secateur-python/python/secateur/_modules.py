@@ -68,6 +68,30 @@ def join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
+Modes = list[tuple[nn.Module, bool]]
+"""Of every layer, whether it is in training."""
+
+
+def modes_of(module: nn.Module) -> Modes:
+    return [(layer, layer.training) for _, layer in layers(module)]
+
+
+@contextlib.contextmanager
+def in_modes(module: nn.Module, modes: Modes) -> Iterator[None]:
+    """Has layers in these modes meanwhile."""
+    before = modes_of(module)
+    _set_modes(modes)
+    try:
+        yield
+    finally:
+        _set_modes(before)
+
+
+def _set_modes(modes: Modes) -> None:
+    for layer, mode in modes:
+        layer.training = mode
+
+
 @contextlib.contextmanager
 def kept(module: nn.Module) -> Iterator[None]:
     """Takes back what the modules' code notes in them: attributes, and what is in containers.

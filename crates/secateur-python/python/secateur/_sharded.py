@@ -76,8 +76,13 @@ def set_data(tensor: Tensor, data: Tensor) -> None:
     if is_sharded(tensor):
         fresh = nn.Parameter(data, requires_grad=tensor.requires_grad)
         torch.utils.swap_tensors(tensor, fresh)
-    else:
-        tensor.data = data
+        return
+    if tensor.requires_grad and tensor.is_leaf:
+        # Losses of before keep alive what adds up gradients, and that knows the sizes of then:
+        # autograd makes it anew where elements become of another type.
+        other = torch.float16 if data.dtype != torch.float16 else torch.float32
+        tensor.data = torch.empty(0, dtype=other, device=data.device)
+    tensor.data = data
 
 
 def check(module: nn.Module) -> None:

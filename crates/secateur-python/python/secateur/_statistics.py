@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from secateur import _sharded
+
 Keep = Sequence[Sequence[int] | None]
 
 
@@ -94,6 +96,18 @@ class Gathered:
         self.taylor += (tensor.detach().float() * gradient).abs()
         self.squares += gradient.square()
         self.count += 1
+
+    def cut(self, keep: Keep) -> None:
+        """Has what is kept of the parameter. A collective call, where it is sharded."""
+
+        def kept(sums: Tensor) -> Tensor:
+            values = _sharded.whole(sums)
+            for axis, positions in enumerate(keep):
+                if positions is not None:
+                    values = values.index_select(axis, _index(positions, values))
+            return _sharded.spread(values, sums)
+
+        self.taylor, self.squares = kept(self.taylor), kept(self.squares)
 
     def shared(self, average: Callable[[Tensor], Tensor]) -> "Gathered":
         """What all ranks have gathered."""

@@ -3,6 +3,7 @@
 import functools
 import re
 import textwrap
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
@@ -13,12 +14,13 @@ from torch.optim import Optimizer
 from secateur import _apply, _distributed, _history
 from secateur._capture import Trace, trace
 from secateur._export import export
-from secateur._modules import join, layers, tensors
+from secateur._modules import in_modes, join, layers, modes_of, tensors
 from secateur._secateur import Footprint, Group, Model, SecateurError, Selection
 from secateur._statistics import Gathered, Statistics
 
 Keeps = Mapping[str, Sequence[int]]
 Capture = Literal["trace", "export"]
+CHANGED = "the module was changed since it was traced\nhint: call `refresh()` of the graph"
 CAPTURES = {"trace": trace, "export": export}
 _DIGITS = re.compile(r"\d+")
 
@@ -95,16 +97,19 @@ class Graph:
         self.wrapped = module
         self.module = _distributed.unwrapped(module)
         self.inputs = (_tuple(args), dict(kwargs or {}))
-        self.optimizers = (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer)
+        self.optimizers = _optimizers(optimizer, self.module)
         self.scale_dropout = scale_dropout
+        self.gathered: list[dict[str, Gathered]] = []  # what pruners noted of gradients
         self.loose: list[str] = []  # where code computes other numbers from sizes since a cut
         self._learned = _apply.Learned()
         self.refresh()
 
     def refresh(self) -> None:
         """Traces the module again, after it was changed by other means."""
+        self._modes = modes_of(self.module)
         self._trace = CAPTURES[self.capture](self.module, *self.inputs)
         self._model = Model(self._trace.text)
+        self._stored = _kinds(self.module)
 
     @property
     def unread(self) -> list[str]:
@@ -123,9 +128,10 @@ class Graph:
         return Model(self._trace.text)
 
     def _traced(self, module: nn.Module) -> Trace:
-        """Traces the module as it was traced before."""
+        """Traces the module as it was traced before, in the mode of then."""
         how = {"like": self._trace} if self.capture == "trace" else {}
-        return CAPTURES[self.capture](module, *self.inputs, **how)
+        with in_modes(module, self._modes):
+            return CAPTURES[self.capture](module, *self.inputs, **how)
 
     @property
     def groups(self) -> list[GroupHandle]:
@@ -181,11 +187,27 @@ class Graph:
         with _distributed.rebuilt(self.wrapped):
             done = self._cut(named, loose=loose)
         if done:
+            if done.cut.anew:
+                names = ", ".join(sorted(done.cut.anew))
+                warnings.warn(f"state of {names} is of other sizes, and begins anew", stacklevel=2)
             self.loose += (text for text in done.cut.loose if text not in self.loose)
             _history.add(self.module, done.slices, done.cut.changed)
-            self._trace = done.trace
+            for name, keep in done.slices:
+                for gathered in self.gathered:
+                    if name in gathered:
+                        gathered[name].cut(keep)
+            self._trace, self._stored = done.trace, _kinds(self.module)
             self._learned.vain.clear()
             del self._model
+
+    def check_unchanged(self) -> None:
+        """Whether the module's tensors are those that were traced, or what they became since.
+
+        # Raises
+        SecateurError: they are not.
+        """
+        if self._stored != _kinds(self.module):
+            raise SecateurError(CHANGED)
 
     def check(self, keeps: Keeps, *, loose: bool = False) -> None:
         """Whether the module's code follows, as `apply` wants it; nothing is changed.
@@ -205,9 +227,7 @@ class Graph:
         try:
             cut = _apply.cut(self.module, slices, self.optimizers)
         except (IndexError, KeyError) as error:
-            raise SecateurError(
-                "the module was changed since it was traced\nhint: call `refresh()` of the graph"
-            ) from error
+            raise SecateurError(CHANGED) from error
         made = _apply.follow(
             self.module,
             cut,
@@ -282,6 +302,7 @@ DEFAULTS: Mapping[str, Any] = {
     "multiple_of": 1,
     "max_ratio": 1.0,
     "steps": 1,
+    "stage": None,
     "schedule": "linear",
     "roles": None,
     "aggregation": "mean",
@@ -376,8 +397,10 @@ class Pruner:
         self.steps = steps
         self.taken = 0
         self.first = self.graph.cost()
+        self._sizes = {group.name: group.size for group in self.graph.groups}
         self._stored = _stored(self.module)
         self._gathered: dict[str, Gathered] = {}
+        self.graph.gathered.append(self._gathered)
 
     @property
     def module(self) -> nn.Module:
@@ -386,6 +409,7 @@ class Pruner:
     def _statistics(self) -> Statistics:
         # Ranks measure in any order, so what they share is exchanged before.
         average = _distributed.averaged
+        self.graph.check_unchanged()
         gathered = {name: self._gathered[name].shared(average) for name in sorted(self._gathered)}
         return Statistics(_distributed.measurable(self.module), gathered)
 
@@ -394,13 +418,19 @@ class Pruner:
         return self.graph._model.scores(self.options, self._statistics())
 
     def accumulate(self) -> None:
-        """Notes the gradients at hand, for the criteria that want them. After `loss.backward()`."""
-        for name, parameter in self.module.named_parameters():
-            if parameter.grad is not None:
-                gathered = self._gathered.get(name)
-                if gathered is None or gathered.taylor.shape != parameter.shape:
-                    gathered = self._gathered[name] = Gathered(parameter)
-                gathered.add(parameter, parameter.grad)
+        """Notes the gradients at hand, for the criteria that want them. After `loss.backward()`.
+
+        If some are not finite, as of a `GradScaler` that looks for its scale, it warns instead.
+        """
+        known = {n: one for n, one in self.module.named_parameters() if one.grad is not None}
+        if not all(bool(one.grad.isfinite().all()) for one in known.values()):
+            warnings.warn("gradients that are not finite are not accumulated", stacklevel=2)
+            return
+        for name, parameter in known.items():
+            gathered = self._gathered.get(name)
+            if gathered is None or gathered.taylor.shape != parameter.shape:
+                gathered = self._gathered[name] = Gathered(parameter)
+            gathered.add(parameter, parameter.grad)
 
     def select(self, scores: Mapping[str, Sequence[float]] | None = None) -> Selection:
         """What the next step would keep; nothing is changed. `scores` replace the criterion's."""
@@ -413,13 +443,11 @@ class Pruner:
         return self.graph._model.select(options, self._statistics(), given)
 
     def _goal(self) -> dict[str, Any]:
-        """The share of the way that the next step goes, of what is there now."""
+        """Where the next step ends: ratios are parts of what was there before the first."""
         if self.steps == 1:
             return {}
-        now, then = self.taken / self.steps, (self.taken + 1) / self.steps
-        ratio = self.options["ratio"]
-        if ratio is not None:
-            return {"ratio": 1 - (1 - ratio * then) / (1 - ratio * now)}
+        part = (self.taken + 1) / self.steps
+        goal: dict[str, Any] = {"stage": (part, self._sizes)}
         for name, start in (
             ("macs", self.first.macs),
             ("params", self.first.parameters),
@@ -428,8 +456,8 @@ class Pruner:
             amount = self.options[name]
             if amount is not None:
                 last = amount if isinstance(amount, int) else int(amount * start)
-                return {name: int(start + (last - start) * then)}
-        return {}
+                goal[name] = int(start + (last - start) * part)
+        return goal
 
     def propose(self) -> list[Proposal]:
         """What the next step would remove, group by group, to look at and to change."""
@@ -453,7 +481,12 @@ class Pruner:
             raise SecateurError(f"all {self.steps} steps were taken\nhint: make a new `Pruner`")
         selection = None
         if proposals is None:
-            selection = self._select_and_apply()
+            left = dict(self.left)
+            try:
+                selection = self._select_and_apply()
+            except BaseException:
+                self.left = left
+                raise
         else:
             keeps = {one.group.name: one.keep for one in proposals if one.removed}
             self.graph.apply(keeps, loose=self._loose)
@@ -535,16 +568,22 @@ class Pruner:
         for name in again:  # others may have to be cut with it
             if refusal({name: keeps[name]}) is None:
                 del unable[name]
-        tied = 0
+        tied, part = 0, (self.taken + 1) / self.steps
         stuck = [group for name, group in groups.items() if name in unable]
         for widths, heads, count in self._tied(keeps, stuck):
             more = {**dict.fromkeys(widths, range(count)), **{one: keeps[one] for one in heads}}
-            if self._ratios.keys().isdisjoint(widths) and refusal(more) is None:
-                self._ratios.update({name: 1 - count / groups[name].size for name in widths})
+            ratios = {name: (1 - count / self._whole(groups[name])) / part for name in widths}
+            is_new = self._ratios.keys().isdisjoint(widths) and max(ratios.values()) < 1
+            if is_new and refusal(more) is None:
+                self._ratios.update(ratios)
                 unable = {one: why for one, why in unable.items() if one not in more}
                 tied += 1
         self.left.update(unable)
         return bool(unable or tied) or self.graph._learned.choice != choice
+
+    def _whole(self, group: GroupHandle) -> int:
+        """How many indices a group had before the first step."""
+        return group.size if self.steps == 1 else self._sizes.get(group.name, group.size)
 
     def _near(
         self,
@@ -647,12 +686,39 @@ def _left(left: Mapping[str, str]) -> list[str]:
     ]
 
 
+def _kinds(module: nn.Module) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors(module).items()}
+
+
 def _stored(module: nn.Module) -> tuple[int, int]:
     """How many parameters a module has, and how many bytes they and its buffers take."""
     parameters = list(module.parameters())
     tensors = [*parameters, *module.buffers()]
     count = sum(parameter.numel() for parameter in parameters)
     return count, sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _optimizers(
+    given: Optimizer | Sequence[Optimizer] | None, module: nn.Module
+) -> list[Optimizer]:
+    """The optimizers, and those that they are around."""
+    waiting = [given] if isinstance(given, Optimizer) else list(given or ())
+    found: list[Optimizer] = []
+    while waiting:
+        one = waiting.pop(0)
+        if not hasattr(one, "param_groups") or not hasattr(one, "state"):
+            raise TypeError(f"`optimizer` is no optimizer: {one!r}")
+        if not any(one is other for other in found):
+            found.append(one)
+            waiting += (inner for inner in vars(one).values() if isinstance(inner, Optimizer))
+    known = set(map(id, module.parameters()))
+    groups = [group for one in found for group in one.param_groups]
+    if found and not any(id(own) in known for group in groups for own in group["params"]):
+        raise SecateurError(
+            "the optimizer knows none of the module's parameters\n"
+            "hint: give the one that was made with `module.parameters()`"
+        )
+    return found
 
 
 def _tuple(args: Sequence[Any] | Tensor) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
 //! What a caller may choose about selection.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -36,6 +36,18 @@ pub struct SelectOptions {
     pub steps: usize,
     /// How the ratio grows over the steps. Default: linear.
     pub schedule: Schedule,
+    /// Where the model was cut before, on the way to the same ratios. Default: it was not.
+    pub stage: Option<Stage>,
+}
+
+/// How far ratios are reached by this selection, and what they are ratios of: of a model that is cut
+/// several times, and trained in between.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stage {
+    /// The part of all ratios, in 0..=1.
+    pub part: f64,
+    /// The sizes of groups before the first cut, by name; others are as they are now.
+    pub sizes: BTreeMap<String, usize>,
 }
 
 impl Default for SelectOptions {
@@ -51,11 +63,17 @@ impl Default for SelectOptions {
             max_ratio: 1.0,
             steps: 1,
             schedule: Schedule::default(),
+            stage: None,
         }
     }
 }
 
 impl SelectOptions {
+    /// The part of all ratios that is reached.
+    pub(super) fn part(&self) -> f64 {
+        self.stage.as_ref().map_or(1.0, |stage| stage.part)
+    }
+
     /// Whether every number is in its range.
     ///
     /// # Errors
@@ -80,6 +98,11 @@ impl SelectOptions {
         if self.multiple_of == 0 {
             return Err(Error::argument("multiples of 0 keep nothing")
                 .hint("give --multiple-of 1 or more, such as 8"));
+        }
+        if let Some(Stage { part, .. }) = self.stage
+            && !(0.0..=1.0).contains(&part)
+        {
+            return Err(Error::argument(format!("a part of {part} is not in 0..=1")));
         }
         if self.steps == 0 {
             return Err(Error::argument("0 steps remove nothing").hint("give --steps 1 or more"));

@@ -23,6 +23,8 @@ pub(super) struct Ranking<'a> {
 struct Member {
     group: GroupId,
     size: usize,
+    /// What it had before the first stage: ratios are ratios of that.
+    whole: usize,
     /// The least that must stay: a multiple of what was asked for.
     least: usize,
     /// The most that can stay: what earlier steps have left.
@@ -109,15 +111,17 @@ impl<'a> Ranking<'a> {
         if group.size < multiple {
             return Err(format!("fewer indices than --multiple-of {multiple}"));
         }
-        let cap = (group.size as f64 * (1.0 - self.options.max_ratio) - 1e-9).ceil() as usize;
+        let sizes = self.options.stage.iter().flat_map(|stage| stage.sizes.get(&group.name));
+        let whole = sizes.copied().next().unwrap_or(0).max(group.size);
+        let cap = (whole as f64 * (1.0 - self.options.max_ratio) - 1e-9).ceil() as usize;
         let least = cap.max(1).next_multiple_of(multiple);
-        if least > group.size {
+        if least > group.size && whole == group.size {
             return Err(format!("--max-ratio leaves no multiple of {multiple} to keep"));
         }
         let ranks = found.iter().zip(0..).map(|(&score, index)| (ordered(score), Reverse(index)));
         let ranks = ranks.collect();
         let most = keeps.get(&id).map_or(group.size, Vec::len);
-        Ok((Member { group: id, size: group.size, least, most, ranks }, ratio))
+        Ok((Member { group: id, size: group.size, whole, least, most, ranks }, ratio))
     }
 
     fn order(&self, members: &[usize]) -> Vec<usize> {
@@ -158,9 +162,9 @@ impl<'a> Ranking<'a> {
     pub(super) fn counts(&self, ratio: f64, progress: f64) -> Vec<usize> {
         let mut counts: Vec<usize> = self.members.iter().map(|member| member.size).collect();
         for class in &self.classes {
-            let total = class.order.len();
-            let ratio = class.ratio.unwrap_or(ratio) * progress;
-            let mut budget = total - (total as f64 * (1.0 - ratio)).round() as usize;
+            let whole: usize = class.members.iter().map(|&at| self.members[at].whole).sum();
+            let stays = whole as f64 * (1.0 - self.ratio(class, ratio) * progress);
+            let mut budget = class.order.len().saturating_sub(stays.round() as usize);
             for &member in &class.order {
                 if budget == 0 {
                     break;
@@ -174,6 +178,11 @@ impl<'a> Ranking<'a> {
         let round =
             |(count, member): (usize, &Member)| member.round(count, self.options.multiple_of);
         counts.into_iter().zip(&self.members).map(round).collect()
+    }
+
+    /// The ratio of a class at the end of this stage.
+    fn ratio(&self, class: &Class, common: f64) -> f64 {
+        class.ratio.map_or(common, |own| own * self.options.part())
     }
 
     /// Members that follow the common ratio and can keep more than `counts` says, and how many these
@@ -218,7 +227,7 @@ impl<'a> Ranking<'a> {
         });
         let mut entries: Vec<Entry> = left.collect();
         for class in &self.classes {
-            let asked = class.ratio.unwrap_or(ratio) * progress;
+            let asked = self.ratio(class, ratio) * progress;
             let alone = class.members.len() == 1;
             let entry =
                 |&at: &usize| self.members[at].entry(asked, counts[at], alone, self.options);
@@ -262,8 +271,8 @@ impl Member {
     }
 
     fn entry(&self, asked: f64, count: usize, alone: bool, options: &SelectOptions) -> Entry {
-        let reached = 1.0 - count as f64 / self.size as f64;
-        let short = alone && reached + 0.5 / (self.size as f64) < asked;
+        let reached = 1.0 - count as f64 / self.whole as f64;
+        let short = alone && reached + 0.5 / (self.whole as f64) < asked;
         let why = if count == self.least && options.max_ratio < 1.0 && (short || !alone) {
             Some(format!("no more than --max-ratio {} may go", options.max_ratio))
         } else if short && options.multiple_of > 1 {

@@ -26,7 +26,7 @@ pub(super) fn search(
 ) -> Result<Found> {
     let plain = |ratio| Found { ratio, counts: ranking.counts(ratio, progress) };
     let goal = match options.target {
-        Target::Ratio(ratio) => return Ok(plain(ratio)),
+        Target::Ratio(ratio) => return Ok(plain(ratio * options.part())),
         Target::Macs(amount) => Goal::new(MACS, amount, cost),
         Target::Parameters(amount) => Goal::new(PARAMETERS, amount, cost),
         Target::Size(amount) => Goal::new(BYTES, amount, cost),
