@@ -76,7 +76,7 @@ def prunes_exactly(model: nn.Module, inputs: Any, group: tp.Group) -> None:
 
 
 def names(group: tp.Group) -> list[tuple[str, str]]:
-    return [(dep.target.name, dep.handler.__name__) for dep, _ in group]
+    return [(dep.target.name, dep.handler.name) for dep, _ in group]
 
 
 # The tutorials
@@ -116,8 +116,12 @@ def test_group_prints_its_layers_and_their_indices() -> None:
         model.conv1, tp.prune_conv_out_channels, idxs=[2, 6, 9]
     )
     lines = str(group).splitlines()
-    assert lines[3].startswith("[0] prune_conv_out_channels on conv1 => prune_conv_out_channels on")
-    assert lines[4].startswith("[1] prune_conv_out_channels on conv1 => prune_batchnorm_out")
+    assert lines[3].startswith(
+        "[0] prune_out_channels on conv1 => prune_out_channels on conv1 (Conv2d"
+    )
+    assert lines[4].startswith(
+        "[1] prune_out_channels on conv1 => prune_out_channels on bn1 (Batch"
+    )
     assert all(line.endswith("len(idxs)=3") for line in lines[3:-1])
     assert len(lines) == len(group) + 4
     assert group.details().count("idxs=[2, 6, 9]") == len(group) == 10
@@ -661,7 +665,7 @@ INPUTS = {
 @pytest.mark.parametrize(
     ("function", "layer", "shapes"),
     DIRECT,
-    ids=[f"{function.__name__}-{type(layer).__name__}" for function, layer, _ in DIRECT],
+    ids=[f"{function.name}-{type(layer).__name__}" for function, layer, _ in DIRECT],
 )
 def test_functions_prune_one_layer(
     function: Callable[..., Any], layer: nn.Module, shapes: dict[str, tuple[int, ...]]
@@ -1052,8 +1056,102 @@ def test_unknown_options_and_values_are_refused() -> None:
 def test_pruners_with_nothing_to_cut_say_so() -> None:
     model = Flatten()
     pruner = magnitude_pruner(model, ignored_layers=[model.conv])
-    with pytest.raises(tp.SecateurError, match="no group can be cut"):
+    with pytest.warns(UserWarning, match="nothing is pruned"):
         pruner.step()
+
+
+class Together(nn.Module):
+    """Attention whose code has one width of heads for queries, keys and values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(8, 32) for _ in range(3))
+        self.out = nn.Linear(32, 3)
+        self.num_heads, self.head_dim = 4, 8
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = (layer(x) for layer in (self.query, self.key, self.value))
+        split = (one.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for one in made)
+        return self.out(F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2))
+
+
+def test_interactive_groups_that_code_follows_only_together_are_pruned_with_the_last() -> None:
+    model, x = Together(), torch.randn(2, 5, 8)
+    pruner = tp.pruner.MagnitudePruner(
+        model, x, tp.importance.MagnitudeImportance(), pruning_ratio=0.5, ignored_layers=[model.out]
+    )
+    for group in pruner.step(interactive=True):
+        group.prune()
+    assert model.query.out_features == model.value.out_features == model.out.in_features == 16
+    assert (model.num_heads, model.head_dim) == (4, 4)
+    assert model(x).shape == (2, 5, 3)
+
+
+def test_importances_can_be_taken_apart() -> None:
+    class Doubled(tp.importance.GroupMagnitudeImportance):
+        def __call__(self, group: tp.Group) -> Tensor:
+            scores, roots = [], []
+            for item in group:
+                if item.dep.pruning_fn is tp.prune_conv_out_channels:
+                    scores.append(item.dep.layer.weight.flatten(1).abs().sum(1)[item.idxs])
+                    roots.append(item.root_idxs)
+            return self._normalize(self._reduce(scores, roots), self.normalizer)
+
+        def _normalize(self, group_importance: Tensor, normalizer: Any) -> Tensor:
+            return 2 * super()._normalize(group_importance, normalizer)
+
+    model = resnet18()
+    group = build(model, IMAGE).get_pruning_group(
+        model.layer1[0].conv1, tp.prune_conv_out_channels, idxs=list(range(64))
+    )
+    scores = Doubled(p=1)(group)
+    weights = model.layer1[0].conv1.weight.flatten(1).abs().sum(1)
+    torch.testing.assert_close(scores, 2 * weights / weights.mean())
+
+
+def test_heads_are_rounded_by_no_number_of_channels() -> None:
+    model = Together()
+    pruner = tp.pruner.MagnitudePruner(
+        model,
+        torch.randn(2, 5, 8),
+        tp.importance.MagnitudeImportance(),
+        pruning_ratio=0.0,
+        num_heads={model.query: 4},
+        prune_num_heads=True,
+        prune_head_dims=False,
+        head_pruning_ratio=0.75,
+        round_to=8,
+    )
+    pruner.step()
+    assert model.query.out_features == 8
+    assert pruner.num_heads[model.query] == 1
+
+
+def test_a_list_may_be_one_argument() -> None:
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, xs: list[Tensor]) -> Tensor:
+            return self.head(self.body(torch.stack(xs)).relu())
+
+    model, xs = Listed(), [torch.randn(4), torch.randn(4), torch.randn(4)]
+    assert tp.utils.count_ops_and_params(model, xs)[1] == 58
+    group = build(model, xs).get_pruning_group(model.body, tp.prune_linear_out_channels, [0])
+    group.prune()
+    assert model(xs).shape == (3, 2)
+
+
+def test_modules_are_where_torch_pruning_has_them() -> None:
+    from secateur.torch_pruning.dependency import DependencyGraph
+    from secateur.torch_pruning.pruner.function import prune_conv_out_channels
+    from secateur.torch_pruning.pruner.importance import MagnitudeImportance
+
+    assert DependencyGraph is tp.DependencyGraph
+    assert prune_conv_out_channels is tp.prune_conv_out_channels
+    assert prune_conv_out_channels.__name__ == "prune_out_channels"
+    assert MagnitudeImportance is tp.importance.MagnitudeImportance
 
 
 class Spelled(nn.Module):

@@ -97,7 +97,8 @@ def spelled(changed: Iterable[Number]) -> dict[Attribute, list[int]]:
     argument's value, and numbers of heads that divide it. PyTorch's own layers spell what they
     are given: of their calls, the modules around them say nothing. What they say of their tensors
     is left out. Where calls disagree, as one of them has the attribute's value by chance, there
-    are several numbers.
+    are several numbers; the first is the present one, where another attribute is a likelier one or
+    the name is that of something else.
     """
     found: dict[Attribute, list[int]] = {}
     known: dict[int, _Own] = {}
@@ -122,12 +123,19 @@ def spelled(changed: Iterable[Number]) -> dict[Attribute, list[int]]:
         return []
 
     for modules, was, becomes in {(call.modules, was, now): None for call, _, was, now in changed}:
-        for rule in (_Own.heads_of, _Own.equal_to):
-            for attribute, number in innermost(modules, rule, was, becomes):
-                numbers = found.setdefault(attribute, [])
-                if number not in numbers:
-                    numbers.append(number)
+        equal = innermost(modules, _Own.equal_to, was, becomes)
+        heads = innermost(modules, _Own.heads_of, was, becomes)
+        for attribute, number in (*heads, *equal):
+            doubtful = _is_other(attribute.name) or (equal and (attribute, number) not in equal)
+            numbers = found.setdefault(attribute, [attribute.get()] if doubtful else [])
+            if number not in numbers:
+                numbers.append(number)
     return found
+
+
+def _is_other(name: str) -> bool:
+    """Whether a name is that of a number of other things than channels."""
+    return any(word in name for word in OTHERS) and not any(word in name for word in CHANNELS)
 
 
 def sized(module: nn.Module, sizes: Mapping[str, Sizes]) -> dict[Attribute, int]:
@@ -188,6 +196,15 @@ Rule = Callable[[_Own, int, int], Found]
 
 WIDTHS = ("dim", "size", "width", "channels", "features")
 """What the name of a width has."""
+
+CHANNELS = ("dim", "width", "channel", "feature", "embed", "hidden")
+"""What the name of a number of channels has."""
+
+OTHERS = (
+    *("batch", "class", "context", "image", "img", "label", "length", "patch", "position"),
+    *("resolution", "seq", "step", "token", "vocab"),
+)
+"""What the name of a number of something else has."""
 
 PLACES = ("_id", "_idx", "_index", "layer", "layers", "depth")
 """How the names of places end, such as those of a layer or of a token, and of numbers of layers."""

@@ -11,7 +11,7 @@ without arithmetic. Parameters keep their identity, and what cannot be followed 
 """
 
 from secateur._secateur import SecateurError
-from secateur.torch_pruning import function, importance, pruner, utils
+from secateur.torch_pruning import dependency, function, importance, pruner, utils
 from secateur.torch_pruning.function import (
     BasePruningFunc,
     PruningFunction,
@@ -65,6 +65,7 @@ __all__ = [
     "Node",
     "PruningFunction",
     "SecateurError",
+    "dependency",
     "function",
     "importance",
     "load",

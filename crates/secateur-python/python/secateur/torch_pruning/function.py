@@ -27,6 +27,11 @@ class PruningFunction:
 
     @property
     def __name__(self) -> str:
+        """As groups are printed, and as code compares it."""
+        return f"prune_{'out' if self.makes else 'in'}_channels"
+
+    @property
+    def name(self) -> str:
         return f"prune_{self.kind.name}_{'out' if self.makes else 'in'}_channels"
 
     def of(self, layer: object) -> "PruningFunction":
@@ -37,7 +42,7 @@ class PruningFunction:
         """
         kind = _layers.kind_of(layer)
         if kind is None or self.kind not in (kind, _FAMILY.get(kind.name)):
-            raise TypeError(f"`{self.__name__}` does not prune a `{type(layer).__name__}`")
+            raise TypeError(f"`{self.name}` does not prune a `{type(layer).__name__}`")
         return FUNCTIONS[kind.name, self.makes or kind.reads is None]
 
     def __call__(self, layer: Any, idxs: Sequence[int]) -> Any:
@@ -73,7 +78,7 @@ class PruningFunction:
         return layer
 
     def __repr__(self) -> str:
-        return f"<{self.__name__}>"
+        return f"<{self.name}>"
 
 
 def checked(idxs: Sequence[int], size: int) -> set[int]:

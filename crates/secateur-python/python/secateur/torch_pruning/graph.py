@@ -4,8 +4,9 @@ A view of `secateur.Graph`, in the terms of layers and their channels.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 Key = tuple[str, int]
 """A group of the core, and one of its indices."""
 History = list[tuple[str, bool, list[int]]]
+Made = TypeVar("Made")
 ROOTS: tuple[type, ...] = (_ConvNd, nn.Linear)
 
 
@@ -63,6 +65,27 @@ def traced_module(
     if isinstance(example_inputs, Mapping):
         return module, (), dict(example_inputs)
     return module, tuple(example_inputs), {}
+
+
+def traced(
+    make: Callable[..., Made],
+    model: nn.Module,
+    example_inputs: Inputs,
+    forward_fn: Callable[..., Any] | None = None,
+    output_transform: Callable[..., Any] | None = None,
+) -> Made:
+    """What is made of the module and its arguments: those of a list, or where it does not run on
+    these, the list."""
+    module, args, kwargs = traced_module(model, example_inputs, forward_fn, output_transform)
+    with evaluated(model):
+        try:
+            return make(module, args, kwargs)
+        except SecateurError:
+            if forward_fn or not isinstance(example_inputs, (list, tuple)):
+                raise
+            with contextlib.suppress(SecateurError):
+                return make(module, (example_inputs,), {})
+            raise
 
 
 @contextlib.contextmanager
@@ -119,9 +142,8 @@ class DependencyGraph:
         # Raises
         SecateurError: the model does not run on the inputs, or has no such parameter.
         """
-        module, args, kwargs = traced_module(model, example_inputs, forward_fn, output_transform)
-        with evaluated(model):
-            graph = Graph(module, args, kwargs, optimizer=optimizer)
+        make = functools.partial(Graph, optimizer=optimizer)
+        graph = traced(make, model, example_inputs, forward_fn, output_transform)
         return self.adopt(
             graph,
             model,
@@ -468,20 +490,42 @@ class DependencyGraph:
             raise SecateurError("the graph was pruned since this group was made: get it again")
         if not self.check_pruning_group(group):
             raise SecateurError(f"nothing would be left of `{group.root.dep.target.name}`")
-        entry = self._entry(group.root)
-        self._apply({name: _rest(now[name], gone) for name, gone in group.chosen.items()})
-        if record_history:
-            self._history.append(entry)
+        waiting = group.waiting
+        tries = [[group]]
+        if waiting and waiting.groups:
+            tries.append([*waiting.groups, group])
+        for groups in tries:
+            entries = [self._entry(one.root) for one in groups]
+            try:
+                self._apply(_kept(groups), loose=waiting is not None)
+            except SecateurError as error:
+                if waiting is None:
+                    raise
+                waiting.why = str(error)
+                continue
+            if len(groups) > 1:
+                waiting.groups.clear()
+            self._history += entries if record_history else ()
+            return
+        waiting.groups.append(group)
 
-    def _apply(self, keeps: Mapping[str, Sequence[int]]) -> None:
+    def _apply(self, keeps: Mapping[str, Sequence[int]], *, loose: bool) -> None:
         with evaluated(self.model), torch.no_grad():
-            self.graph.apply(keeps)
+            self.graph.apply(keeps, loose=loose)
 
     def _entry(self, root: GroupItem) -> tuple[str, bool, list[int]]:
         target, handler = root.dep.target, root.dep.handler
         if isinstance(target.module, Tensor):
             return f"{target.name}:{target.pruning_dim}", True, list(root.idxs)
         return target.name, self.is_out_channel_pruning_fn(handler), list(root.idxs)
+
+
+def _kept(groups: Iterable[Group]) -> dict[str, list[int]]:
+    return {
+        name: _rest(group.sizes[name], gone)
+        for group in groups
+        for name, gone in group.chosen.items()
+    }
 
 
 def _rest(size: int, gone: set[int]) -> list[int]:

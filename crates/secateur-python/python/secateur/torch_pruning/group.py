@@ -1,7 +1,7 @@
 """Groups as lists of layers with the indices that go."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -69,6 +69,14 @@ class GroupItem:
         return (self.dep, self.idxs)[at]
 
 
+@dataclass
+class Waiting:
+    """Groups of one step that the model's code has not followed yet, and why."""
+
+    groups: list["Group"] = field(default_factory=list)
+    why: str = ""
+
+
 class Group:
     """Everything that goes with some indices of a layer; the first item is that layer, the root."""
 
@@ -84,6 +92,7 @@ class Group:
         self.chosen = chosen
         self.sizes = sizes
         """Indices that go, and how many there are, by the names of the core's groups."""
+        self.waiting: Waiting | None = None
 
     @property
     def root(self) -> GroupItem:
@@ -97,6 +106,7 @@ class Group:
         cannot follow; then nothing has changed.
         """
         group = self if idxs is None else self._graph._narrowed(self, idxs)
+        group.waiting = self.waiting
         self._graph._prune(group, record_history=record_history)
 
     def exec(self) -> None:

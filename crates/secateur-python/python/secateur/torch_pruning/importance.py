@@ -20,7 +20,7 @@ from secateur.torch_pruning.function import PruningFunction
 from secateur.torch_pruning.group import Group, GroupItem
 
 Normalizer = str | Callable[[Tensor], Tensor] | None
-Layers = list[tuple[Tensor, list[int]]]
+Layers = list[tuple[Tensor, Sequence[int]]]
 """Scores of the channels that go with each layer, and the indices of the root they go with."""
 TARGETS: tuple[type, ...] = (_ConvNd, nn.Linear, _BatchNorm, nn.LayerNorm)
 
@@ -76,13 +76,28 @@ class LayerImportance(Importance):
                 layers += [(score, item.root_idxs) for score in self._of_layer(item)]
         if not layers:
             return None
-        reduced = REDUCTIONS[self.group_reduction](layers, len(group[0].idxs))
-        return _normalized(reduced, self.normalizer)
+        reduced = self._reduce([score for score, _ in layers], [root for _, root in layers])
+        return self._normalize(reduced, self.normalizer)
+
+    # What subclasses call and replace.
+
+    def _reduce(self, group_imp: Sequence[Tensor], group_idxs: Sequence[Sequence[int]]) -> Tensor:
+        """One score per index of the root, of what every layer holds with which of them."""
+        size = 1 + max(max(idxs, default=-1) for idxs in group_idxs)
+        return REDUCTIONS[self.group_reduction](list(zip(group_imp, group_idxs, strict=True)), size)
+
+    def _normalize(self, group_importance: Tensor, normalizer: Normalizer) -> Tensor:
+        return _normalized(group_importance, normalizer)
+
+    def _lamp(self, scores: Tensor) -> Tensor:
+        return _lamp(scores)
 
     def _of_layer(self, item: GroupItem) -> list[Tensor]:
         layer, handler = item.dep.layer, item.dep.handler
         if isinstance(layer, nn.Parameter):
             places: Sequence[tuple[Any, int]] = [(layer, item.dep.target.pruning_dim)]
+        elif isinstance(handler, PruningFunction) and handler.kind.name == "depthwise_conv":
+            places = []  # as in Torch-Pruning, they follow those that make their channels
         elif isinstance(handler, PruningFunction):
             named = handler.kind.places(layer, makes=handler.makes)
             names = ("weight", "bias") if self.bias else ("weight",)
@@ -276,7 +291,7 @@ def _scattered(how: str, start: float) -> Callable[[Layers, int], Tensor]:
     def reduce(layers: Layers, size: int) -> Tensor:
         total = torch.full((size,), start, device=layers[0][0].device)
         for score, root in layers:
-            at = torch.tensor(root, device=total.device)
+            at = torch.tensor(list(root), device=total.device)
             total.scatter_reduce_(0, at, score.to(total), reduce=how)
         return total
 

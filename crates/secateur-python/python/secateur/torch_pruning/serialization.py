@@ -77,5 +77,4 @@ def _is_plain(value: object) -> bool:
 
 def _set(layer: nn.Module, attributes: Mapping[str, Any]) -> None:
     for name, value in attributes.items():
-        if name in layer.__dict__ and layer.__dict__[name] != value:
-            layer.__dict__[name] = value
+        layer.__dict__[name] = value

@@ -7,7 +7,7 @@ from torch import nn
 from secateur._secateur import SecateurError
 from secateur.pruner import Graph
 from secateur.torch_pruning import benchmark
-from secateur.torch_pruning.graph import Inputs, evaluated, first_size, traced_module
+from secateur.torch_pruning.graph import Inputs, first_size, traced
 
 __all__ = ["benchmark", "count_ops_and_params", "count_params", "print_tool"]
 
@@ -25,9 +25,7 @@ def count_ops_and_params(
     """
     if layer_wise:
         raise SecateurError("counts per layer are not available: `layer_wise` has to be false")
-    module, args, kwargs = traced_module(model, example_inputs, None, None)
-    with evaluated(model):
-        cost = Graph(module, args, kwargs).cost()
+    cost = traced(Graph, model, example_inputs).cost()
     return cost.macs / first_size(example_inputs), count_params(model)
 
 

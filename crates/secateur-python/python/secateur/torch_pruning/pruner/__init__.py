@@ -1,5 +1,7 @@
 """Pruners: a ratio, an importance, and steps."""
 
+import sys
+
 from secateur.torch_pruning import function, importance
 from secateur.torch_pruning.function import BasePruningFunc
 from secateur.torch_pruning.pruner.base import (
@@ -22,3 +24,7 @@ __all__ = [
     "importance",
     "linear_scheduler",
 ]
+
+# Modules that Torch-Pruning has here.
+sys.modules[f"{__name__}.function"] = function
+sys.modules[f"{__name__}.importance"] = importance

@@ -20,6 +20,7 @@ class Scope:
     ranked: str
     ratio: float = 0.0
     ratio_for: Mapping[str, float] = field(default_factory=dict)
+    multiple_of: int = 1
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Selector(Pruner):
             scope=scope.ranked,
             ratio=scope.ratio,
             ratio_for=ratios,
+            multiple_of=scope.multiple_of,
             kinds=sorted({group.kind for group in self.graph.groups}),
         )
         return super().select(scores).keeps

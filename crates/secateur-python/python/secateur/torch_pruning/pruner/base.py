@@ -1,5 +1,6 @@
 """The pruner: turns ratios of layers into scopes for the core, and scores groups for it."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,10 +18,9 @@ from secateur.torch_pruning.graph import (
     DependencyGraph,
     History,
     Inputs,
-    evaluated,
-    traced_module,
+    traced,
 )
-from secateur.torch_pruning.group import Group
+from secateur.torch_pruning.group import Group, Waiting
 from secateur.torch_pruning.pruner._scopes import Scope, Selector
 
 Ratios = Mapping[Any, float]
@@ -102,14 +102,12 @@ class BasePruner:
         self.num_heads = {} if num_heads is None else num_heads
         self.current_step = 0
         ratios = pruning_ratio_dict if ch_sparsity_dict is None else ch_sparsity_dict
+        self.round_to = round_to
         self.pruning_ratio_dict = dict(ratios or {})
         self.head_pruning_ratio_dict = dict(head_pruning_ratio_dict or {})
         self._check_ratios()
-        module, args, kwargs = traced_module(model, example_inputs, forward_fn, output_transform)
-        with evaluated(model):
-            self._selector = Selector(
-                module, args, kwargs, ratio=0.0, multiple_of=round_to or 1, optimizer=optimizer
-            )
+        make = functools.partial(Selector, ratio=0.0, optimizer=optimizer)
+        self._selector = traced(make, model, example_inputs, forward_fn, output_transform)
         self.DG = DependencyGraph().adopt(
             self._selector.graph,
             model,
@@ -146,7 +144,8 @@ class BasePruner:
             place = self.DG._place(layer, self.DG._function(layer, makes))
             lies = [self.DG.positions.of(n)[place] for n in self.DG.positions.at.get(place, ())]
             tied = (_is_tied(lie.indices, count) for lie in lies)
-            if count > 1 and lies and not any(tied):
+            heads = isinstance(layer, nn.MultiheadAttention)  # some count their heads here
+            if count > 1 and lies and not heads and not any(tied):
                 raise SecateurError(
                     f"the channels of `{place[0]}` are not tied in {count} groups by the model's "
                     "code\nhint: leave the numbers of groups out: they are found"
@@ -245,7 +244,8 @@ class BasePruner:
         ranked = "global" if self.global_pruning else "uniform"
         ranked = "isomorphic" if self.isomorphic else ranked
         rest = [name for name in groups if name not in taken]
-        return [*scopes, self._scope(rest, self.pruning_ratio, ranked)]
+        scopes.append(self._scope(rest, self.pruning_ratio, ranked))
+        return scopes
 
     def _head_scopes(self, heads: Sequence[str], groups: Mapping[str, Group]) -> list[Scope]:
         ranked = "global" if self.global_pruning else "uniform"
@@ -256,17 +256,22 @@ class BasePruner:
                 if _is_made_in(groups[name], set(map(id, layer.modules()))):
                     ratio = special
             own.setdefault(ratio, []).append(name)
-        return [self._scope(names, ratio, ranked) for ratio, names in own.items()]
+        return [self._scope(names, ratio, ranked, heads=True) for ratio, names in own.items()]
 
-    def _scope(self, names: Sequence[str], ratio: float, ranked: str) -> Scope:
+    def _scope(
+        self, names: Sequence[str], ratio: float, ranked: str, *, heads: bool = False
+    ) -> Scope:
+        multiple = 1 if heads else self.round_to or 1
         if ranked == "uniform":
             ratios = {name: self._left_to_go([name], ratio) for name in names}
-            return Scope(names, ranked, ratio_for=ratios)
+            return Scope(names, ranked, ratio_for=ratios, multiple_of=multiple)
         if ranked == "isomorphic":
             before = 1 - self._ratio(ratio, self.current_step - 1)
             left = 1 - self._ratio(ratio)
-            return Scope(names, ranked, ratio=max(0.0, 1 - left / before) if before else 0.0)
-        return Scope(names, ranked, ratio=self._left_to_go(names, ratio))
+            ratio = max(0.0, 1 - left / before) if before else 0.0
+            return Scope(names, ranked, ratio=ratio, multiple_of=multiple)
+        ratio = self._left_to_go(names, ratio)
+        return Scope(names, ranked, ratio=ratio, multiple_of=multiple)
 
     def _left_to_go(self, names: Sequence[str], ratio: float) -> float:
         """The fraction of the indices that are left that goes in this step."""
@@ -288,8 +293,6 @@ class BasePruner:
                 score = self.estimate_importance(group)
                 if score is not None:
                     found[name] = self._protected(name, self._by_index(name, group, score))
-        if groups and not found:
-            raise SecateurError("the importance scores none of the groups")
         return found
 
     def _by_index(self, name: str, group: Group, score: Tensor) -> list[float]:
@@ -319,10 +322,12 @@ class BasePruner:
     def step(self, interactive: bool = False) -> Iterator[Group] | None:
         """Takes the next step; when interactive, gives the groups that are to be pruned instead.
 
-        Groups that the model's code cannot follow are left alone, but for interactive steps.
+        Groups that the model's code cannot follow are left alone. In interactive steps, those that
+        it follows only together are pruned with the last of them, and a warning names those that
+        it does not follow at all.
 
         # Raises
-        SecateurError: nothing can be cut, or the importance cannot score it.
+        SecateurError: the importance cannot score what is to be cut.
         """
         self.current_step += 1
         if self.current_step > self.iterative_steps:
@@ -332,6 +337,9 @@ class BasePruner:
         if interactive:
             return self._proposed()
         scores, scopes, groups = self._plan()
+        if not scores:
+            warnings.warn("nothing is pruned: no group can be, or has a score", stacklevel=2)
+            return None
         roots = {name: self._root(name, group) for name, group in groups.items()}
         self._note(self._selector.cut(scopes, scores), roots)
         self._follow_heads()
@@ -343,18 +351,24 @@ class BasePruner:
 
     def _plan(self) -> tuple[dict[str, list[float]], list[Scope], dict[str, Group]]:
         groups = self._groups()
-        if not groups:
-            raise SecateurError("no group can be cut\nhint: `print(pruner.DG.graph)` lists them")
         return self._scores(groups), self._scopes(groups), groups
 
     def _proposed(self) -> Iterator[Group]:
         scores, scopes, groups = self._plan()
         self._selector.scopes, self._selector.given = scopes, scores
-        for name, keep in self._selector.select().keeps.items():
-            gone = set(range(groups[name].sizes[name])).difference(keep)
-            if gone:
-                yield self.DG._group(self.DG._place_of(groups[name][0]), {name: gone})
-                self._follow_heads()
+        waiting = Waiting()
+        try:
+            for name, keep in self._selector.select().keeps.items():
+                gone = set(range(groups[name].sizes[name])).difference(keep)
+                if gone:
+                    group = self.DG._group(self.DG._place_of(groups[name][0]), {name: gone})
+                    group.waiting = waiting
+                    yield group
+                    self._follow_heads()
+        finally:
+            if waiting.groups:
+                names = ", ".join(group.root.dep.target.name for group in waiting.groups)
+                warnings.warn(f"left alone: {names}\n{waiting.why}", stacklevel=2)
 
     def _note(self, keeps: Mapping[str, Sequence[int]], roots: Mapping[str, Any]) -> None:
         """Adds what was cut at once to the history, as if it were cut one after the other."""
@@ -370,8 +384,9 @@ class BasePruner:
 
     def _follow_heads(self) -> None:
         """Heads that are left, for code that writes them back into attributes."""
-        for layer, found in self._found_heads().items():
-            self.num_heads[layer] = self._given_heads[layer] * found // self._first_heads[layer]
+        found = self._found_heads()
+        for layer, first in self._first_heads.items():  # a single one is no group any more
+            self.num_heads[layer] = self._given_heads[layer] * found.get(layer, 1) // first
 
     def update_regularizer(self) -> None:
         """Takes notice of what was pruned; pruners without regularization have nothing to do."""
