@@ -307,6 +307,152 @@ def masked_experts(m: Code, x: Tensor) -> Tensor:
     return m.head(made.relu())
 
 
+def test_caches_that_a_module_takes_back_are_no_results() -> None:
+    def code(m: Code, x: Tensor) -> dict[str, Tensor]:
+        made = m.body(x)
+        return {"logits": m.head(made.relu()), "past_key_values": made}
+
+    module = Code(code, **perceptron())
+    sc.Pruner(module, torch.randn(3, 4), ratio=0.5).step()
+    assert module.body.out_features == 8
+
+
+def test_losses_that_are_still_around_do_no_harm() -> None:
+    module = Code(lambda m, x: m.head(m.body(x).relu()), **perceptron())
+    x, held = torch.randn(3, 4), []
+    optimizer = torch.optim.Adam(module.parameters())
+    pruner = sc.Pruner(module, x, ratio=0.5, steps=2, optimizer=optimizer)
+    for step in range(6):
+        loss = module(x).square().sum()
+        held.append(loss)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 2:
+            pruner.step() if pruner.taken < 2 else None
+    assert module.body.out_features == 8
+
+
+def test_steps_trace_in_the_mode_of_the_first_trace() -> None:
+    layers = {"body": nn.Linear(4, 16), "norm": nn.BatchNorm1d(16), "head": nn.Linear(16, 8)}
+    module = Code(lambda m, x: m.head(functional.dropout(m.norm(m.body(x)))), **layers)
+    pruner = sc.Pruner(module.train(), torch.randn(3, 4), ratio=0.5)
+    module.eval()
+    pruner.step()
+    assert module.body.out_features == 8
+    assert not module.norm.training
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10])
+def test_ratios_of_steps_are_parts_of_what_was_there_first(steps: int) -> None:
+    layers = {"body": nn.Linear(4, 64), "middle": nn.Linear(64, 16), "head": nn.Linear(16, 8)}
+    module = Code(lambda m, x: m.head(m.middle(m.body(x).relu()).relu()), **layers)
+    options = {"ratio": 0.5, "ratio_for": {"body*": 0.75}, "max_ratio": 0.7}
+    pruner = sc.Pruner(module, torch.randn(3, 4), steps=steps, **options)
+    for _ in range(steps):
+        pruner.step()
+    assert (module.body.out_features, module.middle.out_features) == (20, 8)
+
+
+def test_statistics_of_gradients_are_cut_along() -> None:
+    layers = {"body": nn.Linear(4, 6), "head": nn.Linear(6, 2)}
+    module, x = Code(lambda m, x: m.head(m.body(x).relu()), **layers), torch.randn(9, 4)
+    pruner = sc.Pruner(module, x, ratio=0.5, criterion="taylor")
+    module(x).square().sum().backward()
+    pruner.accumulate()
+    (before,) = pruner.scores().values()
+    pruner.graph.group("body.weight", 0).prune([0, 3])
+    module.zero_grad()
+    (after,) = pruner.scores().values()
+    parts = torch.tensor(after) / torch.tensor([before[i] for i in (1, 2, 4, 5)])
+    torch.testing.assert_close(parts, parts[:1].expand(4))
+    next(module.parameters()).grad = torch.full_like(next(module.parameters()), float("nan"))
+    with pytest.warns(UserWarning, match="not finite"):
+        pruner.accumulate()
+
+
+def test_optimizers_inside_of_others_and_state_in_containers_are_cut() -> None:
+    class Around(torch.optim.Optimizer):
+        def __init__(self, inner: torch.optim.Optimizer) -> None:
+            super().__init__(inner.param_groups, {})
+            self.inner = inner
+
+        def step(self) -> None:
+            for group in self.param_groups:
+                for one in group["params"]:
+                    history = self.state[one].setdefault("history", [])
+                    history.append(one.grad.clone())
+            self.inner.step()
+
+    module, x = Code(lambda m, x: m.head(m.body(x).relu()), **perceptron()), torch.randn(3, 4)
+    optimizer = Around(torch.optim.AdamW(module.parameters()))
+    pruner = sc.Pruner(module, x, ratio=0.5, optimizer=optimizer)
+    module(x).square().sum().backward()
+    optimizer.step()
+    pruner.step()
+    module(x).square().sum().backward()
+    optimizer.step()
+    weight = module.body.weight
+    assert [one.shape for one in optimizer.state[weight]["history"]] == [(8, 4), (8, 4)]
+    assert optimizer.inner.state[weight]["exp_avg"].shape == (8, 4)
+    others = nn.Linear(2, 2).parameters()
+    with pytest.raises(sc.SecateurError, match="knows none of the module's parameters"):
+        sc.Pruner(module, x, ratio=0.5, optimizer=torch.optim.SGD(others))
+    with pytest.raises(TypeError, match="no optimizer"):
+        sc.Pruner(module, x, ratio=0.5, optimizer=["adam"])
+
+
+def test_a_failed_step_bars_nothing() -> None:
+    module = Code(lambda m, x: m.head(m.body(x).view(-1, 16)), **perceptron())
+    pruner = sc.Pruner(module, torch.randn(3, 4), ratio=0.5)
+    with pytest.raises(sc.SecateurError, match="no group can be cut"):
+        pruner.step()
+    module.code = lambda m, x: m.head(m.body(x).relu())
+    pruner.graph.refresh()
+    pruner.step()
+    assert module.body.out_features == 8
+
+
+def test_a_module_that_was_changed_since_says_so() -> None:
+    module = Code(lambda m, x: m.head(m.body(x).relu()), **perceptron())
+    pruner = sc.Pruner(module, torch.randn(3, 4), ratio=0.5)
+    module.body = nn.Linear(4, 12)
+    with pytest.raises(sc.SecateurError, match="changed since it was traced"):
+        pruner.step()
+
+
+def test_numbers_of_other_things_stay_where_the_code_does_not_need_them() -> None:
+    module = Code(lambda m, x: m.head(m.body(x).view(-1, m.dim)), **perceptron())
+    module.dim = module.image_size = module.num_classes = 16
+    module.heads = 4
+    sc.Pruner(module, torch.randn(3, 4), ratio=0.5).step()
+    assert (module.dim, module.image_size, module.num_classes, module.heads) == (8, 16, 16, 4)
+    module = Code(lambda m, x: m.head(m.body(x).view(-1, m.image_size)), **perceptron())
+    module.image_size = 16
+    sc.Pruner(module, torch.randn(3, 4), ratio=0.5).step()
+    assert module.image_size == 8
+
+
+def test_what_is_saved_is_loaded_whatever_its_tensors_were_called_when_it_was_cut(
+    tmp_path: Path,
+) -> None:
+    def made(classes: int = 8) -> Code:
+        return Code(lambda m, x: m.head(m.body(x).relu()), **perceptron(classes=classes))
+
+    module, x = made(), torch.randn(3, 4)
+    prune.l1_unstructured(module.body, "weight", 0.3)
+    sc.Pruner(module, x, ratio=0.5).step()
+    prune.remove(module.body, "weight")
+    module.head = nn.Linear(8, 5)
+    module.to(torch.bfloat16)
+    sc.save(module, tmp_path / "small.safetensors")
+    again = sc.load(tmp_path / "small.safetensors", lambda: made(5))
+    assert torch.equal(again(x.bfloat16()), module(x.bfloat16()))
+    assert (again.head.in_features, again.body.out_features) == (8, 8)
+    with pytest.raises(sc.SecateurError, match="does not fit"):
+        sc.load(tmp_path / "small.safetensors", lambda: made(4))
+
+
 def detected(m: Code, x: Tensor) -> list[Tensor]:
     features = m.body(x).relu()
     scores, boxes = m.scores(features).softmax(1), m.boxes(features)

@@ -201,8 +201,8 @@ CHANNELS = ("dim", "width", "channel", "feature", "embed", "hidden")
 """What the name of a number of channels has."""
 
 OTHERS = (
-    *("batch", "class", "context", "image", "img", "label", "length", "patch", "position"),
-    *("resolution", "seq", "step", "token", "vocab"),
+    *("batch", "block", "class", "context", "image", "img", "label", "length", "patch", "position"),
+    *("resolution", "seq", "step", "token", "vocab", "window"),
 )
 """What the name of a number of something else has."""
 

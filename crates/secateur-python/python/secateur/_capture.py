@@ -62,6 +62,7 @@ INDEX = torch.ops.aten.index.Tensor
 UNSAFE_VIEW = torch.ops.aten._unsafe_view.default
 SLOT = MemberDescriptorType
 LEAVES = (nn.Module, FunctionType, ModuleType, type, str, bytes, range)  # hold no results
+CACHES = ("past_key_values", "cache_params")
 INNER = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 
 
@@ -586,7 +587,10 @@ def _stand_in(tensor: Tensor, *, meta: bool) -> Tensor:
 
 
 def returned_tensors(out: object) -> Iterator[Tensor]:
-    """The tensors in what a module returns: also in objects that PyTorch does not look into."""
+    """The tensors in what a module returns: also in objects that PyTorch does not look into.
+
+    But for the caches of transformers, which are given back to the module alone.
+    """
     seen: set[int] = set()
     waiting = [out]
     while waiting:
@@ -601,7 +605,7 @@ def returned_tensors(out: object) -> Iterator[Tensor]:
             members = (name for kind in kinds for name, one in kind if type(one) is SLOT)
             inside = [getattr(value, name, None) for name in ("__dict__", *members)]
             if isinstance(value, Mapping):
-                inside += value.values()
+                inside += (one for key, one in value.items() if key not in CACHES)
             elif isinstance(value, (Sequence, Set)):
                 inside += value
             waiting += reversed(inside)
