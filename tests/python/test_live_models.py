@@ -1,6 +1,7 @@
 """Live modules as people write them: what their code does beside layers, and what is around it."""
 
 import copy
+import json
 from collections import UserDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -400,6 +401,34 @@ def test_optimizers_inside_of_others_and_state_in_containers_are_cut() -> None:
         sc.Pruner(module, x, ratio=0.5, optimizer=torch.optim.SGD(others))
     with pytest.raises(TypeError, match="no optimizer"):
         sc.Pruner(module, x, ratio=0.5, optimizer=["adam"])
+
+
+def test_steps_go_on_from_a_checkpoint(tmp_path: Path) -> None:
+    layers = {"body": nn.Linear(4, 64), "middle": nn.Linear(64, 32), "head": nn.Linear(32, 8)}
+    module = Code(lambda m, x: m.head(m.middle(m.body(x).relu()).relu()), **layers)
+    x, whole = torch.randn(3, 4), copy.deepcopy(module)
+    pruner = sc.Pruner(module, x, params=0.3, steps=4)
+    pruner.step()
+    sc.save(module, tmp_path / "module.safetensors")
+    (tmp_path / "pruner.json").write_text(json.dumps(pruner.state_dict()))
+    again = sc.load(tmp_path / "module.safetensors", lambda: copy.deepcopy(whole))
+    resumed = sc.Pruner(again, x, params=0.3, steps=4)
+    resumed.load_state_dict(json.loads((tmp_path / "pruner.json").read_text()))
+    for _ in range(3):
+        pruner.step()
+        resumed.step()
+    assert torch.equal(module(x), again(x))
+    assert resumed.report() == pruner.report()
+
+
+def test_proposals_of_what_is_not_there_are_refused() -> None:
+    module = Code(lambda m, x: m.head(m.body(x).relu()), **perceptron())
+    pruner = sc.Pruner(module, torch.randn(3, 4), ratio=0.5)
+    (proposal,) = pruner.propose()
+    proposal.removed = [99]
+    with pytest.raises(sc.SecateurError, match="has no index 99"):
+        pruner.step([proposal])
+    assert pruner.taken == 0
 
 
 def test_a_failed_step_bars_nothing() -> None:

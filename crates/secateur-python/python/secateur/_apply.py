@@ -103,7 +103,7 @@ def cut(
         return _sharded.spread(tensor, shard)
 
     try:
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             for name, keep in slices:
                 before = stored[name].shape
                 _cut_tensor(stored[name], keep, kept, done)

@@ -63,6 +63,11 @@ class Statistics:
         if gathered is not None:
             return gathered.taylor if measure == "taylor" else tensor.square() * gathered.square()
         gradient = self.stored[name].grad
+        if gradient is None and not self.stored[name].requires_grad:
+            raise ValueError(
+                "it is frozen, and so has no gradient: leave its groups alone with `keep`, or use "
+                "a criterion of weights"
+            )
         if gradient is None:
             raise ValueError(
                 "it has no gradient: call `loss.backward()`, and `accumulate()`, before"

@@ -20,6 +20,7 @@ from secateur._statistics import Gathered, Statistics
 
 Keeps = Mapping[str, Sequence[int]]
 Capture = Literal["trace", "export"]
+NOT_RUN = "not run on the example inputs, and left as it was"
 CHANGED = "the module was changed since it was traced\nhint: call `refresh()` of the graph"
 CAPTURES = {"trace": trace, "export": export}
 _DIGITS = re.compile(r"\d+")
@@ -44,6 +45,14 @@ class GroupHandle:
         SecateurError: an index is not there, none would be left, or the module's code cannot
         follow; then nothing has changed.
         """
+        self.graph.apply({self.name: self.without(indices)})
+
+    def without(self, indices: Sequence[int]) -> list[int]:
+        """The other indices.
+
+        # Raises
+        SecateurError: an index is not there, or none would be left.
+        """
         gone = set(indices)
         outside = sorted(index for index in gone if not 0 <= index < self.size)
         if outside:
@@ -51,7 +60,7 @@ class GroupHandle:
         kept = [index for index in range(self.size) if index not in gone]
         if not kept:
             raise SecateurError(f"nothing would be left of group `{self.name}`")
-        self.graph.apply({self.name: kept})
+        return kept
 
     def __str__(self) -> str:
         exactness = "exact" if self.exact else "approximate: " + "; ".join(self.couplings[:3])
@@ -324,6 +333,14 @@ def options_of(options: Options) -> dict[str, Any]:
     return {**found, **lists, "keep": list(found["keep"]), "ratio_for": dict(found["ratio_for"])}
 
 
+class Cost(NamedTuple):
+    """What a module costs."""
+
+    macs: int
+    parameters: int
+    bytes: int
+
+
 class Proposal:
     """What a step would remove of a group. `removed` may be changed before it is applied."""
 
@@ -333,8 +350,7 @@ class Proposal:
 
     @property
     def keep(self) -> list[int]:
-        gone = set(self.removed)
-        return [index for index in range(self.group.size) if index not in gone]
+        return self.group.without(self.removed)
 
 
 class Pruner:
@@ -396,7 +412,7 @@ class Pruner:
         self._ratios: dict[str, float] = {}
         self.steps = steps
         self.taken = 0
-        self.first = self.graph.cost()
+        self.first: Footprint | Cost = self.graph.cost()
         self._sizes = {group.name: group.size for group in self.graph.groups}
         self._stored = _stored(self.module)
         self._gathered: dict[str, Gathered] = {}
@@ -491,6 +507,8 @@ class Pruner:
             keeps = {one.group.name: one.keep for one in proposals if one.removed}
             self.graph.apply(keeps, loose=self._loose)
         self._gathered.clear()
+        if not self.taken and (unread := self.graph.unread):
+            warnings.warn(f"{NOT_RUN}: {', '.join(unread)}", stacklevel=2)
         self.taken += 1
         return selection
 
@@ -640,6 +658,25 @@ class Pruner:
     def __iter__(self) -> Iterator[GroupHandle]:
         return iter(self.graph.groups)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Where several steps stand, of numbers and names alone, for checkpoints.
+
+        With `secateur.save` and the optimizer's own state, an interrupted run goes on:
+
+            module = secateur.load(path, make)
+            pruner = secateur.Pruner(module, args, steps=10, ratio=0.5, optimizer=optimizer)
+            pruner.load_state_dict(state)
+        """
+        first = {name: getattr(self.first, name) for name in Cost._fields}
+        return {"taken": self.taken, "first": first, "sizes": self._sizes, "stored": self._stored}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state_dict` was taken."""
+        self.taken = state["taken"]
+        self.first = Cost(**state["first"])
+        self._sizes = dict(state["sizes"])
+        self._stored = tuple(state["stored"])
+
     def report(self) -> str:
         """What the module cost when pruning began, and what it costs now."""
         (parameters, size), (parameters_now, size_now) = self._stored, _stored(self.module)
@@ -655,7 +692,7 @@ class Pruner:
         lines += [f"not followed: {warning}" for warning in self.graph.warnings]
         lines += [f"approximate: {text}" for text in self.graph.loose]
         if unread := self.graph.unread:
-            lines.append(f"not run on the example inputs, and left as it was: {', '.join(unread)}")
+            lines.append(f"{NOT_RUN}: {', '.join(unread)}")
         return "\n".join([*lines, *_left(self.left)])
 
 
