@@ -122,15 +122,20 @@ def spelled(changed: Iterable[Number]) -> dict[Attribute, list[int]]:
                 return ruled
         return []
 
+    doubtful: dict[Attribute, list[int]] = {}
     for modules, was, becomes in {(call.modules, was, now): None for call, _, was, now in changed}:
         equal = innermost(modules, _Own.equal_to, was, becomes)
+        spelling = {id(attribute.module) for attribute, _ in equal}
         heads = innermost(modules, _Own.heads_of, was, becomes)
-        for attribute, number in (*heads, *equal):
-            doubtful = _is_other(attribute.name) or (equal and (attribute, number) not in equal)
-            numbers = found.setdefault(attribute, [attribute.get()] if doubtful else [])
-            if number not in numbers:
-                numbers.append(number)
-    return found
+        for attribute, number in heads:
+            likely = id(attribute.module) not in spelling
+            (found if likely else doubtful).setdefault(attribute, []).append(number)
+        for attribute, number in equal:
+            likely = not _is_other(attribute.name)
+            (found if likely else doubtful).setdefault(attribute, []).append(number)
+    for attribute, numbers in doubtful.items():
+        found.setdefault(attribute, [attribute.get()]).extend(numbers)
+    return {attribute: list(dict.fromkeys(numbers)) for attribute, numbers in found.items()}
 
 
 def _is_other(name: str) -> bool:
