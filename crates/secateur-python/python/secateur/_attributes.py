@@ -122,19 +122,23 @@ def spelled(changed: Iterable[Number]) -> dict[Attribute, list[int]]:
                 return ruled
         return []
 
-    doubtful: dict[Attribute, list[int]] = {}
+    heads: dict[Attribute, list[int]] = {}
+    doubtful: set[Attribute] = set()
     for modules, was, becomes in {(call.modules, was, now): None for call, _, was, now in changed}:
         equal = innermost(modules, _Own.equal_to, was, becomes)
-        spelling = {id(attribute.module) for attribute, _ in equal}
-        heads = innermost(modules, _Own.heads_of, was, becomes)
-        for attribute, number in heads:
-            likely = id(attribute.module) not in spelling
-            (found if likely else doubtful).setdefault(attribute, []).append(number)
         for attribute, number in equal:
-            likely = not _is_other(attribute.name)
-            (found if likely else doubtful).setdefault(attribute, []).append(number)
-    for attribute, numbers in doubtful.items():
-        found.setdefault(attribute, [attribute.get()]).extend(numbers)
+            found.setdefault(attribute, []).append(number)
+        spelling = {id(attribute.module) for attribute, _ in equal}
+        for attribute, number in innermost(modules, _Own.heads_of, was, becomes):
+            heads.setdefault(attribute, []).append(number)
+            if id(attribute.module) in spelling:
+                doubtful.add(attribute)
+    doubtful -= found.keys()
+    doubtful |= {attribute for attribute in found if _is_other(attribute.name)}
+    for attribute, numbers in heads.items():
+        found.setdefault(attribute, []).extend(numbers)
+    for attribute in doubtful:
+        found[attribute].insert(0, attribute.get())
     return {attribute: list(dict.fromkeys(numbers)) for attribute, numbers in found.items()}
 
 
