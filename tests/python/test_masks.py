@@ -403,3 +403,14 @@ def test_report_of_sparsity_adds_up() -> None:
         parameter.numel() for parameter in lenet().parameters() if parameter.dim() > 1
     )
     assert "fc3.weight             420 of          840   50.00%" in str(report)
+
+
+def test_masks_under_masks_that_were_cut_since_are_not_put_back() -> None:
+    module, x = small().eval(), torch.randn(2, 3, 8, 8)
+    mask(module, amount=0.3)
+    outer = mask(module, amount=0.3)
+    sc.Pruner(module, x, ratio=0.5).step()
+    with pytest.raises(sc.SecateurError, match="cut since they were masked"):
+        outer.unmask()
+    unmask(module)
+    assert sparsity(module).zeros == 0

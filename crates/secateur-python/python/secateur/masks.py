@@ -54,7 +54,17 @@ class Masks:
 
         The last call is undone first. What an optimizer did to hidden weights meanwhile (weight
         decay, the rest of a momentum) is not undone.
+
+        # Raises
+        SecateurError: what an earlier mask hid, or a buffer, was cut since; then nothing changes.
         """
+        known = [(now.keep, keep) for place, keep in self.before if (now := mask_of(place))]
+        known += [(buffer, keep) for buffer, keep, _ in self.hidden]
+        if any(keep is not None and now.shape != keep.shape for now, keep in known):
+            raise SecateurError(
+                "tensors were cut since they were masked\n"
+                "hint: `secateur.unmask(module)` takes all masks off"
+            )
         for place, keep in reversed(self.before):
             if keep is None:
                 take_off(place, permanent=False)
