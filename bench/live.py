@@ -52,16 +52,21 @@ def check(
     problems: list[str] = []
     pruned = copy.deepcopy(module)
     pruner = secateur.Pruner(pruned, example, ratio=ratio, exact_only=True)
+    counted: list[set[int]] = [set() for _ in usual]
+    if pruner.graph._trace.decisions is not None:  # data decide, maybe on extents as well
+        others = pytree.tree_map_only(Tensor, other, list(example))
+        counted = exact.counted_axes(usual, outputs(module, others))
     selection = step(pruner)
     error = effect = 0.0
     if selection:
         got = outputs(pruned, example)
         del pruner, pruned  # of large models, two fit into memory, three do not
         wanted = masked_outputs(module, example, selection.keeps)
-        if not exact.same_shapes(wanted, got, usual):
+        if not exact.same_shapes(wanted, got) or not exact.alike(usual, got, counted):
             problems.append("does not keep the output shapes")
         else:
-            error, effect = exact.distance(wanted, got, usual), exact.distance(wanted, usual)
+            error = exact.distance(wanted, got, usual)
+            effect = exact.distance(wanted, usual) if exact.same_shapes(wanted, usual) else 1.0
             if not error <= exact.TOLERANCE:
                 problems.append(f"{exact.DIFFER} by {error:.1e}")
             elif not effect > min(exact.TOLERANCE, SIGNAL * error):
@@ -73,7 +78,7 @@ def check(
     milliseconds = 1e3 * (time.process_time() - start)
     after = pruner.graph.cost()
     got = outputs(module, example)
-    if not exact.same_shapes(got, usual):
+    if not exact.alike(usual, got, counted):
         problems.append("all groups: does not keep the output shapes")
     elif not all(np.isfinite(array).all() for array in got):
         problems.append("all groups: the output is not finite")
@@ -95,6 +100,11 @@ def check(
         "after": {"parameters": after.parameters},
         "warnings": pruner.graph.warnings,
     }
+
+
+def other(tensor: Tensor) -> Tensor:
+    """Other numbers of the same shape; tokens and the like stay as they are."""
+    return torch.rand_like(tensor) if tensor.is_floating_point() else tensor
 
 
 def masked_outputs(

@@ -1087,6 +1087,24 @@ def test_interactive_groups_that_code_follows_only_together_are_pruned_with_the_
     assert model(x).shape == (2, 5, 3)
 
 
+@pytest.mark.parametrize("ratio", [0.3, 0.5])
+def test_attention_of_pytorch_gets_narrower_with_what_it_is_given(ratio: float) -> None:
+    layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+    model = nn.Sequential(nn.Linear(10, 32), layer, nn.Linear(32, 5)).eval()
+    x = torch.randn(2, 7, 10)
+    tp.pruner.MagnitudePruner(
+        model,
+        x,
+        tp.importance.MagnitudeImportance(),
+        pruning_ratio=ratio,
+        ignored_layers=[model[2]],
+    ).step()
+    width = model[0].out_features
+    assert width == layer.self_attn.embed_dim == layer.self_attn.out_proj.in_features
+    assert width == (16 if ratio == 0.5 else 20)
+    assert model(x).shape == (2, 7, 5)
+
+
 def test_importances_can_be_taken_apart() -> None:
     class Doubled(tp.importance.GroupMagnitudeImportance):
         def __call__(self, group: tp.Group) -> Tensor:

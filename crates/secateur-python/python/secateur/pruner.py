@@ -641,7 +641,7 @@ class Pruner:
             heads = [
                 other
                 for other in near
-                if other.kind == "heads"
+                if other.kind in ("heads", "head-width")
                 and other.size < group.size
                 and any(sizes[s.parameter][s.axis] == group.size for s in other.slices)
             ]

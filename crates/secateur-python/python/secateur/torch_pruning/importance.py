@@ -77,6 +77,8 @@ class LayerImportance(Importance):
         if not layers:
             return None
         reduced = self._reduce([score for score, _ in layers], [root for _, root in layers])
+        missing = len(group[0].idxs) - reduced.shape[-1]  # of which no layer says anything
+        reduced = nn.functional.pad(reduced, (0, missing)) if missing > 0 else reduced
         return self._normalize(reduced, self.normalizer)
 
     # What subclasses call and replace.

@@ -182,7 +182,9 @@ class BasePruner:
     def _groups(self) -> dict[str, Group]:
         """The groups that may be cut, by the names that the core gives them."""
         groups = {}
-        for group in self.DG.get_all_groups(self.ignored_layers, self.root_module_types):
+        # PyTorch's attention is as wide inside as what it is given: its heads get narrower along.
+        roots = (*self.root_module_types, nn.MultiheadAttention)
+        for group in self.DG.get_all_groups(self.ignored_layers, roots):
             (name,) = group.chosen
             groups[name] = group
         kinds = {name: self.DG.positions.groups[name].kind for name in groups}
