@@ -33,7 +33,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur import _sharded
 from secateur._decisions import Decisions, is_known
-from secateur._modules import held, kept, layers, places, tensors
+from secateur._modules import Kind, held, kept, kinds_of, layers, places, tensors
 from secateur._secateur import SecateurError
 from secateur._shapes import META, WHOLE, like, made
 from secateur._spelling import (
@@ -80,6 +80,7 @@ class Trace:
     text: str  # the program, in the JSON of a `.pt2` file
     calls: list[Call]
     dropouts: list[tuple[nn.Module, int]]  # and the elements that they are given
+    kinds: dict[str, Kind]  # of all that the module stores
     meta: bool = True  # whether it ran on tensors without memory, but for integers
     decisions: Decisions | None = None  # of a run on real tensors
 
@@ -569,7 +570,7 @@ def _trace(
         )
     recorder.join_counted(set(parameters.values()))
     program = _program(recorder, specs, out)
-    return Trace(program, recorder.calls, recorder.dropouts, meta, decisions)
+    return Trace(program, recorder.calls, recorder.dropouts, kinds_of(originals), meta, decisions)
 
 
 def _stand_in(tensor: Tensor, *, meta: bool) -> Tensor:

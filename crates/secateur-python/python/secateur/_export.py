@@ -26,7 +26,7 @@ from secateur._capture import (
     _stand_in,
     line_of,
 )
-from secateur._modules import kept, tensors
+from secateur._modules import kept, kinds_of, tensors
 
 _LINE = re.compile(r'File "(.+?)", line (\d+), in (\S+)')
 _MODEL = "models/model.json"
@@ -53,7 +53,8 @@ def export(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     graph = program["graph_module"]["graph"]
     nodes = graph["nodes"]
     calls = [_call(module, node["metadata"]) for node in nodes]
-    return Trace(json.dumps(program), calls, _dropouts(graph, calls))
+    kinds = kinds_of(tensors(module))
+    return Trace(json.dumps(program), calls, _dropouts(graph, calls), kinds)
 
 
 def _text(exported: ExportedProgram) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 import contextlib
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
+import torch
 from torch import Tensor, nn
 
 MAX_READ = 16  # numbers of a tensor that code may read one by one
@@ -35,6 +36,13 @@ def tensors(module: nn.Module) -> dict[str, Tensor]:
                     found[id(tensor)] = name = join(path, name)
                     stored[name] = tensor
     return stored
+
+
+Kind = tuple[torch.Size, torch.dtype]
+
+
+def kinds_of(stored: Mapping[str, Tensor]) -> dict[str, Kind]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in stored.items()}
 
 
 def _parameters(layer: nn.Module) -> Iterable[tuple[str, Tensor | None]]:
@@ -77,9 +85,9 @@ def modes_of(module: nn.Module) -> Modes:
 
 
 @contextlib.contextmanager
-def in_modes(module: nn.Module, modes: Modes) -> Iterator[None]:
+def in_modes(modes: Modes) -> Iterator[None]:
     """Has layers in these modes meanwhile."""
-    before = modes_of(module)
+    before = [(layer, layer.training) for layer, _ in modes]
     _set_modes(modes)
     try:
         yield
@@ -89,7 +97,8 @@ def in_modes(module: nn.Module, modes: Modes) -> Iterator[None]:
 
 def _set_modes(modes: Modes) -> None:
     for layer, mode in modes:
-        layer.training = mode
+        if layer.training is not mode:
+            layer.training = mode
 
 
 @contextlib.contextmanager

@@ -118,7 +118,6 @@ class Graph:
         self._modes = modes_of(self.module)
         self._trace = CAPTURES[self.capture](self.module, *self.inputs)
         self._model = Model(self._trace.text)
-        self._stored = _kinds(self.module)
 
     @property
     def unread(self) -> list[str]:
@@ -139,7 +138,7 @@ class Graph:
     def _traced(self, module: nn.Module) -> Trace:
         """Traces the module as it was traced before, in the mode of then."""
         how = {"like": self._trace} if self.capture == "trace" else {}
-        with in_modes(module, self._modes):
+        with in_modes(self._modes):
             return CAPTURES[self.capture](module, *self.inputs, **how)
 
     @property
@@ -205,18 +204,19 @@ class Graph:
                 for gathered in self.gathered:
                     if name in gathered:
                         gathered[name].cut(keep)
-            self._trace, self._stored = done.trace, _kinds(self.module)
+            self._trace = done.trace
             self._learned.vain.clear()
             del self._model
 
-    def check_unchanged(self) -> None:
+    def check_unchanged(self, stored: Mapping[str, Tensor]) -> None:
         """Whether the module's tensors are those that were traced, or what they became since.
 
         # Raises
         SecateurError: they are not.
         """
-        if self._stored != _kinds(self.module):
-            raise SecateurError(CHANGED)
+        for name, kind in self._trace.kinds.items():
+            if name not in stored or (stored[name].shape, stored[name].dtype) != kind:
+                raise SecateurError(CHANGED)
 
     def check(self, keeps: Keeps, *, loose: bool = False) -> None:
         """Whether the module's code follows, as `apply` wants it; nothing is changed.
@@ -413,7 +413,8 @@ class Pruner:
         self.steps = steps
         self.taken = 0
         self.first: Footprint | Cost = self.graph.cost()
-        self._sizes = {group.name: group.size for group in self.graph.groups}
+        groups = self.graph.groups if steps > 1 else ()
+        self._sizes = {group.name: group.size for group in groups}
         self._stored = _stored(self.module)
         self._gathered: dict[str, Gathered] = {}
         self.graph.gathered.append(self._gathered)
@@ -425,9 +426,11 @@ class Pruner:
     def _statistics(self) -> Statistics:
         # Ranks measure in any order, so what they share is exchanged before.
         average = _distributed.averaged
-        self.graph.check_unchanged()
+        stored = _distributed.measurable(self.module)
+        if isinstance(stored, dict):  # parameters that are sharded are gathered one at a time
+            self.graph.check_unchanged(stored)
         gathered = {name: self._gathered[name].shared(average) for name in sorted(self._gathered)}
-        return Statistics(_distributed.measurable(self.module), gathered)
+        return Statistics(stored, gathered)
 
     def scores(self) -> dict[str, list[float]]:
         """How much every index of every group matters, by the criterion."""
@@ -495,6 +498,7 @@ class Pruner:
         """
         if self.taken == self.steps:
             raise SecateurError(f"all {self.steps} steps were taken\nhint: make a new `Pruner`")
+        unread = () if self.taken else self.graph.unread
         selection = None
         if proposals is None:
             left = dict(self.left)
@@ -507,7 +511,7 @@ class Pruner:
             keeps = {one.group.name: one.keep for one in proposals if one.removed}
             self.graph.apply(keeps, loose=self._loose)
         self._gathered.clear()
-        if not self.taken and (unread := self.graph.unread):
+        if unread:
             warnings.warn(f"{NOT_RUN}: {', '.join(unread)}", stacklevel=2)
         self.taken += 1
         return selection
@@ -601,7 +605,7 @@ class Pruner:
 
     def _whole(self, group: GroupHandle) -> int:
         """How many indices a group had before the first step."""
-        return group.size if self.steps == 1 else self._sizes.get(group.name, group.size)
+        return self._sizes.get(group.name, group.size)
 
     def _near(
         self,
@@ -721,10 +725,6 @@ def _left(left: Mapping[str, str]) -> list[str]:
         f"left alone, as the code cannot follow: {', '.join(names)}\n{textwrap.indent(why, '  ')}"
         for why, names in reasons.items()
     ]
-
-
-def _kinds(module: nn.Module) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors(module).items()}
 
 
 def _stored(module: nn.Module) -> tuple[int, int]:
