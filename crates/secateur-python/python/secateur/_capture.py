@@ -7,6 +7,7 @@ generators are as they were. Knows nothing of groups.
 """
 
 import contextlib
+import copy
 import functools
 import json
 import os
@@ -42,6 +43,7 @@ from secateur._spelling import (
     SCHEMA,
     SPELLED,
     Operator,
+    learned,
     operator,
     spelled_float,
     spelled_input,
@@ -55,6 +57,7 @@ from secateur._spelling import (
 CPU = torch.device("cpu")
 PLAIN = (Tensor, nn.Parameter)
 ATTENTION_LAYER = nn.functional.multi_head_attention_forward
+FULL = operator(torch.ops.aten.full.default)
 DEVICE = Tensor.device.__get__
 CLONE = torch.ops.aten.clone.default
 EMPTY = torch.ops.aten.empty.memory_format
@@ -62,6 +65,12 @@ INDEX = torch.ops.aten.index.Tensor
 UNSAFE_VIEW = torch.ops.aten._unsafe_view.default
 SLOT = MemberDescriptorType
 LEAVES = (nn.Module, FunctionType, ModuleType, type, str, bytes, range)  # hold no results
+SHAPED = frozenset(  # what reads sizes and types of a tensor alone
+    getattr(torch.ops.aten, name).default
+    for name in ("new_ones", "new_zeros", "new_full", "ones_like", "zeros_like", "full_like")
+)
+READS = frozenset((Tensor.tolist, Tensor.numpy, Tensor.__array__))
+READ = learned("secateur.read.default")
 CACHES = ("past_key_values", "cache_params")
 INNER = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 
@@ -115,6 +124,8 @@ class _Recorder(TorchDispatchMode):
     counted: set[str] = field(default_factory=set)  # tensors whose sizes data decide
     counting: list[int] = field(default_factory=list)  # the calls that make them
     outside: dict[str, None] = field(default_factory=dict)  # the other tensors that these read
+    made: dict[int, Callable[[], Any]] = field(default_factory=dict)  # how, of sizes alone
+    stopped: Exception | None = None  # what code that asked for numbers may have caught
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -140,7 +151,9 @@ class _Recorder(TorchDispatchMode):
         if kwargs:
             tensors += _tensors(kwargs.values())
         if self.meta and not tensors and op.makes:
-            return args, kwargs, self._decided(op, args, tensors, _new(func, args, kwargs))
+            out = _new(func, args, kwargs)
+            self._note_made(op, args, kwargs, tensors, out)
+            return args, kwargs, self._decided(op, args, tensors, out)
         unknown = [tensor.is_meta for tensor in tensors] if self.meta else []
         if True not in unknown:
             self._place(kwargs, CPU)
@@ -162,7 +175,55 @@ class _Recorder(TorchDispatchMode):
                 out = func(*mixed, **kwargs)  # some need known numbers, as of positions and lengths
             except Exception:
                 out, error = None, stopped
+        if self._is_made(op, tensors) and (error or _decides(op, args, _results(out))):
+            with contextlib.suppress(Exception):
+                known = func(*self._made_args(args), **self._made_args(kwargs))
+                return args, kwargs, self._decided(op, args, tensors, known)
+        self._note_made(op, args, kwargs, tensors, out)
         return args, kwargs, self._decided(op, args, tensors, out, error)
+
+    def _is_made(self, op: "Operator", tensors: Sequence[Tensor]) -> bool:
+        """Whether a call is given what code makes of sizes, and of numbers that are known."""
+        if self.decisions is None or op.mutable or op.random:
+            return False
+        return op.func in SHAPED or all(not one.is_meta or id(one) in self.made for one in tensors)
+
+    def _made_args(self, args: Any) -> Any:
+        """Arguments with their numbers: those that code makes of sizes."""
+
+        def number(tensor: Tensor) -> Tensor:
+            if not tensor.is_meta:
+                return tensor
+            make = self.made.get(id(tensor))
+            return make() if make else torch.empty_like(tensor, device=CPU)
+
+        made = pytree.tree_map_only(Tensor, number, args)
+        if isinstance(made, dict) and made.get("device") in (META, self.device):
+            made["device"] = CPU
+        return made
+
+    def _note_made(
+        self,
+        op: "Operator",
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tensors: Sequence[Tensor],
+        out: Any,
+    ) -> None:
+        """Notes how numbers are made that no data decide, in case code asks for them."""
+        if self.decisions is None:
+            return
+        if op.mutable:
+            self.made.clear()  # what was written may be seen through any of them
+        elif self._is_made(op, tensors):
+            run = functools.partial(self._run_made, op.func, args, dict(kwargs))
+            for index, result in enumerate(_results(out)):
+                if isinstance(result, Tensor) and result.is_meta:
+                    self.kept.append(result)
+                    self.made[id(result)] = functools.partial(_nth, run, index)
+
+    def _run_made(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return func(*self._made_args(args), **self._made_args(kwargs))
 
     def _place(self, kwargs: dict[str, Any], device: torch.device) -> None:
         """Has a result lie where the tensors that it is made of do."""
@@ -179,9 +240,10 @@ class _Recorder(TorchDispatchMode):
         error: Exception | None = None,
     ) -> Any:
         """What an operator makes: numbers and sizes that data decide are noted or recalled."""
-        results = out if isinstance(out, tuple) else (out,)
+        results = _results(out)
         if self.decisions is None or not (error or _decides(op, args, results)):
             if error:
+                self.stopped = error
                 raise error
             return out
         place = op.head, _line()[0]
@@ -222,6 +284,26 @@ class _Recorder(TorchDispatchMode):
             self.names[id(self.copies[key])] = self.copied[key] = name
         return self.copies[key]
 
+    def read(self, func: Any, tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Numbers that leave PyTorch: what becomes of them is not seen, and so they stay whole."""
+        line, quoted = _line()
+        place, given = (READ.head, line), [tensor.shape]
+        if tensor.is_meta:
+            decision = self.decisions.next(place)
+            if decision is None or decision.given != given:
+                raise SecateurError("numbers are read of a tensor that was cut")
+            out = copy.deepcopy(decision.results[0])
+        else:
+            out = func(tensor, *args, **kwargs)
+            if self.meta:
+                self.decisions.next(place)
+            else:
+                self.decisions.note(place, given, [copy.deepcopy(out)])
+        inputs = [spelled_input("self", spelled_tensor(self.name(tensor)))]
+        self.nodes.append(spelled_node(READ, inputs, (), quoted, len(self.nodes)))
+        self.calls.append(Call(line, tuple(self.modules)))
+        return out
+
     def whole(
         self,
         func: Any,
@@ -251,7 +333,7 @@ class _Recorder(TorchDispatchMode):
     def _note(
         self, op: "Operator", args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
     ) -> None:
-        results = out if isinstance(out, tuple) else (out,)
+        results = _results(out)
         if not op.named or not _tensors(results):
             return
         if op.func is EMPTY and not out.numel():  # that layers make and leave
@@ -336,8 +418,23 @@ class _Recorder(TorchDispatchMode):
         known = self.names.get(id(tensor))
         if known is None:
             known = self.define(tensor, counted=bool(self.counted))
-            self.constants.append(known)
+            if tensor.numel() == 1 and not tensor.is_meta and not tensor.is_complex():
+                self._note_number(tensor, known)
+            else:
+                self.constants.append(known)
         return known
+
+    def _note_number(self, tensor: Tensor, name: str) -> None:
+        """A number in a tensor, spelled, as code may make it of sizes."""
+        with no_dispatch():
+            arguments = (self._list(list(tensor.shape)), self._argument(tensor.item()))
+        inputs = [
+            spelled_input(*pair) for pair in zip(("size", "fill_value"), arguments, strict=True)
+        ]
+        line, quoted = _line()
+        outputs = [spelled_tensor(name)]
+        self.nodes.append(spelled_node(FULL, inputs, outputs, quoted, len(self.nodes)))
+        self.calls.append(Call(line, tuple(self.modules)))
 
     def _argument(self, value: Any) -> str:
         if isinstance(value, Tensor):
@@ -379,6 +476,11 @@ class _Whole(TorchFunctionMode):
         given = kwargs or {}
         if self.recorder.device and func == DEVICE:
             return self.recorder.device
+        if func is Tensor.new_tensor and args[0].is_meta:  # the numbers that it is given stay known
+            given = {"dtype": args[0].dtype, **given, "device": CPU}
+            return torch.tensor(*args[1:], **given)
+        if func in READS and self.recorder.decisions is not None:
+            return self.recorder.read(func, *args, **given)
         if func in WHOLE:
             if func is torch.einsum and len(args) > 1 and isinstance(args[1], Tensor):
                 args = (args[0], args[1:])
@@ -420,6 +522,14 @@ def _decides(op: "Operator", args: tuple[Any, ...], results: Sequence[Any]) -> b
     return _counts(op, args) or any(
         is_known(one) if isinstance(one, Tensor) else one is not None for one in results
     )
+
+
+def _results(out: Any) -> tuple[Any, ...]:
+    return out if isinstance(out, tuple) else (out,)
+
+
+def _nth(run: Callable[[], Any], index: int) -> Any:
+    return _results(run())[index]
 
 
 def _counts(op: "Operator", args: tuple[Any, ...]) -> bool:
@@ -561,6 +671,8 @@ def _trace(
             out = torch.func.functional_call(
                 module, stand_ins, given[0], dict(given[1]), tie_weights=False
             )
+        if meta and not decisions and recorder.stopped:
+            raise recorder.stopped
     except Exception as error:
         raise _stopped(error, _program(recorder, specs, None)) from error
     if next(returned_tensors(out), None) is None:

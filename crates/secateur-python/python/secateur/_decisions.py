@@ -13,7 +13,7 @@ from torch import Tensor
 
 from secateur._shapes import like
 
-MAX_NUMBERS = 1 << 16  # that a tensor of integers may have to be real
+MAX_BYTES = 1 << 19  # that a tensor of integers or truth values may have to be real
 Place = tuple[str, str]
 """An operator, and the line of code that calls it."""
 
@@ -29,7 +29,8 @@ class Decision(NamedTuple):
 
         `None` where they may be others, as nothing is known of them and the call is given others.
         """
-        if results is None and self.given != given:
+        sized = any(isinstance(result, Tensor) for result in self.results)
+        if results is None and sized and self.given != given:
             return None
         news = results if results is not None else [None] * len(self.results)
         return tuple(_recalled(was, now) for was, now in zip(self.results, news, strict=True))
@@ -56,7 +57,7 @@ def is_known(tensor: object) -> bool:
     """Whether numbers are real where tensors are without memory."""
     if not isinstance(tensor, Tensor) or tensor.is_floating_point() or tensor.is_complex():
         return False
-    return tensor.numel() <= MAX_NUMBERS
+    return tensor.numel() * tensor.element_size() <= MAX_BYTES
 
 
 def _noted(result: Any) -> Any:

@@ -114,9 +114,17 @@ def kept(module: nn.Module) -> Iterator[None]:
         for value in attributes.values()
         if type(value) in CONTAINERS
     ]
+    numbers = [
+        (value, value.detach().clone())
+        for attributes, _ in before
+        for value in attributes.values()
+        if type(value) is Tensor and not value.requires_grad and value.numel() <= MAX_READ
+    ]
     try:
         yield
     finally:
+        for value, then in numbers:
+            value.copy_(then)
         for value, then in containers:
             if value or then:
                 value.clear()
