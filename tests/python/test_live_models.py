@@ -291,6 +291,11 @@ def test_sequences_of_different_lengths_are_followed() -> None:
     assert (module.table.embedding_dim, layer.hidden_size) == (6, 4)
 
 
+def filled(x: Tensor, mask: Tensor) -> Tensor:
+    x[mask] = 0
+    return x
+
+
 def cells(m: Code, x: Tensor) -> Tensor:
     h = x.new_zeros(x.shape[0], m.lstm.hidden_size)
     c, g = torch.zeros_like(h), x.new_zeros(x.shape[0], m.gru.hidden_size)
@@ -511,6 +516,97 @@ def test_code_that_reads_what_layers_make_is_followed_as_the_example_decides() -
     assert record["groups"] == 2
 
 
+@pytest.mark.parametrize(
+    "scale",
+    [
+        lambda q: torch.tensor(q.shape[-1], dtype=q.dtype).sqrt(),
+        lambda q: q.new_tensor(q.shape[-1]).sqrt(),
+        lambda q: torch.full((1,), q.shape[-1]).sqrt().item(),
+        lambda q: q.new_ones(q.shape[-1]).sum().item(),
+        lambda q: 2.0 if torch.ones(q.shape[-1]).sum() > 12 else 3.0,
+    ],
+)
+def test_numbers_that_code_makes_of_widths_are_compared(scale: Callable[[Tensor], Any]) -> None:
+    def code(m: Code, x: Tensor) -> Tensor:
+        q, k = m.q(x), m.k(x)
+        if x.abs().max().item() > 1e9:  # numbers of data are read, too
+            return q
+        return m.out((q @ k.mT / scale(q)).softmax(-1) @ m.v(x))
+
+    layers = {name: nn.Linear(8, 16) for name in "qkv"}
+    module = Code(code, **layers, out=nn.Linear(16, 2))
+    pruner = sc.Pruner(module, torch.randn(2, 5, 8), ratio=0.5, exact_only=True)
+    pruner.step()
+    assert list(pruner.left) == ["q.weight:0"]
+    assert (module.q.out_features, module.v.out_features) == (16, 8)
+
+
+@pytest.mark.parametrize("read", [lambda x: x.tolist(), lambda x: list(x.detach().numpy())])
+def test_numbers_that_leave_pytorch_stay_whole(read: Callable[[Tensor], list[float]]) -> None:
+    def code(m: Code, x: Tensor) -> Tensor:
+        scores = read(m.router(x).mean(0))
+        made = m.body(x).relu()
+        return m.head(made) * (1 + scores.index(max(scores)))
+
+    module = Code(code, router=nn.Linear(4, 6), **perceptron())
+    pruner = sc.Pruner(module, torch.randn(9, 4), ratio=0.5)
+    pruner.step()
+    assert (module.router.out_features, module.body.out_features) == (6, 8)
+
+
+def test_rows_that_the_example_does_not_reach_stay() -> None:
+    layers = {"table": nn.Embedding(20, 16), **perceptron()}
+    module = Code(
+        lambda m, x: m.head(m.body(m.table(x) + m.rows[:, : x.shape[1]]).relu()), **layers
+    )
+    module.body = nn.Linear(16, 16)
+    module.rows = nn.Parameter(torch.randn(1, 64, 16))
+    graph = sc.graph(module, torch.randint(20, (2, 8)))
+    assert not any(group.name.startswith("rows:1") for group in graph.groups)
+    assert any("other inputs" in why for why in graph._model.why("rows", 1))
+    sc.Pruner(graph, ratio=0.5).step()
+    assert module.rows.shape == (1, 64, 8)
+    assert module(torch.randint(20, (2, 50))).shape == (2, 50, 8)
+
+
+def test_numbers_of_heads_follow_that_no_call_spells() -> None:
+    def code(m: Code, x: Tensor) -> Tensor:
+        q = m.q(x).unflatten(-1, (-1, 4)).transpose(1, 2)
+        k, v = (one(x).unflatten(-1, (-1, 4)).transpose(1, 2) for one in (m.k, m.v))
+        if m.config.repeats:
+            k, v = (one.repeat_interleave(m.num_queries_per_head, 1) for one in (k, v))
+        grouped = not m.config.repeats
+        mixed = functional.scaled_dot_product_attention(q, k, v, enable_gqa=grouped)
+        return m.out(mixed.transpose(1, 2).flatten(2))
+
+    kinds = ["heads", "queries-per-head"]
+    layers = {"q": nn.Linear(8, 32), "k": nn.Linear(8, 8), "v": nn.Linear(8, 8)}
+    inner = Code(code, **layers, out=nn.Linear(32, 2))
+    inner.config = SimpleNamespace(repeats=False, num_heads=8, num_key_heads=2, num_positions=8)
+    inner.num_queries_per_head = 4
+    module, x = nn.Sequential(inner), torch.randn(2, 5, 8)
+    sc.Pruner(module, x, ratio=0.5, kinds=kinds).step()
+    assert inner.q.out_features == 8
+    assert (inner.num_queries_per_head, inner.config.num_heads) == (2, 2)
+    assert (inner.config.num_key_heads, inner.config.num_positions) == (1, 8)
+    whole = module(x)
+    inner.config.repeats = True
+    torch.testing.assert_close(module(x), whole)
+
+
+def test_what_code_computes_once_is_traced_again() -> None:
+    known: dict[int, Tensor] = {}
+
+    def code(m: Code, x: Tensor) -> Tensor:
+        if x.shape[0] not in known:
+            known[x.shape[0]] = torch.linspace(0, 1, x.shape[0])
+        return m.head(m.body(x).relu()) * known[x.shape[0]][:, None]
+
+    module = Code(code, **perceptron())
+    sc.Pruner(module, torch.randn(3, 4), ratio=0.5).step()
+    assert module.body.out_features == 8
+
+
 OPERATORS: dict[str, tuple[Callable[..., Any], dict[str, nn.Module], tuple[Any, ...]]] = {
     "cells": (
         cells,
@@ -562,6 +658,16 @@ OPERATORS: dict[str, tuple[Callable[..., Any], dict[str, nn.Module], tuple[Any, 
         lambda m, x: m.head(m.body(x).median(1).values + m.body(x).count_nonzero(1)),
         {"body": nn.Linear(4, 8), "head": nn.Linear(8, 2)},
         (torch.randn(3, 5, 4),),
+    ),
+    "filled": (
+        lambda m, x: m.head(filled(m.body(x), (x[..., :1] > 0).repeat(1, 1, m.body.out_features))),
+        {"body": nn.Linear(4, 8), "head": nn.Linear(8, 2)},
+        (torch.randn(3, 5, 4),),
+    ),
+    "distances of many": (
+        lambda m, x: m.head(torch.cdist(m.body(x), m.body(x))),
+        {"body": nn.Linear(4, 8), "head": nn.Linear(30, 2)},
+        (torch.randn(30, 4),),
     ),
     "spectral": (
         lambda m, x: m.head(m.body(x).relu()),

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use secateur::criterion::{self, Measure, Scores, Statistic, Statistics, Weights};
 use secateur::graph::{Graph, ParamId};
-use secateur::group::{GroupId, Keeps};
+use secateur::group::{GroupId, Keeps, Kind};
 use secateur::plan::Plan;
 use secateur::tensor::{Keep, TensorView};
 use secateur::{Error, Result, select};
@@ -144,7 +144,11 @@ pub struct Changes {
     changes: secateur::Changes,
     /// Whether all groups that are cut are exact.
     exact: bool,
+    heads: Vec<Heads>,
 }
+
+/// A parameter with heads along an axis, how many there were, and how many there will be.
+type Heads = (String, usize, usize);
 
 #[pymethods]
 impl Changes {
@@ -160,6 +164,12 @@ impl Changes {
     fn numbers(&self) -> Vec<(usize, String, i64, i64)> {
         let numbers = self.model.get().0.renumbered(&self.changes);
         numbers.into_iter().map(|n| (n.call, n.argument, n.was, n.becomes)).collect()
+    }
+
+    /// The heads that change: a parameter that makes or reads them, how many they are and become.
+    /// Of grouped queries, those that share keys, the queries of each, and all queries.
+    fn heads(&self) -> Vec<Heads> {
+        self.heads.clone()
     }
 
     /// How far `program`, which may have failed later on, is the trace of the same code once its
@@ -296,10 +306,10 @@ impl Model {
         let changed = py.detach(|| {
             let keeps = slf.get().keeps(&keeps)?;
             let exact = keeps.keys().all(|&id| model.groups().get(id).is_exact());
-            Ok((model.changes(&keeps)?, exact))
+            Ok((model.changes(&keeps)?, exact, heads(model, &keeps)))
         });
-        let (changes, exact) = changed.map_err(raise)?;
-        Ok(Changes { model: slf, changes, exact })
+        let (changes, exact, heads) = changed.map_err(raise)?;
+        Ok(Changes { model: slf, changes, exact, heads })
     }
 
     /// The plan that keeps these indices, as JSON.
@@ -515,4 +525,26 @@ impl Statistics for Provider<'_> {
 
 fn python_error(parameter: &str, error: &PyErr) -> Error {
     Error::argument(format!("`{parameter}` cannot be measured: {error}"))
+}
+
+fn heads(model: &secateur::Model, keeps: &Keeps) -> Vec<Heads> {
+    let mut along: BTreeMap<(ParamId, usize), Vec<(usize, usize)>> = BTreeMap::new();
+    let kinds = [Kind::Heads, Kind::QueriesPerHead];
+    for (id, group) in model.groups().iter().filter(|(_, group)| kinds.contains(&group.kind)) {
+        let kept = keeps.get(&id).map_or(group.size, Vec::len);
+        for slice in &group.slices {
+            along.entry((slice.param, slice.axis)).or_default().push((group.size, kept));
+        }
+    }
+    let mut found = Vec::new();
+    for ((param, _), mut counts) in along {
+        if counts.len() > 1 {
+            let product = |(a, b): (usize, usize), &(c, d): &(usize, usize)| (a * c, b * d);
+            counts.push(counts.iter().fold((1, 1), product));
+        }
+        let name = &model.graph().param(param).name;
+        let changed = counts.into_iter().filter(|(was, now)| was != now);
+        found.extend(changed.map(|(was, now)| (name.clone(), was, now)));
+    }
+    found
 }

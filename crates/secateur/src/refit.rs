@@ -1,9 +1,10 @@
 //! Which literals of the source change when sizes do: reshape targets, split sizes, group counts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::analysis::Analysis;
 use crate::axis::{AxisId, Cause, Pin};
+use crate::cost::weights_of_values;
 use crate::graph::{Graph, NodeId, Origin, ValueId};
 use crate::ops::{Fit, NewSizes, Place};
 use crate::size::{Expr, ExprId, Literal, Patches, Scalar};
@@ -67,6 +68,7 @@ pub fn refit(
 
 /// Pins what could not be followed, by trying sizes: so that every later choice can be.
 pub fn pin_unfollowable(graph: &mut Graph, analysis: &mut Analysis) {
+    pin_unread(graph, analysis);
     // Sizes one less, then sizes that differ from each other: a literal that two nodes share must
     // not have to be two numbers at once.
     let shrink = |round: usize, atom: AxisId, size: usize| match round {
@@ -87,6 +89,47 @@ pub fn pin_unfollowable(graph: &mut Graph, analysis: &mut Analysis) {
         }
         if !progress {
             round += 1;
+        }
+    }
+}
+
+/// Pins parts of single parameters of which nothing is made here, such as the rest of a table of
+/// positions: other inputs may read them.
+fn pin_unread(graph: &Graph, analysis: &mut Analysis) {
+    const REASON: &str = "nothing reads this part of it here, but other inputs may";
+    let axes = &analysis.axes;
+    let mut carriers: BTreeMap<AxisId, (usize, ValueId)> = BTreeMap::new();
+    let mut parts = BTreeSet::new();
+    for param in &graph.params {
+        for &axis in analysis.value(param.value) {
+            let atoms = axes.atoms(axis);
+            if atoms.len() > 1 {
+                parts.extend(atoms.iter().filter(|&&atom| axes.pinned(atom).is_none()));
+            }
+            for atom in atoms {
+                carriers.entry(atom).or_insert((0, param.value)).0 += 1;
+            }
+        }
+    }
+    parts.retain(|atom| carriers[atom].0 == 1);
+    if parts.is_empty() {
+        return;
+    }
+    let weights = weights_of_values(graph);
+    for (index, weights) in weights.iter().enumerate() {
+        if weights.is_empty() {
+            for &axis in analysis.value(ValueId::new(index)) {
+                for atom in axes.atoms(axis) {
+                    parts.remove(&atom);
+                }
+            }
+        }
+    }
+    for atom in parts {
+        let stored = carriers[&atom].1;
+        let reads = |id: &NodeId| graph.node(*id).inputs.contains(&Some(stored));
+        if let Some(node) = graph.node_ids().find(reads) {
+            analysis.axes.pin(atom, Pin { reason: REASON, cause: Cause(node.0) });
         }
     }
 }

@@ -227,7 +227,11 @@ def follow(
         numbers = [
             (before.calls[call], name, was, now) for call, name, was, now in changes.numbers()
         ]
-        candidates = _Candidates(module, before, done.sizes, _attributes.spelled(numbers))
+        spelled = _attributes.spelled(numbers)
+        for attribute, number in _attributes.heads(module, changes.heads()).items():
+            others = spelled.get(attribute, [attribute.get()])
+            spelled[attribute] = list(dict.fromkeys((number, *others)))
+        candidates = _Candidates(module, before, done.sizes, spelled)
         set_attributes(_groups_of(numbers), done)
         inside = [layer for _, layer in layers(module)]
         for layer in inside:

@@ -134,7 +134,7 @@ def spelled(changed: Iterable[Number]) -> dict[Attribute, list[int]]:
             if id(attribute.module) in spelling:
                 doubtful.add(attribute)
     doubtful -= found.keys()
-    doubtful |= {attribute for attribute in found if _is_other(attribute.name)}
+    doubtful |= {attribute for attribute in found if _is_other(attribute)}
     for attribute, numbers in heads.items():
         found.setdefault(attribute, []).extend(numbers)
     for attribute in doubtful:
@@ -142,9 +142,34 @@ def spelled(changed: Iterable[Number]) -> dict[Attribute, list[int]]:
     return {attribute: list(dict.fromkeys(numbers)) for attribute, numbers in found.items()}
 
 
-def _is_other(name: str) -> bool:
-    """Whether a name is that of a number of other things than channels."""
-    return any(word in name for word in OTHERS) and not any(word in name for word in CHANNELS)
+def _is_other(attribute: Attribute) -> bool:
+    """Whether a name is that of a number of other things than channels.
+
+    Configurations hold numbers of all sorts: of theirs, a name has to say channels.
+    """
+    name = attribute.name
+    if any(word in name for word in CHANNELS):
+        return False
+    return not isinstance(attribute.module, nn.Module) or any(word in name for word in OTHERS)
+
+
+def heads(module: nn.Module, changed: Iterable[tuple[str, int, int]]) -> dict[Attribute, int]:
+    """The attributes that are named after heads and hold how many there are of a parameter that
+    makes or reads them, in the module around its layer; of those that become several numbers, none.
+    """
+    inside = dict(layers(module))
+    found: dict[Attribute, set[int]] = {}
+    for parameter, was, becomes in changed:
+        around = inside.get(".".join(parameter.split(".")[:-2]))
+        for owner in () if around is None else (around, *(one for _, one in helpers(around))):
+            for attribute, value in _held(owner):
+                if value == was and _counts_heads(attribute.name):
+                    found.setdefault(attribute, set()).add(becomes)
+    return {at: next(iter(numbers)) for at, numbers in found.items() if len(numbers) == 1}
+
+
+def _counts_heads(name: str) -> bool:
+    return ("head" in name or "groups" in name) and not any(word in name for word in WIDTHS)
 
 
 def sized(module: nn.Module, sizes: Mapping[str, Sizes]) -> dict[Attribute, int]:
@@ -184,7 +209,7 @@ class _Own(NamedTuple):
         found = cls({}, [])
         for attribute, value in held:
             found.by_value.setdefault(value, []).append(attribute)
-            if "head" in attribute.name and not any(word in attribute.name for word in WIDTHS):
+            if "head" in attribute.name and _counts_heads(attribute.name):
                 found.heads.append((attribute, value))
         return found
 
@@ -206,7 +231,10 @@ Rule = Callable[[_Own, int, int], Found]
 WIDTHS = ("dim", "size", "width", "channels", "features")
 """What the name of a width has."""
 
-CHANNELS = ("dim", "width", "channel", "feature", "embed", "hidden")
+CHANNELS = (
+    *("dim", "width", "channel", "feature", "hidden", "d_", "n_embd", "embed_", "inner", "ffn"),
+    *("intermediate", "head", "model", "planes", "units"),
+)
 """What the name of a number of channels has."""
 
 OTHERS = (

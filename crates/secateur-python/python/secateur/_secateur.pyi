@@ -18,6 +18,11 @@ class Changes:
         not follow that need not. Those that are no integers have to where all groups that are cut
         are exact, unless `loose`.
         """
+    def heads(self, /) -> list[tuple[str, int, int]]:
+        """
+        The heads that change: a parameter that makes or reads them, how many they are and become.
+        Of grouped queries, those that share keys, the queries of each, and all queries.
+        """
     def numbers(self, /) -> list[tuple[int, str, int, int]]:
         """
         The integers that calls are given and that follow: the index of the call, the argument, what

@@ -116,6 +116,7 @@ class Graph:
     def refresh(self) -> None:
         """Traces the module again, after it was changed by other means."""
         self._modes = modes_of(self.module)
+        self._is_renewed = False
         self._trace = CAPTURES[self.capture](self.module, *self.inputs)
         self._model = Model(self._trace.text)
 
@@ -193,7 +194,12 @@ class Graph:
         """
         named = _distributed.agreed(keeps, self._trace.text)
         with _distributed.rebuilt(self.wrapped):
-            done = self._cut(named, loose=loose)
+            try:
+                done = self._cut(named, loose=loose)
+            except SecateurError:
+                if not self._renewed():
+                    raise
+                done = self._cut(named, loose=loose)
         if done:
             if done.cut.anew:
                 names = ", ".join(sorted(done.cut.anew))
@@ -207,6 +213,21 @@ class Graph:
             self._trace = done.trace
             self._learned.vain.clear()
             del self._model
+
+    def _renewed(self) -> bool:
+        """Whether the uncut module makes other calls than when it was traced, which are then known.
+
+        Code may have noted what it computed once, where it is not taken back.
+        """
+        if self._is_renewed:
+            return False
+        self._is_renewed = True
+        fresh = self._traced(self.module)
+        if fresh.text == self._trace.text or fresh.kinds != self._trace.kinds:
+            return False
+        self._trace = fresh
+        del self._model
+        return True
 
     def check_unchanged(self, stored: Mapping[str, Tensor]) -> None:
         """Whether the module's tensors are those that were traced, or what they became since.

@@ -76,6 +76,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     }),
     ("aten.cdist", distances),
     ("aten._cdist_forward", distances),
+    ("aten._euclidean_dist", distances),
     ("aten.mse_loss", |call| {
         let x = difference(call, "self", "target")?;
         let x = call.emit(Binary::Mul, &[x, x]);

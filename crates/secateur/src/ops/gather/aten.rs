@@ -196,10 +196,15 @@ fn masked(
     for (one, other) in covered.iter().zip(&mask_shape) {
         agree("sizes of data and mask", one.size, other.size)?;
     }
+    // One number, wherever the mask is true: nothing is picked.
+    let fills = match values {
+        Some(values) => cx.shape(values)?.iter().all(|extent| extent.size == 1),
+        None => false,
+    };
     let mut r = Rule::new("mask");
     let axes = shape.iter().enumerate();
     let dims: Vec<Dim> = axes
-        .map(|(axis, &extent)| match (at..end).contains(&axis) {
+        .map(|(axis, &extent)| match (at..end).contains(&axis) && !fills {
             true => r.fixed(letter(axis), extent, PICKED).into(),
             false => r.free(letter(axis), extent).into(),
         })

@@ -34,6 +34,7 @@ pub(crate) const ATEN: &[(&str, Decode)] = &[
     ("aten.aminmax", |cx| each(cx, [ReduceKind::Min, ReduceKind::Max])),
     ("aten.cdist", decode_distances),
     ("aten._cdist_forward", decode_distances),
+    ("aten._euclidean_dist", decode_distances),
     ("aten.cosine_similarity", |cx| {
         let axis = cx.int("dim", 1)?;
         differences(cx, ["x1", "x2"], Zeros::AllKept, ReduceKind::L2, Some(vec![axis]))
