@@ -140,16 +140,16 @@ impl Model {
     /// # Errors
     /// When the text is not one.
     pub fn from_program(text: &str) -> Result<Self> {
-        Model::of_program(Program::parse(text)?)
-    }
-
-    fn of_program(program: Program) -> Result<Self> {
+        let program = Program::parse(text)?;
         let imported = program.import()?;
         Model::of(Source::Program(program, imported), &Hints::new())
     }
 
     fn of(mut source: Source, hints: &Hints) -> Result<Self> {
         let mut analysis = Analysis::new(source.graph());
+        if let Source::Program(..) = source {
+            refit::pin_unread(source.graph(), &mut analysis);
+        }
         refit::pin_unfollowable(source.graph_mut(), &mut analysis);
         let groups = Groups::new(source.graph(), &analysis);
         Ok(Model { source, analysis, groups, hints: hints.clone() })

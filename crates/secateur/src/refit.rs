@@ -68,7 +68,6 @@ pub fn refit(
 
 /// Pins what could not be followed, by trying sizes: so that every later choice can be.
 pub fn pin_unfollowable(graph: &mut Graph, analysis: &mut Analysis) {
-    pin_unread(graph, analysis);
     // Sizes one less, then sizes that differ from each other: a literal that two nodes share must
     // not have to be two numbers at once.
     let shrink = |round: usize, atom: AxisId, size: usize| match round {
@@ -93,10 +92,10 @@ pub fn pin_unfollowable(graph: &mut Graph, analysis: &mut Analysis) {
     }
 }
 
-/// Pins parts of single parameters of which nothing is made here, such as the rest of a table of
-/// positions: other inputs may read them.
-fn pin_unread(graph: &Graph, analysis: &mut Analysis) {
-    const REASON: &str = "nothing reads this part of it here, but other inputs may";
+/// Pins parts of single parameters of which nothing is made, such as the rest of a table of positions:
+/// where code may read others, as of inputs of other sizes.
+pub fn pin_unread(graph: &Graph, analysis: &mut Analysis) {
+    const REASON: &str = "nothing reads this part of it here, and other inputs may";
     let axes = &analysis.axes;
     let mut carriers: BTreeMap<AxisId, (usize, ValueId)> = BTreeMap::new();
     let mut parts = BTreeSet::new();
