@@ -152,12 +152,18 @@ class _Recorder(TorchDispatchMode):
             tensors += _tensors(kwargs.values())
         if self.meta and not tensors and op.makes:
             out = _new(func, args, kwargs)
-            self._note_made(op, args, kwargs, tensors, out)
-            return args, kwargs, self._decided(op, args, tensors, out)
+            if self.decisions is not None:
+                self._note_made(op, args, kwargs, tensors, out)
+                out = self._decided(op, args, tensors, out)
+            return args, kwargs, out
         unknown = [tensor.is_meta for tensor in tensors] if self.meta else []
         if True not in unknown:
-            self._place(kwargs, CPU)
-            return args, kwargs, self._decided(op, args, tensors, func(*args, **kwargs))
+            if kwargs:
+                self._place(kwargs, CPU)
+            out = func(*args, **kwargs)
+            if self.decisions is not None:
+                out = self._decided(op, args, tensors, out)
+            return args, kwargs, out
         mixed = args
         if False in unknown:
             if op.mutable and id(args[0]) in self.names and not args[0].is_meta:
@@ -165,7 +171,8 @@ class _Recorder(TorchDispatchMode):
             if func is INDEX:
                 mixed = (args[0], _positions(args[1]))
             args, kwargs = pytree.tree_map_only(Tensor, self._copy, (args, kwargs))
-        self._place(kwargs, META)
+        if kwargs:
+            self._place(kwargs, META)
         error = None
         try:
             out = made(func, args, kwargs)
@@ -175,6 +182,8 @@ class _Recorder(TorchDispatchMode):
                 out = func(*mixed, **kwargs)  # some need known numbers, as of positions and lengths
             except Exception:
                 out, error = None, stopped
+        if self.decisions is None and error is None:
+            return args, kwargs, out
         if self._is_made(op, tensors) and (error or _decides(op, args, _results(out))):
             with contextlib.suppress(Exception):
                 known = func(*self._made_args(args), **self._made_args(kwargs))
