@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 use secateur::cost::Cost;
 use secateur::group::Keeps;
 use secateur::select::{Amount, SelectOptions, Selection};
-use secateur::{Error, ErrorKind, Model, Result};
+use secateur::{ErrorKind, Model, Result};
 #[cfg(feature = "train")]
 use secateur_train::fit::{Ranking, rank};
 #[cfg(feature = "train")]
@@ -170,7 +170,8 @@ impl Prune {
         if matches!(ranking, Ranking::Criterion(_)) && !is_measured(&ranking) {
             if data.data.is_some() {
                 let name = self.scoring.criterion.name();
-                let error = Error::argument(format!("`--criterion {name}` reads weights, no data"));
+                let text = format!("`--criterion {name}` reads weights, no data");
+                let error = secateur::Error::argument(text);
                 return Err(error.hint("leave --data out, or choose a criterion that runs on data"));
             }
             return model.select(options, &scores);
