@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from secateur import _attributes, _sharded
 from secateur._attributes import Attribute, Number, Sizes
 from secateur._capture import StoppedError, Trace
-from secateur._modules import layers, modes_of, tensors
+from secateur._modules import layers, modes_of, set_modes, tensors
 from secateur._secateur import Changes, SecateurError
 
 Keep = Sequence[Sequence[int] | None]
@@ -195,8 +195,7 @@ def forget_derived(module: nn.Module) -> None:
         moves = type(layer)._apply is not nn.Module._apply and not isinstance(layer, nn.RNNBase)
         if moves and not any(map(_sharded.is_sharded, layer.parameters())):
             layer._apply(lambda tensor: tensor)
-    for layer, mode in modes:
-        layer.training = mode
+    set_modes(modes)
 
 
 def follow(

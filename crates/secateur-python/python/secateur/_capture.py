@@ -182,18 +182,21 @@ class _Recorder(TorchDispatchMode):
                 out = func(*mixed, **kwargs)  # some need known numbers, as of positions and lengths
             except Exception:
                 out, error = None, stopped
-        if self.decisions is None and error is None:
+        if self.decisions is None:
+            if error:
+                self.stopped = error
+                raise error
             return args, kwargs, out
         if self._is_made(op, tensors) and (error or _decides(op, args, _results(out))):
             with contextlib.suppress(Exception):
-                known = func(*self._made_args(args), **self._made_args(kwargs))
+                known = self._run_made(func, args, kwargs)
                 return args, kwargs, self._decided(op, args, tensors, known)
         self._note_made(op, args, kwargs, tensors, out)
         return args, kwargs, self._decided(op, args, tensors, out, error)
 
     def _is_made(self, op: "Operator", tensors: Sequence[Tensor]) -> bool:
         """Whether a call is given what code makes of sizes, and of numbers that are known."""
-        if self.decisions is None or op.mutable or op.random:
+        if op.mutable or op.random:
             return False
         return op.func in SHAPED or all(not one.is_meta or id(one) in self.made for one in tensors)
 
@@ -220,8 +223,6 @@ class _Recorder(TorchDispatchMode):
         out: Any,
     ) -> None:
         """Notes how numbers are made that no data decide, in case code asks for them."""
-        if self.decisions is None:
-            return
         if op.mutable:
             self.made.clear()  # what was written may be seen through any of them
         elif self._is_made(op, tensors):
@@ -250,10 +251,7 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         """What an operator makes: numbers and sizes that data decide are noted or recalled."""
         results = _results(out)
-        if self.decisions is None or not (error or _decides(op, args, results)):
-            if error:
-                self.stopped = error
-                raise error
+        if not error and not _decides(op, args, results):
             return out
         place = op.head, _line()[0]
         given = [tensor.shape for tensor in tensors]
@@ -295,8 +293,7 @@ class _Recorder(TorchDispatchMode):
 
     def read(self, func: Any, tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Numbers that leave PyTorch: what becomes of them is not seen, and so they stay whole."""
-        line, quoted = _line()
-        place, given = (READ.head, line), [tensor.shape]
+        place, given = (READ.head, _line()[0]), [tensor.shape]
         if tensor.is_meta:
             decision = self.decisions.next(place)
             if decision is None or decision.given != given:
@@ -308,9 +305,7 @@ class _Recorder(TorchDispatchMode):
                 self.decisions.next(place)
             else:
                 self.decisions.note(place, given, [copy.deepcopy(out)])
-        inputs = [spelled_input("self", spelled_tensor(self.name(tensor)))]
-        self.nodes.append(spelled_node(READ, inputs, (), quoted, len(self.nodes)))
-        self.calls.append(Call(line, tuple(self.modules)))
+        self._push(READ, [spelled_input("self", spelled_tensor(self.name(tensor)))], ())
         return out
 
     def whole(
@@ -355,13 +350,15 @@ class _Recorder(TorchDispatchMode):
             for name, value in zip(op.arguments, args, strict=False)
         ]
         inputs += [spelled_input(name, self._argument(value)) for name, value in kwargs.items()]
-        line, quoted = _line()
         counted = self._is_counted(op, args, kwargs)
-        made = [self._output(value, counted=counted) for value in results]
-        self.nodes.append(spelled_node(op, inputs, made, quoted, len(self.nodes)))
-        self.calls.append(Call(line, tuple(self.modules)))
+        self._push(op, inputs, [self._output(value, counted=counted) for value in results])
         if op.func is CLONE:
             self.cloned = args[0], out
+
+    def _push(self, op: "Operator", inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        line, quoted = _line()
+        self.nodes.append(spelled_node(op, inputs, outputs, quoted, len(self.nodes)))
+        self.calls.append(Call(line, tuple(self.modules)))
 
     def _reshape(self, data: Tensor, args: tuple[Any, ...]) -> tuple["Operator", tuple[Any, ...]]:
         """A reshape that has to copy, which sizes of 1 decide, is one call as any other is."""
@@ -440,10 +437,7 @@ class _Recorder(TorchDispatchMode):
         inputs = [
             spelled_input(*pair) for pair in zip(("size", "fill_value"), arguments, strict=True)
         ]
-        line, quoted = _line()
-        outputs = [spelled_tensor(name)]
-        self.nodes.append(spelled_node(FULL, inputs, outputs, quoted, len(self.nodes)))
-        self.calls.append(Call(line, tuple(self.modules)))
+        self._push(FULL, inputs, [spelled_tensor(name)])
 
     def _argument(self, value: Any) -> str:
         if isinstance(value, Tensor):

@@ -9,7 +9,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from secateur._modules import join, layers
+from secateur._modules import in_modes, join, layers
 
 
 def effective(module: nn.Module) -> dict[str, Tensor]:
@@ -38,12 +38,9 @@ def weight_sizes(layer: nn.Module) -> tuple[int, ...]:
 
 
 def _computed(originals: nn.Module) -> Tensor:
-    modes = [(inner, inner.training) for inner in originals.modules()]
-    try:
-        return originals.eval()()  # spectral norms iterate while they train
-    finally:
-        for inner, mode in modes:
-            inner.training = mode
+    # Spectral norms iterate while they train.
+    with in_modes([(inner, False) for inner in originals.modules()]):
+        return originals()
 
 
 def _hooked(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -88,14 +88,14 @@ def modes_of(module: nn.Module) -> Modes:
 def in_modes(modes: Modes) -> Iterator[None]:
     """Has layers in these modes meanwhile."""
     before = [(layer, layer.training) for layer, _ in modes]
-    _set_modes(modes)
+    set_modes(modes)
     try:
         yield
     finally:
-        _set_modes(before)
+        set_modes(before)
 
 
-def _set_modes(modes: Modes) -> None:
+def set_modes(modes: Modes) -> None:
     for layer, mode in modes:
         if layer.training is not mode:
             layer.training = mode

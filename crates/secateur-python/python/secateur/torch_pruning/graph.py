@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
+from secateur._modules import in_modes
 from secateur._secateur import SecateurError
 from secateur.pruner import Graph
 from secateur.torch_pruning import _layers
@@ -91,14 +92,8 @@ def traced(
 @contextlib.contextmanager
 def evaluated(module: nn.Module) -> Iterator[None]:
     """Modes are those of evaluation, so that traces agree whatever the module is doing."""
-    modes = [(layer, layer.training) for layer in module.modules()]
-    try:
-        for layer, _ in modes:
-            layer.training = False
+    with in_modes([(layer, False) for layer in module.modules()]):
         yield
-    finally:
-        for layer, mode in modes:
-            layer.training = mode
 
 
 class DependencyGraph:

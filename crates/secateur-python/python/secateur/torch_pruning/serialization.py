@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secateur import _sharded
 from secateur._modules import tensors
 from secateur._secateur import SecateurError
 
@@ -60,7 +61,7 @@ def _check(what: str, here: Mapping[str, Any], given: Mapping[str, Any]) -> None
 def _put(tensor: Tensor, saved: Tensor) -> None:
     if tensor.shape != saved.shape:
         tensor.grad = None
-        tensor.data = torch.empty(saved.shape, dtype=tensor.dtype, device=tensor.device)
+        _sharded.set_data(tensor, tensor.new_empty(saved.shape))
     tensor.copy_(saved)
 
 
